@@ -1,0 +1,1 @@
+"""What the workspace knows: schema, locks, migrations, queries."""

@@ -1,0 +1,1 @@
+"""Pixels only: archives, rasters, window arithmetic, duplicates. Knows nothing of the catalog."""

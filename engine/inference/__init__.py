@@ -1,0 +1,1 @@
+"""Prediction on tiles, detection over whole scenes, merging across seams."""

@@ -1,0 +1,1 @@
+"""The detection transformer: backbone, encoder, decoder, queries, matcher, losses."""

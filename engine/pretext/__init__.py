@@ -1,0 +1,1 @@
+"""Self-supervised tasks that train the detector without labels."""

@@ -1,0 +1,1 @@
+"""Known labels standing in for an annotator."""

@@ -1,0 +1,1 @@
+"""Data, augmentation, the one training loop and its checkpoints."""
