@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from engine.boxes import Boxes
 from engine.label_set import LabelSet
 
-__all__ = ["GeoReference", "ImageLabels", "LabelFile", "SceneDetections", "Window"]
+__all__ = ["GeoReference", "ImageLabels", "LabelFile", "SceneDetections", "UnusableBox", "Window"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,26 @@ class ImageLabels:
 
 
 @dataclass(frozen=True)
+class UnusableBox:
+    """A box of a label file that was left out: its image, its coordinates as written, and why."""
+
+    image: str
+    box: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class LabelFile:
-    """A label file read whole: its classes in order, its images; labels are indices into ``label_set``."""
+    """A label file read whole: its classes in order, its images; labels are indices into ``label_set``.
+
+    ``source`` names the file or folder it came from; ``crowd`` counts the boxes left out because they stand for many objects.
+    """
 
     label_set: LabelSet
     images: tuple[ImageLabels, ...]
+    source: str = ""
+    unusable: tuple[UnusableBox, ...] = ()
+    crowd: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ __all__ = [
     "RoundRow",
     "RoundTile",
     "Scene",
+    "SceneAlias",
     "SetAside",
     "Source",
+    "SplitRule",
     "Tile",
 ]
 
@@ -72,6 +74,31 @@ class Scene(Base):
     captured: Mapped[str | None] = mapped_column(String(64))
     split: Mapped[str | None] = mapped_column(String(8))
     """train, dev or test where the scene as a whole has one; None where its blocks are split"""
+    ground_x1: Mapped[float | None]
+    """bounds of the footprint in CRS units, None without georeference; filled in by ``tiles.add_tiles``"""
+    ground_y1: Mapped[float | None]
+    ground_x2: Mapped[float | None]
+    ground_y2: Mapped[float | None]
+    __table_args__ = (Index("scene_by_ground", "ground_x1", "ground_x2"),)
+
+
+class SceneAlias(Base):
+    """Another name under which the very same pixels came in: label files may use it."""
+
+    __tablename__ = "scene_alias"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scene_id: Mapped[int] = mapped_column(ForeignKey("scene.id"), index=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("source.id"))
+    name: Mapped[str] = mapped_column(String(1024))
+    __table_args__ = (UniqueConstraint("source_id", "name"),)
+
+
+class SplitRule(Base):
+    """How this workspace splits its ground (id 1): decided at the first ingest and never changed."""
+
+    __tablename__ = "split_rule"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    config: Mapped[dict[str, Any]]
 
 
 class Tile(Base):

@@ -1,0 +1,4 @@
+"""Schema revisions in order; the last is the one that this code speaks."""
+
+REVISIONS = ("0001",)
+HEAD = REVISIONS[-1]

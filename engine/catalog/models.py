@@ -1,0 +1,97 @@
+"""Trained models as the catalog knows them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from engine.catalog.schema import ModelRow
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput
+from engine.files import inside
+
+__all__ = ["add_model", "get_model", "model_directory", "models"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def model_directory(workspace: Workspace, name: str) -> Path:
+    """Where the model ``name`` lives, below ``models/``; it need not exist yet.
+
+    Raises:
+        BadInput: a name with anything but letters, digits, dot, dash and underscore.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"the model name {name!r}", expected="letters, digits, dot, dash and underscore, at most 128", remedy="Choose another name"
+        )
+    return inside(workspace.models, name)
+
+
+def add_model(
+    session: Session,
+    *,
+    name: str,
+    stage: str,
+    config: Mapping[str, Any],
+    data_hash: str,
+    parent_id: int | None = None,
+    label_set_fingerprint: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> ModelRow:
+    """Register a model whose folder is complete; registering the same name again updates its row.
+
+    Args:
+        session: an open transaction.
+        name: folder name below ``models/``.
+        stage: ``pretrain`` or ``finetune``.
+        config: the stage's configuration, JSON-ready.
+        data_hash: hash of what it was trained on.
+        parent_id: the model it started from.
+        label_set_fingerprint: of the classes it speaks; None for a model without classes.
+        metrics: JSON-ready numbers.
+    """
+    row = session.scalar(select(ModelRow).where(ModelRow.name == name))
+    if row is None:
+        row = ModelRow(name=name, stage=stage)
+        session.add(row)
+    row.stage, row.config, row.data_hash, row.parent_id = stage, dict(config), data_hash, parent_id
+    row.label_set_fingerprint, row.metrics = label_set_fingerprint, dict(metrics or {})
+    session.flush()
+    return row
+
+
+def models(session: Session, *, stage: str | None = None) -> list[ModelRow]:
+    """The models in the order of their making, of one ``stage`` or all."""
+    query = select(ModelRow).order_by(ModelRow.id)
+    return list(session.scalars(query if stage is None else query.where(ModelRow.stage == stage)))
+
+
+def get_model(session: Session, name: str | None = None, *, stage: str | None = None) -> ModelRow:
+    """The model ``name``, or the newest (of ``stage``) where no name is given.
+
+    Raises:
+        BadInput: there is none; the message names the nearest, or the command that makes one.
+    """
+    known = models(session, stage=stage)
+    if name is None and known:
+        return known[-1]
+    for row in known:
+        if row.name == name:
+            return row
+    if name is None:
+        raise BadInput(
+            f"no {stage or 'trained'} model in this workspace", expected="one at least", remedy=f"Make one: tilehawk {stage or 'finetune'}"
+        )
+    nearest = difflib.get_close_matches(name, [row.name for row in known], n=1)
+    raise BadInput(
+        f"no {stage or 'trained'} model named {name!r}",
+        expected=f"one of {[row.name for row in known]}",
+        remedy=f"Did you mean {nearest[0]!r}?" if nearest else "See: tilehawk models",
+    )
