@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -39,3 +42,20 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("TILEHAWK_DATA names no folder of real data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def fake() -> Callable[[str], ModuleType]:
+    """Load a module of ``tests/fakes`` by its name."""
+
+    def load(name: str) -> ModuleType:
+        known = f"fakes_{name}"
+        if known not in sys.modules:
+            spec = importlib.util.spec_from_file_location(known, Path(__file__).parent / "fakes" / f"{name}.py")
+            assert spec is not None
+            assert spec.loader is not None
+            sys.modules[known] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[known])
+        return sys.modules[known]
+
+    return load
