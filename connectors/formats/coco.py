@@ -1,0 +1,117 @@
+"""COCO json: object detection labels, ``images`` / ``annotations`` / ``categories`` with boxes as (x, y, width, height)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from connectors.formats.boxes import BoxCollector
+from engine.errors import BadInput
+from engine.label_set import LabelSet
+from engine.records import LabelFile
+
+__all__ = ["read"]
+
+
+def read(path: Path) -> LabelFile:
+    """Read a COCO file; classes stand in the order of their ids.
+
+    A box that leaves its image is clipped if a pixel of it remains; else it is listed as unusable, as is one without area or not finite.
+    A box marked ``iscrowd`` stands for many objects: it is left out and counted.
+
+    Raises:
+        BadInput: not JSON, a key is missing or of another kind, or an annotation names an image or category that the file does not have.
+    """
+    path = Path(path)
+    document = _load(path)
+    categories = sorted(_rows(document, "categories", path), key=lambda row: _number(row, "id", "categories", path))
+    label_set = LabelSet.of(str(_value(row, "name", "categories", path)) for row in categories)
+    label_of = {_number(row, "id", "categories", path): label for label, row in enumerate(categories)}
+    _require_distinct([_number(row, "id", "categories", path) for row in categories], "categories", path)
+    images = _rows(document, "images", path)
+    _require_distinct([_number(row, "id", "images", path) for row in images], "images", path)
+    boxes = {
+        _number(row, "id", "images", path): BoxCollector(
+            str(_value(row, "file_name", "images", path)), _size(row, "width", path), _size(row, "height", path)
+        )
+        for row in images
+    }
+    crowd = 0
+    for position, row in enumerate(_rows(document, "annotations", path)):
+        image_id, category_id = _number(row, "image_id", "annotations", path), _number(row, "category_id", "annotations", path)
+        for key, wanted, known in (("image_id", image_id, boxes), ("category_id", category_id, label_of)):
+            if wanted not in known:
+                raise BadInput(
+                    f"{path}: annotations[{position}].{key} = {wanted} is in no row of the file",
+                    expected="an id that the file lists",
+                    remedy="Repair the file, or export it again",
+                )
+        if row.get("iscrowd"):
+            crowd += 1
+        else:
+            boxes[image_id].add(_xyxy(row, position, path), label_of[category_id])
+    return LabelFile(
+        label_set,
+        tuple(collector.image_labels() for collector in boxes.values()),
+        source=path.name,
+        unusable=tuple(box for collector in boxes.values() for box in collector.unusable),
+        crowd=crowd,
+    )
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as missing:
+        raise BadInput(f"{path} cannot be read: {missing.strerror}", expected="a COCO json file") from missing
+    except (ValueError, RecursionError) as damaged:
+        raise BadInput(f"{path} is not JSON: {damaged}", expected="a COCO json file", remedy="Export it again") from damaged
+    if not isinstance(document, dict):
+        raise BadInput(f"{path} holds a {type(document).__name__}", expected="a JSON object with images, annotations and categories")
+    return document
+
+
+def _rows(document: Mapping[str, Any], key: str, path: Path) -> Sequence[Mapping[str, Any]]:
+    rows = document.get(key)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadInput(
+            f"{path} has no list {key!r}" if rows is None else f"{path}: {key!r} is no list of objects", expected="a COCO json file"
+        )
+    return rows
+
+
+def _value(row: Mapping[str, Any], key: str, table: str, path: Path) -> Any:
+    if key not in row:
+        raise BadInput(f"{path}: a row of {table!r} lacks {key!r}: {str(dict(row))[:120]}", expected=f"{key!r} in every row")
+    return row[key]
+
+
+def _number(row: Mapping[str, Any], key: str, table: str, path: Path) -> int:
+    value = _value(row, key, table, path)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadInput(f"{path}: {key!r} in {table!r} is {value!r}", expected="an integer")
+    return value
+
+
+def _size(row: Mapping[str, Any], key: str, path: Path) -> int:
+    size = _number(row, key, "images", path) if row.get(key) is not None else 0
+    if size < 0:
+        raise BadInput(f"{path}: {key!r} of image {row.get('file_name')!r} is {size}", expected="pixels, or nothing")
+    return size
+
+
+def _xyxy(row: Mapping[str, Any], position: int, path: Path) -> tuple[float, float, float, float]:
+    box = _value(row, "bbox", "annotations", path)
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) and not isinstance(side, bool) for side in box):
+        raise BadInput(f"{path}: annotations[{position}].bbox is {box!r}", expected="four numbers: x, y, width, height")
+    x, y, width, height = (float(side) if abs(side) < 1e300 else math.inf for side in box)
+    return x, y, x + width, y + height
+
+
+def _require_distinct(ids: Sequence[int], table: str, path: Path) -> None:
+    twice = {found for found in ids if ids.count(found) > 1} if len(set(ids)) < len(ids) else set()
+    if twice:
+        raise BadInput(f"{path}: the id {min(twice)} stands twice in {table!r}", expected="distinct ids", remedy="Export the file again")
