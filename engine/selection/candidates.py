@@ -1,0 +1,114 @@
+"""What a ranking may know: tiles, what was predicted on them, which of them are labelled. Never a withheld box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import BadInput
+from engine.selection.uncertainty import Detections
+
+__all__ = ["Candidates", "overlapping"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """N tiles of which some can be chosen, in any order.
+
+    ``tile_ids`` (N,) distinct; ``scene_ids`` (N,); ``windows_scene`` (N, 4) xyxy scene pixels; ``splits`` (N,) names; ``reviewed`` (N,)
+    whether a person has annotated the tile in full. Only a tile of the split ``train`` that is not reviewed can be chosen.
+    ``embeddings`` (N, d), None without a model; ``embedded`` (N,) which rows of them count, None for all; ``detections`` on them, None
+    without a detector. ``labelled_boxes``: how many boxes the detector has learned from, over ``classes`` classes.
+
+    Raises:
+        BadInput: shapes that do not agree, a tile named twice, a tile to choose without an embedding.
+    """
+
+    tile_ids: Integers
+    scene_ids: Integers
+    windows_scene: Floats
+    splits: NDArray[np.str_]
+    reviewed: NDArray[np.bool_]
+    embeddings: NDArray[np.floating] | None = None
+    embedded: NDArray[np.bool_] | None = None
+    detections: Detections | None = None
+    labelled_boxes: int = 0
+    classes: int = 1
+
+    def __post_init__(self) -> None:
+        count = len(self.tile_ids)
+        object.__setattr__(self, "tile_ids", np.asarray(self.tile_ids, dtype=np.int64))
+        object.__setattr__(self, "scene_ids", np.asarray(self.scene_ids, dtype=np.int64))
+        object.__setattr__(self, "windows_scene", np.asarray(self.windows_scene, dtype=np.float64).reshape(-1, 4))
+        object.__setattr__(self, "splits", np.asarray(self.splits, dtype=np.str_))
+        object.__setattr__(self, "reviewed", np.asarray(self.reviewed, dtype=bool))
+        if self.embedded is None:
+            object.__setattr__(self, "embedded", np.full(count, self.embeddings is not None))
+        for name in ("scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings"):
+            column = getattr(self, name)
+            if column is not None and len(column) != count:
+                raise BadInput(f"{len(column)} {name} for {count} tiles", expected="one a tile")
+        ids, times = np.unique(self.tile_ids, return_counts=True)
+        if (times > 1).any():
+            raise BadInput(f"tile {int(ids[times > 1][0])} stands twice among the candidates", expected="distinct tiles")
+        if self.detections is not None and len(self.detections.tile_index) and self.detections.tile_index.max() >= count:
+            raise BadInput(f"a detection on row {int(self.detections.tile_index.max())} of {count} tiles")
+        if self.embeddings is not None and not self.has_embedding[self.selectable].all():
+            blind = int(self.tile_ids[self.selectable & ~self.has_embedding].min())
+            raise BadInput(f"tile {blind} has no embedding", remedy="Run `tilehawk predict` on all train tiles")
+        if self.embeddings is not None and not np.isfinite(self.embeddings[self.has_embedding]).all():
+            raise BadInput("an embedding with a number that is not finite")
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.tile_ids)
+
+    @property
+    def selectable(self) -> NDArray[np.bool_]:
+        """Mask (N,) of the tiles that can be chosen."""
+        mask: NDArray[np.bool_] = (self.splits == "train") & ~self.reviewed
+        return mask
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Mask (N,) of the train tiles that are annotated; tiles of other splits have no say."""
+        mask: NDArray[np.bool_] = (self.splits == "train") & self.reviewed
+        return mask
+
+    @property
+    def has_embedding(self) -> NDArray[np.bool_]:
+        """Mask (N,) of the tiles whose row of ``embeddings`` counts."""
+        return np.asarray(self.embedded, dtype=bool)
+
+    def by_id(self) -> Candidates:
+        """The same tiles ordered by id, so that nothing depends on the order in which they were given."""
+        order = np.argsort(self.tile_ids, kind="stable")
+        if (order == np.arange(len(order))).all():
+            return self
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        found = self.detections
+        return replace(
+            self,
+            tile_ids=self.tile_ids[order],
+            scene_ids=self.scene_ids[order],
+            windows_scene=self.windows_scene[order],
+            splits=self.splits[order],
+            reviewed=self.reviewed[order],
+            embeddings=None if self.embeddings is None else self.embeddings[order],
+            embedded=self.has_embedding[order],
+            detections=None if found is None else Detections(place[found.tile_index], found.xyxy, found.class_scores),
+        )
+
+
+def overlapping(windows_scene: Floats, window: Floats, share: float) -> NDArray[np.bool_]:
+    """Mask (N,) of the windows (N, 4) of one scene of which more than ``share`` of the area lies in ``window`` (4,)."""
+    sides = np.minimum(windows_scene[:, 2:], window[2:]) - np.maximum(windows_scene[:, :2], window[:2])
+    common = np.clip(sides, 0, None).prod(axis=1)
+    inside: NDArray[np.bool_] = common > share * (windows_scene[:, 2:] - windows_scene[:, :2]).prod(axis=1)
+    return inside

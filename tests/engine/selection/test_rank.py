@@ -1,0 +1,269 @@
+"""Ranking: within the budget, the same in any input order, and only tiles that may be chosen."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import BadInput, Cancelled, NothingToDo
+from engine.selection.candidates import Candidates
+from engine.selection.rank import SelectionConfig, rank, uncertainty_weight
+from engine.selection.uncertainty import Detections
+
+STRATEGIES = ["tilehawk", "entropy", "k-center", "random"]
+SPLITS = np.array(["train", "train", "train", "dev", "test", "none"])
+
+
+def world(seed: int, count: int, *, seen: bool = True, embedded: bool = True, labelled_boxes: int = 60) -> Candidates:
+    """Tiles 32 px wide on scenes of 4 × n tiles with an overlap of 8 px; some are reviewed, some are not for training."""
+    generator = np.random.default_rng(seed)
+    place = np.arange(count) % 40
+    corner = np.stack([place % 4, place // 4], axis=1) * 24.0
+    tile = generator.integers(0, max(count, 1), 4 * count)
+    box = generator.integers(0, 20, (4 * count, 2)).astype(float)
+    return Candidates(
+        tile_ids=np.sort(generator.choice(10 * count + 10, count, replace=False)),
+        scene_ids=np.arange(count) // 40,
+        windows_scene=np.hstack([corner, corner + 32]),
+        splits=generator.choice(SPLITS, count),
+        reviewed=generator.random(count) < 0.3,
+        embeddings=np.round(generator.normal(size=(count, 6)), 1) if embedded else None,
+        detections=Detections(tile, np.hstack([box, box + 10]), np.round(generator.random((4 * count, 2)), 1)) if seen else None,
+        labelled_boxes=labelled_boxes,
+        classes=2,
+    )
+
+
+def shuffled(candidates: Candidates, order: np.ndarray) -> Candidates:
+    found = candidates.detections
+    place = np.argsort(order)
+    mixed = None
+    if found is not None:
+        mix = np.random.default_rng(0).permutation(len(found.tile_index))
+        mixed = Detections(place[found.tile_index[mix]], found.xyxy[mix], found.class_scores[mix])
+    columns = ("tile_ids", "scene_ids", "windows_scene", "splits", "reviewed", "embedded")
+    moved = {name: getattr(candidates, name)[order] for name in columns}
+    embeddings = None if candidates.embeddings is None else candidates.embeddings[order]
+    return dataclasses.replace(candidates, **moved, embeddings=embeddings, detections=mixed)
+
+
+def only(candidates: Candidates, rows: np.ndarray) -> Candidates:
+    """The candidates at ``rows`` (rising), with their detections."""
+    found = candidates.detections
+    assert found is not None
+    assert candidates.embeddings is not None
+    kept = np.isin(found.tile_index, rows)
+    columns = ("tile_ids", "scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings")
+    moved = {name: getattr(candidates, name)[rows] for name in columns}
+    detections = Detections(np.searchsorted(rows, found.tile_index[kept]), found.xyxy[kept], found.class_scores[kept])
+    return dataclasses.replace(candidates, **moved, detections=detections)
+
+
+@pytest.mark.guarantee("G43")
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), strategy=st.sampled_from(STRATEGIES), mix=st.integers(0, 10_000), boxes=st.sampled_from([0, 100, 900]))
+def test_the_order_of_the_input_does_not_matter(seed: int, strategy: str, mix: int, boxes: int) -> None:
+    candidates = world(seed, 60, labelled_boxes=boxes)
+    config = SelectionConfig(budget_seconds=400, strategy=strategy, seed=3)
+    order = np.random.default_rng(mix).permutation(60)
+    assert rank(candidates, config) == rank(shuffled(candidates, order), config)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), strategy=st.sampled_from(STRATEGIES), budget=st.floats(40, 5000))
+def test_the_budget_holds_and_no_tile_twice(seed: int, strategy: str, budget: float) -> None:
+    candidates = world(seed, 50)
+    ranking = rank(candidates, SelectionConfig(budget_seconds=budget, strategy=strategy))
+    ids = [tile.tile_id for tile in ranking.tiles]
+    assert ids
+    assert len(set(ids)) == len(ids)
+    assert ranking.estimated_seconds == pytest.approx(math.fsum(tile.estimated_seconds for tile in ranking.tiles))
+    assert ranking.estimated_seconds <= budget
+    if budget > 4900:
+        assert set(ids) == set(candidates.tile_ids[candidates.selectable].tolist())
+
+
+@pytest.mark.guarantee("G42")
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), strategy=st.sampled_from(STRATEGIES))
+def test_only_unreviewed_train_tiles_are_ranked_and_other_splits_have_no_say(seed: int, strategy: str) -> None:
+    candidates = world(seed, 50)
+    config = SelectionConfig(budget_seconds=300, strategy=strategy)
+    ranking = rank(candidates, config)
+    allowed = candidates.tile_ids[(candidates.splits == "train") & ~candidates.reviewed]
+    assert {tile.tile_id for tile in ranking.tiles} <= set(allowed.tolist())
+    assert rank(only(candidates, np.flatnonzero(candidates.splits == "train")), config) == ranking
+
+
+def test_the_seed_decides_the_control_and_nothing_else() -> None:
+    candidates = world(1, 60)
+    by_seed = {
+        strategy: [rank(candidates, SelectionConfig(budget_seconds=300, strategy=strategy, seed=seed)).tiles for seed in (0, 1)]
+        for strategy in STRATEGIES
+    }
+    assert by_seed.pop("random")[0] != rank(candidates, SelectionConfig(budget_seconds=300, strategy="random", seed=1)).tiles
+    assert all(first == second for first, second in by_seed.values())
+
+
+def test_the_control_takes_every_scene_s_share() -> None:
+    count = 60
+    scene = np.repeat([0, 1], [40, 20])
+    far = np.arange(count)[:, None] * 100.0 + np.array([[0, 0, 32, 32]])
+    candidates = Candidates(np.arange(count), scene, far, np.full(count, "train"), np.zeros(count, dtype=bool))
+    for seed in range(5):
+        ranking = rank(candidates, SelectionConfig(budget_seconds=100 * 15, strategy="random", seed=seed))
+        assert len(ranking.tiles) == 15
+        assert sum(tile.reasons["scene"] == 1 for tile in ranking.tiles) in (4, 5, 6)
+
+
+def tiles_in_a_row(doubts: list[float], *, step: float = 100.0, **kwargs: object) -> Candidates:
+    """One tile a doubt; each shows one object with that score."""
+    count = len(doubts)
+    corner = np.arange(count) * step
+    windows = np.stack([corner, np.zeros(count), corner + 32, np.full(count, 32.0)], axis=1)
+    seen = Detections(np.arange(count), np.tile([0.0, 0, 9, 9], (count, 1)), np.array(doubts)[:, None])
+    values = {"reviewed": np.zeros(count, dtype=bool), "detections": seen, **kwargs}
+    return Candidates(np.arange(count), np.zeros(count), windows, np.full(count, "train"), **values)
+
+
+def test_entropy_prefers_doubt_for_its_price() -> None:
+    ranking = rank(tiles_in_a_row([0.95, 0.55, 0.7, 0.99]), SelectionConfig(budget_seconds=60, strategy="entropy"))
+    assert ranking.tiles[0].tile_id in (1, 2)
+    assert ranking.tiles[-1].tile_id in (0, 3)
+    assert ranking.tiles[0].score > ranking.tiles[-1].score
+
+
+def test_a_tile_that_mostly_lies_in_a_chosen_one_comes_last() -> None:
+    crowded = tiles_in_a_row([0.5, 0.5, 0.7, 0.8], step=10)
+    ranking = rank(crowded, SelectionConfig(budget_seconds=10_000, strategy="entropy"))
+    order = [tile.tile_id for tile in ranking.tiles]
+    assert abs(order[0] - order[1]) >= 2
+
+
+def test_a_tile_that_mostly_lies_in_a_labelled_one_comes_last() -> None:
+    reviewed = np.array([True, False, False])
+    row = tiles_in_a_row([0.5, 0.5, 0.9], step=10, reviewed=reviewed)
+    moved = dataclasses.replace(row, windows_scene=row.windows_scene + np.array([[0], [0], [200]]))
+    ranking = rank(moved, SelectionConfig(budget_seconds=1000, strategy="entropy"))
+    assert [tile.tile_id for tile in ranking.tiles] == [2, 1]
+    assert [tile.reasons["overlaps_labelled"] for tile in ranking.tiles] == [False, True]
+
+
+def test_coverage_decides_first_and_doubt_later() -> None:
+    far_and_sure = np.array([[0.0, 0], [0, 0.1], [9, 9]])
+    doubts = [0.5, 0.5, 0.99]
+    early = tiles_in_a_row(doubts, embeddings=far_and_sure, labelled_boxes=5, reviewed=np.array([True, False, False]))
+    assert rank(early, SelectionConfig(budget_seconds=30)).tiles[0].tile_id == 2
+    late = dataclasses.replace(early, labelled_boxes=500)
+    config = SelectionConfig(budget_seconds=30, uncertainty_share=1.0)
+    assert rank(late, config).tiles[0].tile_id == 1
+
+
+@pytest.mark.parametrize(
+    ("boxes", "classes", "expected"), [(0, 1, 0), (20, 1, 0), (60, 1, 0.35), (100, 1, 0.7), (9999, 1, 0.7), (100, 2, 0.2625)]
+)
+def test_the_weight_of_doubt_grows_with_the_labels(boxes: int, classes: int, expected: float) -> None:
+    assert uncertainty_weight(boxes, classes, SelectionConfig()) == pytest.approx(expected)
+
+
+def test_the_weight_may_jump() -> None:
+    config = SelectionConfig(coverage_boxes_per_class=50, full_boxes_per_class=50)
+    assert [uncertainty_weight(boxes, 1, config) for boxes in (49, 50)] == [0, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("seen", "embedded", "weights"),
+    [(False, False, (0, 0)), (False, True, (0, 1)), (True, False, (1, 0)), (True, True, (0.0875, 0.9125))],
+)
+def test_tilehawk_makes_do_with_what_there_is(seen: bool, embedded: bool, weights: tuple[float, float]) -> None:
+    ranking = rank(world(2, 40, seen=seen, embedded=embedded), SelectionConfig(budget_seconds=300))
+    assert (ranking.uncertainty_weight, ranking.coverage_weight) == pytest.approx(weights)
+    assert ranking.tiles
+
+
+@pytest.mark.parametrize(("strategy", "kwargs"), [("entropy", {"seen": False}), ("k-center", {"embedded": False})])
+def test_a_strategy_without_its_ground_is_refused(strategy: str, kwargs: dict[str, bool]) -> None:
+    with pytest.raises(BadInput, match=strategy):
+        rank(world(2, 40, **kwargs), SelectionConfig(strategy=strategy))
+
+
+@pytest.mark.parametrize("budget", [0.0, -3.5])
+def test_a_budget_of_nothing_is_refused_by_its_value(budget: float) -> None:
+    with pytest.raises(BadInput, match=f"{budget:g} seconds") as refused:
+        rank(world(0, 20), SelectionConfig(budget_seconds=budget))
+    assert refused.value.exit_code == 3
+
+
+def test_a_budget_below_the_cheapest_tile_says_what_it_costs() -> None:
+    candidates = world(0, 20, seen=False)
+    with pytest.raises(NothingToDo, match=r"100\.0 seconds"):
+        rank(candidates, SelectionConfig(budget_seconds=99))
+    assert len(rank(candidates, SelectionConfig(budget_seconds=100)).tiles) == 1
+
+
+def test_no_tile_left_is_nothing_to_do() -> None:
+    candidates = world(0, 20)
+    with pytest.raises(NothingToDo, match="no tile is left"):
+        rank(dataclasses.replace(candidates, reviewed=np.ones(20, dtype=bool)), SelectionConfig())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("boxes", [0, 900])
+def test_every_tile_has_its_reasons_in_json_and_a_sentence(strategy: str, boxes: int) -> None:
+    candidates = world(5, 60, labelled_boxes=boxes)
+    labelled = set(candidates.tile_ids[candidates.labelled].tolist())
+    for tile in rank(candidates, SelectionConfig(budget_seconds=300, strategy=strategy)).tiles:
+        assert json.loads(json.dumps(tile.reasons, allow_nan=False)) == tile.reasons
+        assert tile.reasons["nearest_labelled_tile"] in labelled
+        assert 0 <= tile.reasons["novelty"] <= 2
+        assert tile.reasons["objects_seen"] >= 0
+        assert tile.why.endswith("boxes.")
+        assert f"{tile.estimated_seconds:.0f} s" in tile.why
+
+
+def test_without_a_model_the_reasons_say_so() -> None:
+    tile = rank(world(5, 60, seen=False, embedded=False), SelectionConfig(budget_seconds=300)).tiles[0]
+    assert tile.reasons["uncertainty"] is tile.reasons["novelty"] is tile.reasons["nearest_labelled_tile"] is None
+    assert tile.why.startswith("Drawn at random from scene")
+
+
+def test_before_the_first_label_everything_is_new() -> None:
+    candidates = dataclasses.replace(world(5, 60, labelled_boxes=0), reviewed=np.zeros(60, dtype=bool))
+    tile = rank(candidates, SelectionConfig(budget_seconds=300)).tiles[0]
+    assert tile.reasons["novelty"] == 1
+    assert tile.why.startswith("Nothing is labelled yet")
+
+
+def test_it_can_be_cancelled() -> None:
+    def stop(done: int, total: int, message: str) -> None:
+        raise Cancelled("stopped by the user")
+
+    with pytest.raises(Cancelled):
+        rank(world(1, 40), SelectionConfig(), progress=stop)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tile_ids": np.array([1, 1, 2])}, "tile 1 stands twice"),
+        ({"scene_ids": np.zeros(2)}, "2 scene_ids for 3 tiles"),
+        ({"embeddings": np.zeros((2, 4))}, "2 embeddings for 3 tiles"),
+        ({"embeddings": np.full((3, 4), np.nan), "embedded": None}, "not finite"),
+        ({"embeddings": np.zeros((3, 4)), "embedded": np.array([True, False, True])}, "tile 1 has no embedding"),
+        ({"detections": Detections(np.array([3]), np.zeros((1, 4)), np.zeros((1, 1)))}, "row 3 of 3 tiles"),
+    ],
+)
+def test_wrong_candidates_are_refused(change: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        dataclasses.replace(tiles_in_a_row([0.5, 0.5, 0.5]), **change)
+
+
+def test_a_labelled_tile_without_an_embedding_is_left_out_of_the_comparison() -> None:
+    embeddings = np.array([[np.nan, np.nan], [0.0, 1], [1, 0]])
+    reviewed, embedded = np.array([True, True, False]), np.array([False, True, True])
+    row = tiles_in_a_row([0.5, 0.5, 0.5], reviewed=reviewed, embeddings=embeddings, embedded=embedded)
+    assert rank(row, SelectionConfig(budget_seconds=50)).tiles[0].reasons["nearest_labelled_tile"] == 1
