@@ -13,9 +13,11 @@ from engine.catalog.locks import holder_of
 from engine.catalog.models import models
 from engine.catalog.rounds import rounds
 from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundTile, Scene, SetAside, Source, Tile
+from engine.catalog.splits import NO_SPLIT, SPLITS
+from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 
-__all__ = ["ModelSummary", "RoundSummary", "SetAsideFile", "WorkspaceSummary", "set_aside_files", "summarize"]
+__all__ = ["ModelSummary", "RoundSummary", "SetAsideFile", "WorkspaceSummary", "set_aside_files", "summarize", "tile_page"]
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,19 @@ def set_aside_files(session: Session, *, limit: int, offset: int = 0) -> list[Se
     return [SetAsideFile(source, name, reason) for source, name, reason in session.execute(query.limit(limit).offset(offset))]
 
 
+def tile_page(session: Session, *, limit: int, offset: int = 0) -> list[TileRecord]:
+    """A page of the tiles that have a split, by id."""
+    ids = session.scalars(select(Tile.id).where(Tile.split != NO_SPLIT).order_by(Tile.id).limit(limit).offset(offset)).all()
+    return tiles(session, ids=ids)
+
+
 def _count(session: Session, table: type[Scene | SetAside | Source]) -> int:
     return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 def _by_split(rows: Sequence[Any]) -> dict[str, int]:
     counts = {split: int(count) for split, count in rows}
-    return {split: counts.get(split, 0) for split in ("train", "dev", "test", "none")}
+    return {split: counts.get(split, 0) for split in (*SPLITS, NO_SPLIT)}
 
 
 def _annotations_by_class(session: Session) -> dict[str, int]:

@@ -1,0 +1,153 @@
+"""The command ``tilehawk``: its groups of commands, and how every error ends."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from app.cli import data, machine, training
+from app.settings import find_workspace, prepare_environment
+from engine.errors import Cancelled, TilehawkError, UsageError
+from engine.files import write_text
+
+__all__ = ["build", "run"]
+
+
+class CommandGroup(TyperGroup):
+    """Commands in the order of the loop; an unknown one is answered with the nearest."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begins with.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if args and self.get_command(ctx, args[0]) is None:
+            raise _unknown("command", args[0], list(self.commands), ctx.command_path)
+        return super().resolve_command(ctx, args)
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="tilehawk",
+        cls=CommandGroup,
+        help="The best detector on aerial imagery that an annotation budget can buy.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    data.add_to(app)
+    training.add_to(app)
+    machine.add_to(app)
+    return app
+
+
+def run(arguments: Sequence[str] | None = None, *, application: Callable[[], typer.Typer] = build) -> int:
+    """Run one command line; returns its exit code. Every error ends here, as three lines or one JSON document.
+
+    Args:
+        arguments: what was typed after ``tilehawk``; None for the process's own.
+        application: makes the commands.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    prepare_environment()
+    with _terminable():
+        try:
+            code = typer.main.get_command(application()).main(args=list(arguments), prog_name="tilehawk", standalone_mode=False)
+            sys.stdout.flush()
+        except TilehawkError as error:
+            return _report(error, as_json="--json" in arguments)
+        except (KeyboardInterrupt, typer.Abort):
+            return _report(Cancelled("stopped by the user"), as_json="--json" in arguments)
+        except typer.TyperException as error:
+            return _report(_usage_error(error), as_json="--json" in arguments)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception:  # noqa: BLE001 - the last resort: nothing goes on, and the traceback is kept
+            return _report(_unexpected(arguments), as_json="--json" in arguments)
+    return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a call the way Ctrl-C does."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _unknown(kind: str, name: str, known: Sequence[str], command_path: str) -> UsageError:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return UsageError(
+        f"unknown {kind} {name!r} of {command_path}",
+        expected=f"one of {', '.join(known)}",
+        remedy=f"Did you mean {nearest[0]!r}?" if nearest else f"See: {command_path} --help",
+    )
+
+
+def _usage_error(error: typer.TyperException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "tilehawk"
+    option = getattr(error, "option_name", None)
+    if option is not None and context is not None and "such option" in error.format_message():
+        known = [name for parameter in context.command.get_params(context) for name in parameter.opts if name.startswith("--")]
+        return _unknown("option", option, known, path)
+    return UsageError(f"{path}: {error.format_message()}", remedy=f"See: {path} --help")
+
+
+def _unexpected(arguments: Sequence[str]) -> TilehawkError:
+    """What to say of the exception being handled: one line, and where its traceback was written."""
+    kind, value, _ = sys.exc_info()
+    name = f"error-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    log = Path(tempfile.gettempdir()) / f"tilehawk-{name}"
+    named = next((Path(value) for option, value in itertools.pairwise(arguments) if option == "--workspace"), None)
+    workspace = find_workspace(named)
+    if (workspace / "reports").is_dir():
+        log = workspace / "reports" / name
+    write_text(log, traceback.format_exc())
+    first_line = str(value).splitlines()[0] if str(value) else ""
+    return TilehawkError(
+        f"unexpected {kind.__name__ if kind else 'error'}: {first_line}", remedy=f"This is a fault in Tilehawk; its traceback is in {log}"
+    )
+
+
+def _report(error: TilehawkError, *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps(error.as_json(), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+        return error.exit_code
+    lines = [f"error: {error.found}"]
+    if error.expected:
+        lines.append(f"expected: {error.expected}")
+    if error.remedy:
+        lines.append(f"do: {error.remedy}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(run())
