@@ -1,4 +1,4 @@
-"""Commands that fill a workspace and say what is in it: init, status."""
+"""Commands that fill a workspace and say what is in it: init, ingest, labels import, status."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import JsonOption, WorkspaceOption
+from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
 from app.cli.output import emit
+from app.cli.stage import run_stage
 from app.settings import find_workspace
 
 __all__ = ["add_to"]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: typer.Typer, labels: typer.Typer) -> None:
     """Register the commands of this group."""
     app.command()(init)
+    app.command()(ingest)
+    labels.command("import")(import_labels)
     app.command()(status)
 
 
 def init(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where; else --workspace, else the current folder.")] = None,
+    *,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,7 +38,43 @@ def init(
         emit({"workspace": made.root, "next": "tilehawk ingest ARCHIVE_OR_FOLDER"}, as_json=as_json)
 
 
-def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def ingest(
+    source: Annotated[Path, typer.Argument(help="A zip, tar or tar.gz archive, a folder, or one image (JPEG, PNG, GeoTIFF).")],
+    *,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take imagery in: scenes, their tiles and splits. Bad files are set aside by name; the same command again goes on."""
+    from engine.stages.ingest import IngestConfig
+    from engine.stages.ingest import ingest as stage
+
+    chosen = configured(IngestConfig, config, settings)
+    run_stage(stage, source, chosen, workspace=workspace, as_json=as_json)
+
+
+def import_labels(
+    file: Annotated[Path, typer.Argument(help="COCO json, a Pascal VOC xml file, or a folder of them.")],
+    *,
+    withhold: Annotated[
+        bool | None, typer.Option("--withhold", help="Keep the boxes on training ground for the oracle, to simulate annotators.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take labels in for scenes that are there; the first file decides the classes of the workspace."""
+    from app.wiring import read_labels
+    from engine.stages.labels import LabelConfig
+    from engine.stages.labels import import_labels as stage
+
+    chosen = configured(LabelConfig, config, settings, withhold=withhold)
+    run_stage(stage, read_labels(file), chosen, workspace=workspace, as_json=as_json)
+
+
+def status(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Say what is in the workspace: scenes, tiles, labels, models, rounds, what was set aside, who is at work."""
     from engine.catalog.summary import summarize
     from engine.catalog.workspace import Workspace

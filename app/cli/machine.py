@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
+    *,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1.")] = 7860,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -31,7 +32,7 @@ def serve(
         run_server(opened, port=port)
 
 
-def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def doctor(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Look over the installation and the workspace; each check says what to do. Exit code 1 when one of them fails."""
     from app.doctor import examine
 

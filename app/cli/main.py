@@ -20,7 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import data, machine, training
+from app.cli import data, delivery, machine, training
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
 from engine.files import write_text
@@ -53,8 +53,11 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    data.add_to(app)
+    labels = typer.Typer(cls=CommandGroup, help="Labels in.", rich_markup_mode=None)
+    data.add_to(app, labels)
+    app.add_typer(labels, name="labels")
     training.add_to(app)
+    delivery.add_to(app)
     machine.add_to(app)
     return app
 

@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(models)
 
 
-def models(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def models(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List the trained models with their metrics."""
     from engine.catalog.summary import summarize
     from engine.catalog.workspace import Workspace

@@ -1,0 +1,81 @@
+"""Commands that take a detector out into the world: detect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
+from app.cli.output import emit
+from app.cli.progress import job
+from app.settings import find_workspace
+from engine.errors import BadInput
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this group."""
+    app.command()(detect)
+
+
+def detect(
+    model: Annotated[str, typer.Argument(metavar="EXPORT", help="An exported folder, or the name of one in the workspace.")],
+    scene: Annotated[Path, typer.Argument(help="The picture to search: JPEG, PNG or GeoTIFF of any size.")],
+    *,
+    out_dir: Annotated[Path, typer.Option(help="Where the layers go.")] = Path("detections"),
+    formats: Annotated[str, typer.Option(help="Layers to write, separated by commas: gpkg, geojson, coco.")] = "gpkg,geojson",
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the objects of a scene and write them as GIS layers, in the scene's own coordinate system."""
+    from app.wiring import require_formats, write_layers
+    from engine.stages.detect import DetectConfig
+    from engine.stages.detect import detect as stage
+
+    named = require_formats(formats)
+    chosen = configured(DetectConfig, config, settings)
+    folder = _exported(model, workspace)
+    with job() as progress:
+        found = stage(folder, scene, chosen, progress=progress)
+        files = write_layers(found, out_dir, named)
+    classes = Counter(found.label_set.names[label] for label in found.boxes_scene.labels.tolist())
+    report = {
+        "scene": scene,
+        "export": folder,
+        "width": found.width,
+        "height": found.height,
+        "georeferenced": found.georeference is not None,
+        "boxes": len(found.boxes_scene),
+        "classes": {name: classes[name] for name in found.label_set.names},
+        "files": files,
+    }
+    emit(report, as_json=as_json)
+
+
+def _exported(model: str, workspace: Path | None) -> Path:
+    """The exported folder that ``model`` means: a path, or a name below ``exports/`` of the workspace.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    from engine.catalog.workspace import MARKER
+    from engine.files import inside
+
+    if Path(model).is_dir():
+        return Path(model)
+    root = find_workspace(workspace)
+    exports = root / "exports"
+    if (root / MARKER).is_file() and inside(exports, model).is_dir():
+        return inside(exports, model)
+    known = sorted(path.name for path in exports.iterdir() if path.is_dir()) if exports.is_dir() else []
+    raise BadInput(
+        f"no exported model {model!r}",
+        expected=f"a folder, or one of {known}" if known else "a folder that tilehawk export wrote",
+        remedy="Make one: tilehawk export",
+    )
