@@ -79,3 +79,7 @@ class SceneDetections:
     georeference: GeoReference | None
     label_set: LabelSet
     boxes_scene: Boxes
+
+    def as_label_file(self) -> LabelFile:
+        """The same boxes and scores as a label file of one image."""
+        return LabelFile(self.label_set, (ImageLabels(self.scene, self.width, self.height, self.boxes_scene),))

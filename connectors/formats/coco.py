@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from connectors.formats.boxes import BoxCollector
 from engine.errors import BadInput
+from engine.files import write_json
 from engine.label_set import LabelSet
 from engine.records import LabelFile
 
-__all__ = ["read"]
+__all__ = ["read", "write"]
 
 
 def read(path: Path) -> LabelFile:
@@ -60,6 +61,39 @@ def read(path: Path) -> LabelFile:
         unusable=tuple(box for collector in boxes.values() for box in collector.unusable),
         crowd=crowd,
     )
+
+
+def write(path: Path, records: LabelFile) -> None:
+    """Write labels, or detections with their scores, to ``path``, atomically; a file that is there is replaced.
+
+    Ids count from 1: images and annotations in their order, categories in the order of the label set. :func:`read` gives the images,
+    boxes and classes back, each coordinate to the last bit or the one before, and no scores.
+    """
+    write_json(
+        path,
+        {
+            "images": [
+                {"id": number, "file_name": image.image, "width": image.width, "height": image.height}
+                for number, image in enumerate(records.images, start=1)
+            ],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(records.label_set.names, start=1)],
+            "annotations": [{"id": number, **row} for number, row in enumerate(_annotations(records), start=1)],
+        },
+    )
+
+
+def _annotations(records: LabelFile) -> Iterator[dict[str, Any]]:
+    for image_id, image in enumerate(records.images, start=1):
+        boxes = image.boxes_scene
+        for row, (x1, y1, x2, y2) in enumerate(boxes.xyxy.tolist()):
+            yield {
+                "image_id": image_id,
+                "category_id": int(boxes.labels[row]) + 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
+                "iscrowd": 0,
+                **({} if boxes.scores is None else {"score": float(boxes.scores[row])}),
+            }
 
 
 def _load(path: Path) -> Mapping[str, Any]:
