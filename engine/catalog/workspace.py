@@ -217,19 +217,28 @@ def _revision_of(catalog: Path) -> str | None:
     """
     if not catalog.exists():
         return None
+    beside_a_log = catalog.with_name(f"{CATALOG}-wal").exists()
     try:
-        with closing(sqlite3.connect(f"{catalog.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-                return None
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        try:
+            row = _read_revision(catalog, "mode=ro" if beside_a_log else "immutable=1")
+        except sqlite3.DatabaseError:
+            row = _read_revision(catalog, "mode=ro")
     except sqlite3.DatabaseError as damaged:
         raise BadInput(
             f"{catalog} cannot be read: {damaged}", expected="an SQLite database", remedy="Put a backup back in its place"
         ) from damaged
-    revision = None if row is None else str(row[0])
-    if revision is not None and revision not in REVISIONS:
-        raise _newer(catalog.parent, f"schema {revision}", f"one of {list(REVISIONS)}")
-    return revision
+    if row is not None and row not in REVISIONS:
+        raise _newer(catalog.parent, f"schema {row}", f"one of {list(REVISIONS)}")
+    return row
+
+
+def _read_revision(catalog: Path, mode: str) -> str | None:
+    """``immutable=1`` leaves no side files behind, but may stumble over a writer that comes at that moment; ``mode=ro`` does not."""
+    with closing(sqlite3.connect(f"{catalog.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return None if row is None else str(row[0])
 
 
 def _newer(root: Path, found: str, expected: str) -> BadInput:

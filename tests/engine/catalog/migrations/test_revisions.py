@@ -1,0 +1,95 @@
+import logging
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+import engine.catalog.migrations
+import engine.catalog.workspace
+from engine.catalog import ledger
+from engine.catalog.migrations import HEAD, REVISIONS
+from engine.catalog.schema import Base
+from engine.catalog.workspace import Workspace
+
+LATER = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+def upgrade():
+    op.add_column("scene", sa.Column("weather", sa.String(8)))
+"""
+
+
+def test_the_migrated_schema_is_the_schema_of_the_code(workspace):
+    database = create_engine(f"sqlite:///{workspace.root / 'catalog.sqlite'}")
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+    database.dispose()
+
+
+def test_the_listed_revisions_are_those_in_the_folder_in_order():
+    config = Config()
+    config.set_main_option("script_location", str(Path(engine.catalog.migrations.__file__).parent))
+    folder = ScriptDirectory.from_config(config)
+    assert tuple(script.revision for script in reversed(list(folder.walk_revisions()))) == REVISIONS
+    assert folder.get_current_head() == HEAD
+
+
+@pytest.fixture
+def later_code(tmp_path, monkeypatch):
+    """A Tilehawk of tomorrow: the same migrations and one more; ``write`` replaces what that one does."""
+    folder = tmp_path / "code" / "migrations"
+    shutil.copytree(Path(engine.catalog.migrations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def write(later: str) -> None:
+        (folder / "versions" / "0002_later.py").write_text(later)
+        monkeypatch.setattr(engine.catalog.workspace, "__file__", str(folder.parent / "workspace.py"))
+        monkeypatch.setattr(engine.catalog.workspace, "HEAD", "0002")
+        monkeypatch.setattr(engine.catalog.workspace, "REVISIONS", ("0001", "0002"))
+
+    return write
+
+
+def columns(catalog: Path) -> set[str]:
+    with closing(sqlite3.connect(catalog)) as connection:
+        return {row[1] for row in connection.execute("PRAGMA table_info(scene)")}
+
+
+@pytest.mark.guarantee("G33")
+def test_an_older_workspace_is_brought_forward_after_a_copy_is_kept(workspace, later_code):
+    with workspace.session() as session:
+        ledger.record(session, "old")
+    later_code(LATER)
+    with Workspace.open(workspace.root) as opened, opened.session() as session:
+        assert [event.kind for event in ledger.events(session)] == ["old"]
+    assert "weather" in columns(workspace.root / "catalog.sqlite")
+    backup = workspace.root / "catalog.sqlite.before-0002"
+    assert "weather" not in columns(backup)
+    with closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("SELECT kind FROM ledger").fetchall() == [("old",)]
+
+
+@pytest.mark.guarantee("G33")
+def test_a_migration_that_fails_changes_nothing(workspace, later_code):
+    later_code(LATER + "    raise RuntimeError('power cut')\n")
+    with pytest.raises(RuntimeError, match="power cut"):
+        Workspace.open(workspace.root)
+    assert "weather" not in columns(workspace.root / "catalog.sqlite")
+    later_code(LATER)
+    Workspace.open(workspace.root).close()
+    assert "weather" in columns(workspace.root / "catalog.sqlite")
+
+
+def test_migrating_says_nothing(tmp_path, caplog, capfd):
+    caplog.set_level(logging.INFO)
+    Workspace.create(tmp_path / "new").close()
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")
