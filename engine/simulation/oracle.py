@@ -1,0 +1,74 @@
+"""Known labels that stand in for an annotator, and what the annotator's work would have cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from engine.boxes import Boxes, box_iou
+from engine.selection.cost import Prices
+from engine.selection.uncertainty import suppress_duplicates
+
+__all__ = ["EDIT_IOU", "VERIFY_IOU", "OracleVisit", "charge", "shown_boxes"]
+
+VERIFY_IOU = 0.8
+"""A shown box that overlaps the true one at least this much is accepted as it is."""
+EDIT_IOU = 0.5
+"""A shown box that overlaps the true one at least this much is dragged into place; below it is deleted and the true one drawn."""
+DUPLICATE_IOU = 0.7
+
+
+@dataclass(frozen=True)
+class OracleVisit:
+    """One visit to a tile: its seconds, and how many boxes were verified, edited, drawn and deleted."""
+
+    seconds: float
+    verified: int
+    edited: int
+    drawn: int
+    deleted: int
+
+
+def shown_boxes(predicted: Boxes, accepted: Boxes, shown_score: float) -> Boxes:
+    """What an annotator finds on a tile when opening it: the boxes accepted earlier, then the predictions worth showing.
+
+    Args:
+        predicted: scored boxes; those below ``shown_score`` stay hidden, and of several that overlap by more than 0.7 the best is shown.
+        accepted: boxes paid for earlier, seen again through an overlapping tile; a prediction of one of them (IoU ≥ 0.5) is not shown.
+        shown_score: in [0, 1].
+    """
+    scores = np.zeros(0) if predicted.scores is None else predicted.scores
+    strong = predicted.take(scores >= shown_score)
+    assert strong.scores is not None or not len(strong)
+    strong = strong.take(np.argsort(np.zeros(0) if strong.scores is None else -strong.scores, kind="stable"))
+    strong = strong.take(suppress_duplicates(strong.xyxy, DUPLICATE_IOU))
+    fresh = strong.take(box_iou(strong.xyxy, accepted.xyxy).max(axis=1, initial=0.0) < EDIT_IOU)
+    return Boxes(np.concatenate([accepted.xyxy, fresh.xyxy]), np.concatenate([accepted.labels, fresh.labels]))
+
+
+def charge(true: Boxes, shown: Boxes, prices: Prices) -> OracleVisit:
+    """What an annotator who knows ``true`` pays for correcting ``shown``.
+
+    Shown and true boxes of one class are matched one to one so that the sum of IoU is largest; below :data:`EDIT_IOU` there is no match.
+    IoU ≥ 0.8 costs verifying, IoU ≥ 0.5 editing, a true box without a match drawing, a shown box without a match deleting, and the tile
+    itself opening.
+    """
+    overlap = _matched_overlap(true, shown)
+    verified = int((overlap >= VERIFY_IOU).sum())
+    edited = len(overlap) - verified
+    drawn, deleted = len(true) - len(overlap), len(shown) - len(overlap)
+    seconds = prices.open + prices.verify * verified + prices.edit * edited + prices.draw * drawn + prices.delete * deleted
+    return OracleVisit(seconds, verified, edited, drawn, deleted)
+
+
+def _matched_overlap(true: Boxes, shown: Boxes) -> NDArray[np.float64]:
+    """IoU of the matched pairs."""
+    overlap = box_iou(true.xyxy, shown.xyxy)
+    overlap[true.labels[:, None] != shown.labels[None]] = 0
+    overlap[overlap < EDIT_IOU] = 0
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    matched: NDArray[np.float64] = overlap[rows, columns]
+    return matched[matched > 0]
