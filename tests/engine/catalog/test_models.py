@@ -1,0 +1,48 @@
+import pytest
+
+from engine.catalog.models import add_model, get_model, model_directory, models
+from engine.errors import BadInput
+
+
+def add(session, name, stage="finetune", **more):
+    return add_model(session, name=name, stage=stage, config={"epochs": 1}, data_hash="0", **more)
+
+
+def test_the_newest_model_is_found_without_a_name(workspace):
+    with workspace.session() as session:
+        parent = add(session, "pre-1", "pretrain")
+        add(session, "fine-1", parent_id=parent.id, label_set_fingerprint="ab", metrics={"ap": 0.5})
+        assert get_model(session).name == "fine-1"
+        assert get_model(session, stage="pretrain").name == "pre-1"
+        assert get_model(session, "pre-1").id == parent.id
+        found = get_model(session, "fine-1")
+        assert (found.parent_id, found.label_set_fingerprint, found.metrics, found.config) == (parent.id, "ab", {"ap": 0.5}, {"epochs": 1})
+        assert [row.name for row in models(session)] == ["pre-1", "fine-1"]
+
+
+def test_registering_a_model_again_updates_it(workspace):
+    with workspace.session() as session:
+        first = add(session, "m", metrics={"ap": 0.1})
+        assert add(session, "m", metrics={"ap": 0.2}).id == first.id
+        assert get_model(session, "m").metrics == {"ap": 0.2}
+
+
+def test_a_missing_model_is_named_with_the_nearest_or_the_command_that_makes_one(workspace):
+    with workspace.session() as session:
+        with pytest.raises(BadInput, match="tilehawk pretrain"):
+            get_model(session, stage="pretrain")
+        add(session, "round-1")
+        with pytest.raises(BadInput, match="Did you mean 'round-1'"):
+            get_model(session, "round1")
+        with pytest.raises(BadInput, match="tilehawk models"):
+            get_model(session, "xyz")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc", "", ".hidden", "a/b", "a b", "a" * 129, "a\n"])
+def test_a_model_name_is_never_a_path(workspace, name):
+    with pytest.raises(BadInput, match="model name"):
+        model_directory(workspace, name)
+
+
+def test_a_model_lives_below_models(workspace):
+    assert model_directory(workspace, "round-1.b_2") == (workspace.models / "round-1.b_2").resolve()
