@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from connectors.formats import footprints
-from engine.errors import BadInput
+from engine.errors import BadInput, UsageError
 from engine.files import atomic_file
 from engine.records import SceneDetections
 
@@ -30,12 +30,16 @@ def write(path: Path, detections: SceneDetections, *, layer: str = LAYER) -> Non
     Cartesian reference system and no area.
 
     Raises:
+        UsageError: the name of ``path`` does not end in ``.gpkg``, as the standard wants it.
         BadInput: GDAL cannot write there, or cannot use the scene's CRS.
     """
     import pyogrio.raw
     import shapely
     from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError
 
+    path = Path(path)
+    if path.suffix.lower() != ".gpkg":
+        raise UsageError(f"a GeoPackage named {path.name!r}", expected="a name that ends in .gpkg")
     boxes = detections.boxes_scene
     polygons = shapely.polygons(footprints.corners(detections))
     names = np.array(detections.label_set.names, dtype=object)

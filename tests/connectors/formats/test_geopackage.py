@@ -8,7 +8,7 @@ from pyproj import CRS
 
 from connectors.formats import geopackage
 from engine.boxes import Boxes
-from engine.errors import BadInput
+from engine.errors import BadInput, UsageError
 from engine.records import GeoReference, SceneDetections
 
 PLACES = ["utm", "rotated", "south up", "degrees", "web mercator", "feet"]
@@ -111,3 +111,10 @@ def test_a_refused_layer_leaves_the_old_file_and_no_other(scenes, wkt, layer, tm
         geopackage.write(path, SceneDetections("s", 9, 9, reference, known.label_set, known.boxes_scene), layer=layer)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["layer.gpkg"]
+
+
+@pytest.mark.parametrize("name", ["layer", "layer.json", "gpkg"])
+def test_another_extension_is_wrong_use(scenes, name, tmp_path):
+    with pytest.raises(UsageError, match=r"\.gpkg"):
+        geopackage.write(tmp_path / name, scenes.detections("utm"))
+    assert list(tmp_path.iterdir()) == []
