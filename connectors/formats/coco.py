@@ -29,7 +29,7 @@ def read(path: Path) -> LabelFile:
     path = Path(path)
     document = _load(path)
     categories = sorted(_rows(document, "categories", path), key=lambda row: _number(row, "id", "categories", path))
-    label_set = LabelSet.of(str(_value(row, "name", "categories", path)) for row in categories)
+    label_set = _label_set([str(_value(row, "name", "categories", path)) for row in categories], path)
     label_of = {_number(row, "id", "categories", path): label for label, row in enumerate(categories)}
     _require_distinct([_number(row, "id", "categories", path) for row in categories], "categories", path)
     images = _rows(document, "images", path)
@@ -106,6 +106,13 @@ def _load(path: Path) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise BadInput(f"{path} holds a {type(document).__name__}", expected="a JSON object with images, annotations and categories")
     return document
+
+
+def _label_set(names: Sequence[str], path: Path) -> LabelSet:
+    try:
+        return LabelSet.of(names)
+    except BadInput as wrong:
+        raise BadInput(f"{path}: {wrong.found}", expected=wrong.expected, remedy=wrong.remedy) from wrong
 
 
 def _rows(document: Mapping[str, Any], key: str, path: Path) -> Sequence[Mapping[str, Any]]:

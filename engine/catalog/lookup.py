@@ -27,9 +27,11 @@ class SceneNames:
         self._by_path: dict[str, set[int]] = {}
         self._by_ending: dict[str, set[int]] = {}
         self._by_stem: dict[str, set[int]] = {}
+        self._paths_of: dict[int, set[str]] = {}
         for name, scene_id in names:
             path = _path(name)
             self._by_path.setdefault(str(path), set()).add(scene_id)
+            self._paths_of.setdefault(scene_id, set()).add(str(path))
             for depth in range(len(path.parts)):
                 self._by_ending.setdefault("/".join(path.parts[depth:]), set()).add(scene_id)
             self._by_stem.setdefault(path.stem, set()).add(scene_id)
@@ -45,6 +47,10 @@ class SceneNames:
         path = _path(image)
         readings = ((self._by_path, str(path)), (self._by_ending, str(path)), (self._by_ending, path.name), (self._by_stem, path.stem))
         return next((sorted(index[key]) for index, key in readings if key in index), [])
+
+    def names_of(self, scene_id: int) -> int:
+        """How many names the scene has: more images than that cannot all mean it."""
+        return len(self._paths_of.get(scene_id, ()))
 
 
 def _path(name: str) -> PurePosixPath:

@@ -176,6 +176,13 @@ def _match(session: Session, labels: LabelFile, config: LabelConfig, source: str
             matched.setdefault(found[0], []).append(image)
         else:
             unknown.append(image.image)
+    for scene_id, images in matched.items():
+        if len(images) > names.names_of(scene_id):
+            raise BadInput(
+                f"{source}: the images {images[0].image!r} and {images[1].image!r} would be the same scene",
+                expected="one image a scene",
+                remedy="Ingest the one that is missing, or write the images' paths as the archive has them into the label file",
+            )
     if unknown and (not config.allow_unknown_images or not matched):
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise BadInput(

@@ -38,3 +38,7 @@ NAMES = SceneNames(
 )
 def test_an_image_is_found_by_the_most_exact_reading_of_its_name(image, found):
     assert NAMES.find(image) == found
+
+
+def test_a_scene_has_as_many_names_as_it_came_in_under():
+    assert [NAMES.names_of(scene_id) for scene_id in (1, 4, 99)] == [1, 2, 0]
