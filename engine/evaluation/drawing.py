@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 PALETTE = ((255, 214, 10), (76, 201, 240), (247, 37, 133), (6, 214, 160), (255, 127, 17), (181, 137, 255), (163, 230, 53), (255, 255, 255))
 """Colours of the classes, in turn; apart from one another for colour-blind readers too, and from vegetation."""
-TRUTH_COLOUR = (255, 255, 255)
+TRUTH_COLOUR, TRUTH_GAP = (255, 255, 255), (0, 0, 0)
 GAP, CAPTION_HEIGHT, BACKGROUND, INK = 8, 18, (24, 26, 30), (235, 235, 235)
 
 
@@ -51,7 +51,7 @@ def draw_boxes(
     Args:
         image: RGB (H, W, 3).
         predicted: in the image's pixels, in a colour of their class, with name and score where ``label_set`` is given; the weakest first.
-        truth: in thin dashed white, under the predictions.
+        truth: in thin dashes of white and black, under the predictions.
         label_set: names for the captions; None leaves the captions out.
         width: of a line, in pixels of the result.
         scale: every pixel of ``image`` becomes ``scale`` × ``scale`` pixels first, so that small objects can be seen.
@@ -128,7 +128,13 @@ def learning_curve(points: Sequence[CurvePoint], path: Path) -> None:
     ):
         axes.plot(minutes, values, marker="o", color=colour, label=name)
         axes.annotate(f"{values[-1]:.2f}", (minutes[-1], values[-1]), textcoords="offset points", xytext=(7, -4), color=colour)
-    axes.set(xlabel="annotator minutes", ylabel="on held-out ground", ylim=(0, None), xlim=(0, None), title="What the budget bought")
+    axes.set(
+        xlabel="annotator minutes",
+        ylabel="on held-out ground",
+        ylim=(0, None),
+        xlim=(0, 1.08 * max(*minutes, 1)),
+        title="What the budget bought",
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
     stream = io.BytesIO()
@@ -150,6 +156,7 @@ def _corners(box: NDArray[np.float64]) -> tuple[int, int, int, int]:
 
 def _dashed(pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], dash: int = 4) -> None:
     left, top, right, bottom = corners
+    pen.rectangle(corners, outline=TRUTH_GAP)
     for x in range(left, right + 1, 2 * dash):
         for y in (top, bottom):
             pen.line((x, y, min(x + dash - 1, right), y), fill=TRUTH_COLOUR)

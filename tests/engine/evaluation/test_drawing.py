@@ -4,7 +4,7 @@ from PIL import Image
 
 from engine.boxes import Boxes
 from engine.errors import UsageError
-from engine.evaluation.drawing import PALETTE, TRUTH_COLOUR, CurvePoint, contact_sheet, draw_boxes, learning_curve, write_png
+from engine.evaluation.drawing import PALETTE, TRUTH_COLOUR, TRUTH_GAP, CurvePoint, contact_sheet, draw_boxes, learning_curve, write_png
 from engine.label_set import LabelSet
 
 GREY = np.full((40, 60, 3), 90, dtype=np.uint8)
@@ -32,10 +32,10 @@ def test_the_picture_given_is_not_changed():
     assert np.array_equal(GREY, before)
 
 
-def test_truth_is_dashed_in_white():
+def test_truth_is_dashed_in_white_and_black():
     image = draw_boxes(GREY, Boxes.empty(scored=True), Boxes(np.array([[4.0, 4.0, 36.0, 28.0]]), [0]))
     assert painted(image, TRUTH_COLOUR) == [4, 4, 36, 28]
-    assert 12 <= (image[4, 4:36] == 90).all(1).sum() <= 16
+    assert 12 <= (image[4, 4:36] == TRUTH_GAP).all(1).sum() <= 16
 
 
 def test_the_strongest_box_lies_on_top():

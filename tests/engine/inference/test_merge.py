@@ -116,7 +116,10 @@ def test_at_the_border_of_the_scene_nothing_counts_as_cut():
 
 
 def test_a_joined_object_has_the_highest_score_of_its_parts():
-    found = [(Window(0, 0, 64, 64), boxes_of([20, 10, 64, 30], scores=[0.5])), (Window(40, 0, 64, 64), boxes_of([40, 10, 90, 30], scores=[0.7]))]
+    found = [
+        (Window(0, 0, 64, 64), boxes_of([20, 10, 64, 30], scores=[0.5])),
+        (Window(40, 0, 64, 64), boxes_of([40, 10, 90, 30], scores=[0.7])),
+    ]
     assert same(merge_windows(found, 104, 64), boxes_of([20, 10, 90, 30], scores=[0.7]))
 
 
