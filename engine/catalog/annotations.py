@@ -8,13 +8,13 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engine.boxes import Boxes
+from engine.boxes import Boxes, visible_share
 from engine.catalog.schema import Annotation, LabelSetRow, Review
 from engine.catalog.tiles import TileRecord, chunks
 from engine.errors import BadInput
 from engine.label_set import LabelSet
 
-__all__ = ["MINIMUM_VISIBLE_SHARE", "label_set", "mark_reviewed", "scene_boxes", "set_label_set", "tile_boxes"]
+__all__ = ["MINIMUM_VISIBLE_SHARE", "accept_withheld", "label_set", "mark_reviewed", "scene_boxes", "set_label_set", "tile_boxes"]
 
 MINIMUM_VISIBLE_SHARE = 0.4
 
@@ -78,6 +78,26 @@ def mark_reviewed(session: Session, tile_ids: Iterable[int], *, by: str, seconds
     session.add_all(fresh)
     session.flush()
     return len(fresh)
+
+
+def accept_withheld(session: Session, tile: TileRecord, *, annotator: str) -> int:
+    """Show the withheld boxes of which at least :data:`MINIMUM_VISIBLE_SHARE` lies in ``tile``; returns how many.
+
+    Args:
+        session: an open transaction.
+        tile: the tile that was paid for.
+        annotator: who shows them.
+    """
+    query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "withheld").order_by(Annotation.id)
+    withheld = list(session.scalars(query))
+    xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in withheld], dtype=np.float64).reshape(-1, 4)
+    seen = np.flatnonzero(visible_share(xyxy, tile.window.xyxy) >= MINIMUM_VISIBLE_SHARE).tolist()
+    for index in seen:
+        row = withheld[index]
+        row.state, row.annotator = "accepted", annotator
+        row.version += 1
+    session.flush()
+    return len(seen)
 
 
 def _boxes_by_scene(session: Session, scene_ids: Sequence[int], states: Sequence[str]) -> dict[int, Boxes]:

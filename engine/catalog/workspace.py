@@ -19,7 +19,7 @@ from engine.catalog.migrations import HEAD, REVISIONS
 from engine.errors import BadInput
 from engine.files import TEMPORARY, atomic_file, sweep_temporary, write_json
 
-__all__ = ["Workspace"]
+__all__ = ["MARKER", "Workspace"]
 
 FORMAT = 1
 MARKER = "tilehawk.json"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from engine.catalog.annotations import label_set, mark_reviewed, scene_boxes, set_label_set, tile_boxes
+from engine.catalog.annotations import accept_withheld, label_set, mark_reviewed, scene_boxes, set_label_set, tile_boxes
 from engine.catalog.schema import Annotation, Review
 from engine.catalog.tiles import tiles
 from engine.errors import BadInput, LabelSetMismatch
@@ -78,3 +78,13 @@ def test_a_tile_keeps_its_first_review(annotated):
     found = [(review.tile_id, review.by, review.seconds) for review in annotated.scalars(select(Review).order_by(Review.tile_id))]
     assert found == [(1, "anna", 12.0), (2, "ben", None)]
     assert mark_reviewed(annotated, np.array([], dtype=np.int64).tolist(), by="ben") == 0
+
+
+def test_paying_for_a_tile_shows_what_is_withheld_there_and_nothing_else(annotated):
+    left, right = tiles(annotated)
+    assert accept_withheld(annotated, left, annotator="oracle") == 0
+    assert accept_withheld(annotated, right, annotator="oracle") == 1
+    assert accept_withheld(annotated, right, annotator="oracle") == 0
+    shown = annotated.get_one(Annotation, 3)
+    assert (shown.state, shown.annotator, shown.version) == ("accepted", "oracle", 2)
+    assert annotated.get_one(Annotation, 4).state == "deleted"
