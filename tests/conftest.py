@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from engine.catalog.workspace import Workspace
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_picture() -> Callable[..., Path]:
     """Write a small RGB picture with blobs on ground; the same seed gives the same pixels."""
     from PIL import Image
@@ -33,6 +37,46 @@ def write_picture() -> Callable[..., Path]:
         return path
 
     return write
+
+
+HOSTILE_NAME = '"><img src=x onerror="document.title=1">.png'
+
+
+@pytest.fixture(scope="session")
+def filled_workspace(tmp_path_factory: pytest.TempPathFactory, write_picture: Callable[..., Path]) -> Iterator[Workspace]:
+    """A small workspace, to read from only.
+
+    Three scenes in tiles of 32, one of them with a hostile name; labels withheld on train ground; a file set aside; a model; two rounds, of
+    which the first is evaluated.
+    """
+    from engine.boxes import Boxes
+    from engine.catalog.models import add_model
+    from engine.catalog.rounds import ChosenTile, add_round, rounds
+    from engine.catalog.tiles import tiles
+    from engine.catalog.workspace import Workspace
+    from engine.label_set import LabelSet
+    from engine.records import ImageLabels, LabelFile
+    from engine.stages.ingest import IngestConfig, ingest
+    from engine.stages.labels import LabelConfig, import_labels
+
+    folder = tmp_path_factory.mktemp("imagery")
+    names = ["a.png", "b.png", HOSTILE_NAME]
+    for seed, name in enumerate(names):
+        write_picture(folder / name, width=160, height=160, seed=seed)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    boxes = Boxes(np.array([[2, 2, 20, 20], [40, 44, 60, 60], [100, 100, 120, 120], [130, 8, 150, 30]]), np.array([0, 1, 0, 1]))
+    labels = LabelFile(LabelSet.of(["car", "<b>ship</b>"]), tuple(ImageLabels(name, 160, 160, boxes) for name in names))
+    with Workspace.create(tmp_path_factory.mktemp("filled") / "workspace") as workspace:
+        ingest(workspace, folder, IngestConfig(tile=32, overlap=0))
+        import_labels(workspace, labels, LabelConfig(withhold=True))
+        with workspace.session() as session:
+            chosen = [ChosenTile(tile.id, 1.0, 30.0, {}) for tile in tiles(session, split="train")]
+            for strategy, part in (("random", chosen[:2]), ("balanced", chosen[2:4])):
+                add_round(session, budget_seconds=60.0, strategy=strategy, seed=0, chosen=part)
+            first, _ = rounds(session)
+            first.metrics, first.measured_seconds = {"ap": 0.1, "ap50": 0.25}, 55.0
+            add_model(session, name="first", stage="finetune", config={}, data_hash="0" * 64, metrics={"ap50": 0.25})
+        yield workspace
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Path, Response
 from PIL import Image
 
 from engine.catalog.schema import Scene
@@ -15,6 +16,7 @@ from engine.imagery.raster import Raster
 
 __all__ = ["router"]
 
+LARGEST_ID = 2**63 - 1
 CACHE = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -23,7 +25,7 @@ def router(workspace: Workspace) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/tiles/{tile_id}.png")
-    def tile(tile_id: int) -> Response:
+    def tile(tile_id: Annotated[int, Path(ge=1, le=LARGEST_ID)]) -> Response:
         with workspace.session(write=False) as session:
             found = tiles(session, ids=[tile_id])
             scene = session.get(Scene, found[0].scene_id) if found else None

@@ -46,7 +46,7 @@ def test_set_aside_files_come_in_pages(filled_workspace):
     with filled_workspace.session(write=False) as session:
         first = set_aside_files(session, limit=5)
         assert [each.name for each in first] == ["broken.jpg"]
-        assert "broken.jpg" in first[0].reason
+        assert first[0].reason
         assert set_aside_files(session, limit=5, offset=1) == []
 
 
