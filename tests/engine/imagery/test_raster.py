@@ -154,7 +154,7 @@ def test_the_orientation_in_exif_is_ignored(tmp_path):
     ("crs", "transform", "metres"),
     [
         (UTM, NORTH_UP, 0.1),
-        (UTM, NORTH_UP * Affine.rotation(30), 0.1),
+        (UTM, Affine(0.0866025404, 0.05, 404211.9, 0.05, -0.0866025404, 3285142.9), 0.1),
         ("EPSG:2263", Affine(1, 0, 985000, 0, -1, 200000), 0.3048),
         ("EPSG:4326", Affine(1e-5, 0, 10, 0, -1e-5, 60), np.sqrt(0.5 * 1.11320 * 1.11412)),
         ("EPSG:3857", Affine(1, 0, 1113194, 0, -1, 8399737), 0.5),
