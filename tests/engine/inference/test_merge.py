@@ -110,9 +110,32 @@ def test_a_small_sliver_at_the_seam_does_not_survive_beside_the_whole_box():
 
 
 def test_at_the_border_of_the_scene_nothing_counts_as_cut():
-    window = Window(0, 0, 64, 64)
-    found = [(window, boxes_of([0, 0, 20, 20], [44, 44, 64, 64])), (Window(10, 10, 54, 54), boxes_of([44, 44, 64, 64], scores=[0.5]))]
-    assert len(merge_windows(found, 64, 64)) == 2
+    found = [
+        (Window(0, 0, 64, 64), boxes_of([0, 10, 20, 20])),
+        (Window(0, 2, 64, 64), boxes_of([5, 7, 50, 58])),
+    ]
+    assert len(merge_windows(found, 64, 66)) == 2
+
+
+def test_only_a_neighbour_can_overrule_a_cut_box():
+    found = [(Window(0, 0, 64, 64), boxes_of([10, 10, 58, 50], [52, 20, 64, 30]))]
+    assert len(merge_windows(found, 64, 64)) == len(merge_windows(found, 104, 64)) == 2
+
+
+def test_a_whole_box_wins_over_a_stronger_cut_one_that_it_does_not_cover():
+    found = [
+        (Window(0, 0, 64, 64), boxes_of([50, 8, 64, 36], scores=[0.99])),
+        (Window(40, 0, 64, 64), boxes_of([50, 10, 66, 28], scores=[0.4])),
+    ]
+    assert merge_windows(found, 104, 64).xyxy.tolist() == [[50, 10, 66, 28]]
+
+
+def test_a_weak_duplicate_of_a_part_does_not_stretch_the_whole():
+    found = [
+        (Window(0, 0, 64, 64), boxes_of([20, 10, 64, 30], [22, 12, 64, 33], scores=[0.9, 0.5])),
+        (Window(40, 0, 64, 64), boxes_of([40, 10, 90, 30])),
+    ]
+    assert merge_windows(found, 104, 64).xyxy.tolist() == [[20, 10, 90, 30]]
 
 
 def test_a_joined_object_has_the_highest_score_of_its_parts():
