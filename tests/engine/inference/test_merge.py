@@ -118,7 +118,7 @@ def test_at_the_border_of_the_scene_nothing_counts_as_cut():
 
 
 def test_only_a_neighbour_can_overrule_a_cut_box():
-    found = [(Window(0, 0, 64, 64), boxes_of([10, 10, 58, 50], [52, 20, 64, 30]))]
+    found = [(Window(0, 0, 64, 64), boxes_of([10, 10, 59, 50], [46, 20, 64, 30]))]
     assert len(merge_windows(found, 64, 64)) == len(merge_windows(found, 104, 64)) == 2
 
 
