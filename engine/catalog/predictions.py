@@ -1,0 +1,62 @@
+"""Prediction sets as the catalog knows them."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from engine.catalog.models import NAME
+from engine.catalog.schema import ModelRow, PredictionSet
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput
+from engine.files import inside
+
+__all__ = ["add_prediction_set", "get_prediction_set", "prediction_sets", "predictions_directory"]
+
+
+def predictions_directory(workspace: Workspace, name: str) -> Path:
+    """Where the prediction set ``name`` lives, below ``predictions/``; it need not exist yet.
+
+    Raises:
+        BadInput: a name with anything but letters, digits, dot, dash and underscore.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInput(f"the name {name!r} of predictions", expected="letters, digits, dot, dash and underscore, at most 128")
+    return inside(workspace.predictions, name)
+
+
+def add_prediction_set(session: Session, *, name: str, model: ModelRow, tiles: int) -> PredictionSet:
+    """Register predictions whose folder is complete; registering the same name again updates its row."""
+    row = session.scalar(select(PredictionSet).where(PredictionSet.name == name))
+    if row is None:
+        row = PredictionSet(name=name)
+        session.add(row)
+    row.model_id, row.tiles = model.id, tiles
+    session.flush()
+    return row
+
+
+def prediction_sets(session: Session, *, model_id: int | None = None) -> list[PredictionSet]:
+    """The prediction sets in the order of their making, of one model or of all."""
+    query = select(PredictionSet).order_by(PredictionSet.id)
+    return list(session.scalars(query if model_id is None else query.where(PredictionSet.model_id == model_id)))
+
+
+def get_prediction_set(session: Session, name: str) -> PredictionSet:
+    """The prediction set ``name``.
+
+    Raises:
+        BadInput: there is none; the message names the nearest.
+    """
+    known = {row.name: row for row in prediction_sets(session)}
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    raise BadInput(
+        f"no predictions named {name!r}",
+        expected=f"one of {list(known)}" if known else "",
+        remedy=f"Did you mean {nearest[0]!r}?" if nearest else "Make some: tilehawk predict",
+    )

@@ -1,0 +1,190 @@
+"""``rank``: the next round, as the tiles that its budget in seconds pays for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from engine.catalog import ledger
+from engine.catalog.annotations import tile_boxes
+from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
+from engine.catalog.rounds import ChosenTile, add_round
+from engine.catalog.schema import LabelSetRow, ModelRow, PredictionSet
+from engine.catalog.tiles import TileRecord, tiles
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput
+from engine.inference.predictions import Predictions
+from engine.progress import Progress, silent
+from engine.selection.candidates import Candidates
+from engine.selection.rank import Ranking, SelectionConfig
+from engine.selection.rank import rank as choose
+from engine.selection.uncertainty import Detections
+
+__all__ = ["RankConfig", "RankReport", "RankedWindow", "rank"]
+
+
+class RankConfig(SelectionConfig):
+    """Which predictions the next round is chosen by; the rest is said by the selection itself."""
+
+    predictions: str | None = None
+    """Name of a prediction set that covers all train tiles still to label; none for the newest one that does."""
+
+
+@dataclass(frozen=True)
+class RankedWindow:
+    """A chosen tile for people: where it lies in its scene (pixels), and why it was chosen."""
+
+    tile_id: int
+    scene: str
+    x: int
+    y: int
+    width: int
+    height: int
+    score: float
+    estimated_seconds: float
+    why: str
+    reasons: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RankReport:
+    """A round as it was chosen; ``predictions`` is None where no model had seen the tiles yet."""
+
+    round: int
+    strategy: str
+    budget_seconds: float
+    estimated_seconds: float
+    predictions: str | None
+    tiles: tuple[RankedWindow, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A prediction set, and whether it comes from a detector that knows the classes."""
+
+    row: PredictionSet
+    predictions: Predictions
+    detector: bool
+
+
+def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silent) -> RankReport:
+    """Choose the tiles of the next round and write it, tiles and reasons together or not at all.
+
+    The choice is made from predictions, embeddings and accepted labels alone; withheld labels are never read.
+
+    Raises:
+        BadInput: a budget of 0 or below, unknown predictions, or predictions that lack tiles.
+        NothingToDo: no tile is left, or the budget does not pay for the cheapest.
+    """
+    with workspace.worker_lock("rank"):
+        with workspace.session(write=False) as session:
+            train, reviewed = tiles(session, split="train"), {tile.id for tile in tiles(session, split="train", reviewed=True)}
+            seen = _seen(workspace, session, [tile.id for tile in train if tile.id not in reviewed], config.predictions)
+            labelled = tile_boxes(session, [tile for tile in train if tile.id in reviewed])
+            names = session.get(LabelSetRow, 1)
+        candidates = _candidates(
+            train,
+            reviewed,
+            seen,
+            labelled_boxes=sum(len(boxes) for boxes in labelled.values()),
+            classes=len(names.names) if names else 1,
+        )
+        ranking = choose(candidates, config, progress=progress)
+        with workspace.session() as session:
+            number = _write(session, ranking, config, seen)
+    return _report(number, ranking, config, seen, train)
+
+
+def _seen(workspace: Workspace, session: Session, open_ids: Sequence[int], name: str | None) -> _Seen | None:
+    """The predictions to rank by: those named, or the newest that cover every open tile, or none."""
+    wanted = np.asarray(open_ids, dtype=np.int64)
+    rows = [get_prediction_set(session, name)] if name else [row for row in reversed(prediction_sets(session)) if row.tiles >= len(wanted)]
+    for row in rows:
+        predictions = Predictions.load(predictions_directory(workspace, row.name))
+        if predictions.covers(wanted):
+            return _Seen(row, predictions, session.get_one(ModelRow, row.model_id).stage == "finetune")
+        if name:
+            missing = wanted[~np.isin(wanted, predictions.tile_ids)]
+            raise BadInput(
+                f"the predictions {name!r} lack {len(missing)} of {len(wanted)} train tiles, the first being tile {int(missing[0])}",
+                expected="predictions on all train tiles still to label",
+                remedy="Run `tilehawk predict --split train`",
+            )
+    return None
+
+
+def _candidates(train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | None, *, labelled_boxes: int, classes: int) -> Candidates:
+    tile_ids = np.asarray([tile.id for tile in train], dtype=np.int64)
+    embeddings = embedded = detections = None
+    if seen is not None:
+        found = seen.predictions
+        embedded = np.isin(tile_ids, found.tile_ids)
+        embeddings = np.zeros((len(tile_ids), found.embeddings.shape[1]), dtype=np.float32)
+        embeddings[embedded] = found.embeddings[np.searchsorted(found.tile_ids, tile_ids[embedded])]
+        if seen.detector:
+            on_train = np.isin(found.tile_ids[found.tile_index], tile_ids)
+            rows = np.searchsorted(tile_ids, found.tile_ids[found.tile_index[on_train]])
+            detections = Detections(rows, found.boxes_tile[on_train].astype(np.float64), found.class_scores[on_train].astype(np.float64))
+    return Candidates(
+        tile_ids=tile_ids,
+        scene_ids=np.asarray([tile.scene_id for tile in train], dtype=np.int64),
+        windows_scene=np.asarray([tile.window.xyxy for tile in train], dtype=np.float64),
+        splits=np.asarray([tile.split for tile in train], dtype=np.str_),
+        reviewed=np.asarray([tile.id in reviewed for tile in train], dtype=bool),
+        embeddings=embeddings,
+        embedded=embedded,
+        detections=detections,
+        labelled_boxes=labelled_boxes,
+        classes=classes,
+    )
+
+
+def _write(session: Session, ranking: Ranking, config: RankConfig, seen: _Seen | None) -> int:
+    row = add_round(
+        session,
+        budget_seconds=config.budget_seconds,
+        strategy=config.strategy,
+        seed=config.seed,
+        chosen=[ChosenTile(tile.tile_id, tile.score, tile.estimated_seconds, {**tile.reasons, "why": tile.why}) for tile in ranking.tiles],
+        prediction_set_id=None if seen is None else seen.row.id,
+    )
+    ledger.record(
+        session,
+        "rank",
+        round=row.number,
+        tiles=len(ranking.tiles),
+        estimated_seconds=ranking.estimated_seconds,
+        predictions=None if seen is None else seen.row.name,
+        config=config.model_dump(mode="json"),
+    )
+    return row.number
+
+
+def _report(number: int, ranking: Ranking, config: RankConfig, seen: _Seen | None, train: Sequence[TileRecord]) -> RankReport:
+    record_of = {tile.id: tile for tile in train}
+    return RankReport(
+        round=number,
+        strategy=config.strategy,
+        budget_seconds=config.budget_seconds,
+        estimated_seconds=ranking.estimated_seconds,
+        predictions=None if seen is None else seen.row.name,
+        tiles=tuple(
+            RankedWindow(
+                tile_id=tile.tile_id,
+                scene=record_of[tile.tile_id].scene_name,
+                x=record_of[tile.tile_id].window.x,
+                y=record_of[tile.tile_id].window.y,
+                width=record_of[tile.tile_id].window.width,
+                height=record_of[tile.tile_id].window.height,
+                score=tile.score,
+                estimated_seconds=tile.estimated_seconds,
+                why=tile.why,
+                reasons=tile.reasons,
+            )
+            for tile in ranking.tiles
+        ),
+    )

@@ -1,0 +1,142 @@
+"""rank: a round is written whole, from predictions and accepted labels alone."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sqlalchemy import delete, update
+
+from engine.catalog.annotations import mark_reviewed
+from engine.catalog.ledger import events
+from engine.catalog.rounds import get_round, round_tiles, rounds
+from engine.catalog.schema import Annotation
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput, Cancelled, NothingToDo
+from engine.stages.rank import RankConfig, rank
+
+Fake = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, fake: Fake) -> Iterator[Workspace]:
+    with Workspace.create(tmp_path / "workspace") as made:
+        fake("labelled").fill(made, fake("catalog").add_scene)
+        yield made
+
+
+def test_the_round_is_written_as_it_is_reported(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "first")
+    report = rank(workspace, RankConfig(budget_seconds=60, seed=4))
+    with workspace.session() as session:
+        row = get_round(session)
+        links = round_tiles(session, row)
+        [event] = events(session, "rank")
+    assert (row.number, row.budget_seconds, row.seed, row.state, row.strategy) == (1, 60, 4, "ranked", "tilehawk")
+    assert [(link.tile_id, link.score, link.estimated_seconds) for link in links] == [
+        (tile.tile_id, tile.score, tile.estimated_seconds) for tile in report.tiles
+    ]
+    assert [link.reasons for link in links] == [{**tile.reasons, "why": tile.why} for tile in report.tiles]
+    assert row.estimated_seconds == pytest.approx(report.estimated_seconds)
+    assert 0 < report.estimated_seconds <= 60
+    assert report.predictions == event.details["predictions"] == "first"
+    assert event.details["config"]["budget_seconds"] == 60
+    json.dumps(asdict(report), allow_nan=False)
+
+
+@pytest.mark.parametrize("strategy", ["tilehawk", "entropy", "k-center", "random"])
+def test_withheld_labels_do_not_change_the_ranking(workspace: Workspace, fake: Fake, strategy: str) -> None:
+    fake("labelled").predict(workspace, "first", score=0.5, keep=0.6)
+    config = RankConfig(budget_seconds=120, strategy=strategy)
+    before = rank(workspace, config)
+    with workspace.session() as session:
+        session.execute(update(Annotation).where(Annotation.state == "withheld").values(x1=1.0, y1=1.0, x2=9.0, y2=9.0, label=0))
+        session.execute(delete(Annotation).where(Annotation.state == "withheld", Annotation.id % 2 == 0))
+    after = rank(workspace, config)
+    assert after.tiles == before.tiles
+    assert after.round == before.round + 1
+
+
+@pytest.mark.guarantee("G42")
+def test_neither_reviewed_nor_test_tiles_are_ranked(workspace: Workspace, fake: Fake) -> None:
+    train = [tile.id for tile in fake("labelled").records(workspace, "train")]
+    fake("labelled").predict(workspace, "first")
+    with workspace.session() as session:
+        mark_reviewed(session, train[:5], by="somebody")
+    report = rank(workspace, RankConfig(budget_seconds=1e6))
+    assert sorted(tile.tile_id for tile in report.tiles) == train[5:]
+
+
+def test_the_newest_predictions_that_cover_the_open_tiles_are_taken(workspace: Workspace, fake: Fake) -> None:
+    train = [tile.id for tile in fake("labelled").records(workspace, "train")]
+    for name, only in (("old", train), ("new", train), ("half", train[:7])):
+        fake("labelled").predict(workspace, name, only=only)
+    assert rank(workspace, RankConfig(budget_seconds=100)).predictions == "new"
+    assert rank(workspace, RankConfig(budget_seconds=100, predictions="old")).predictions == "old"
+    with pytest.raises(BadInput, match=rf"'half' lack 9 of 16 train tiles, the first being tile {train[7]}.*tilehawk predict"):
+        rank(workspace, RankConfig(budget_seconds=100, predictions="half"))
+    with pytest.raises(BadInput, match=r"no predictions named 'neu'.*'new'"):
+        rank(workspace, RankConfig(budget_seconds=100, predictions="neu"))
+    with workspace.session() as session:
+        mark_reviewed(session, train[7:], by="somebody")
+    assert rank(workspace, RankConfig(budget_seconds=40)).predictions == "half"
+
+
+def test_a_pretrained_model_lends_its_embeddings_but_its_boxes_do_not_count(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "unlabelled", stage="pretrain", fingerprint=None)
+    report = rank(workspace, RankConfig(budget_seconds=220))
+    assert [tile.reasons["objects_seen"] for tile in report.tiles] == [None, None]
+    assert [tile.estimated_seconds for tile in report.tiles] == [100, 100]
+    assert all(tile.reasons["coverage_weight"] == 1 for tile in report.tiles)
+
+
+def test_without_any_model_the_round_is_random(workspace: Workspace) -> None:
+    report = rank(workspace, RankConfig(budget_seconds=500))
+    assert report.predictions is None
+    assert len(report.tiles) == 5
+    assert {tile.scene for tile in report.tiles} == {"train-0.tif", "train-1.tif"}
+    assert all("at random" in tile.why for tile in report.tiles)
+
+
+def test_accepted_labels_on_train_ground_shift_the_weight_to_doubt(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "first", score=0.5)
+    config = RankConfig(budget_seconds=60, coverage_boxes_per_class=0, full_boxes_per_class=20)
+    assert rank(workspace, config).tiles[0].reasons["uncertainty_weight"] == 0
+    with workspace.session() as session:
+        session.execute(update(Annotation).values(state="accepted"))
+        mark_reviewed(session, [tile.id for tile in fake("labelled").records(workspace, "train")][:8], by="somebody")
+    assert 0 < rank(workspace, config).tiles[0].reasons["uncertainty_weight"] <= 0.7
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        (RankConfig(budget_seconds=0), BadInput, "0 seconds"),
+        (RankConfig(budget_seconds=-2), BadInput, "-2 seconds"),
+        (RankConfig(budget_seconds=99), NothingToDo, r"100\.0 seconds"),
+        (RankConfig(strategy="entropy"), BadInput, "tilehawk predict"),
+    ],
+)
+def test_what_cannot_be_ranked_leaves_nothing_behind(workspace: Workspace, config: RankConfig, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        rank(workspace, config)
+    with workspace.session() as session:
+        assert rounds(session) == []
+        assert events(session, "rank") == []
+
+
+def test_a_cancelled_ranking_leaves_nothing_behind(workspace: Workspace) -> None:
+    def stop(done: int, total: int, message: str) -> None:
+        raise Cancelled("stopped by the user")
+
+    with pytest.raises(Cancelled):
+        rank(workspace, RankConfig(budget_seconds=500), progress=stop)
+    with workspace.session() as session:
+        assert rounds(session) == []
+
+
+def test_an_empty_workspace_has_nothing_to_rank(tmp_path: Path) -> None:
+    with Workspace.create(tmp_path / "empty") as empty, pytest.raises(NothingToDo, match="tilehawk ingest"):
+        rank(empty, RankConfig())
