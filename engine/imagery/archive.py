@@ -222,8 +222,8 @@ def _zip_members(source: Path, limits: ArchiveLimits) -> Iterator[Member]:
 def _refuse_overlaps(source: Path, entries: list[zipfile.ZipInfo], end: int) -> None:
     """Entries that share bytes multiply the ratio (Fifield, A better zip bomb, WOOT 2019)."""
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
-    starts = [entry.header_offset for entry in ordered[1:]] + [end]
-    for entry, following in zip(ordered, starts, strict=True):
+    limits = [*(entry.header_offset for entry in ordered), end][1:]
+    for entry, following in zip(ordered, limits, strict=True):
         if entry.header_offset + zipfile.sizeFileHeader + len(entry.filename) + entry.compress_size > following:  # type: ignore[attr-defined]
             raise ArchiveRefused(f"{source.name!r} has overlapping entries (at {printable(entry.orig_filename)!r})", remedy="Pack it again")
 

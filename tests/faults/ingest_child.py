@@ -1,0 +1,64 @@
+"""Runs ingests that are to die, each in a fork of a process that has everything imported.
+
+One JSON document a line on stdin: {"workspace", "source", and at most one of "crash_at", "at_progress", "at_commit"}. For each, the
+fork's process id is written on a line, then its exit status as ``waitpid`` gives it.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import configure_mappers
+
+from engine.catalog.workspace import Workspace
+from engine.stages.ingest import IngestConfig, ingest
+
+
+class DieAt:
+    """Kills this very process when it is called for the ``count``-th time."""
+
+    def __init__(self, count):
+        self.left = count
+
+    def __call__(self, *_arguments):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(task):
+    if "crash_at" in task:
+        os.environ["TILEHAWK_CRASH_AT"] = str(task["crash_at"])
+    with Workspace.open(Path(task["workspace"])) as workspace:
+        if "at_commit" in task:
+            event.listen(Engine, "commit", DieAt(task["at_commit"]))
+        ingest(
+            workspace,
+            Path(task["source"]),
+            IngestConfig(tile=32, overlap=8, minimum_valid_share=0.5),
+            progress=DieAt(task.get("at_progress", -1)),
+        )
+
+
+def say(word):
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+assert "torch" not in sys.modules
+configure_mappers()
+say("ready")
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            run(json.loads(line))
+            status = 0
+        finally:
+            os._exit(status)
+    say(child)
+    say(os.waitpid(child, 0)[1])
