@@ -7,7 +7,6 @@ from engine.catalog.schema import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    transactional_ddl=True,
     render_as_batch=True,
 )
 context.run_migrations()

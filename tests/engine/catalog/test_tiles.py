@@ -149,12 +149,22 @@ def test_the_same_scene_once_more_adds_nothing(workspace, add_scene):
         assert (again.id, [tile.id for tile in second]) == (scene.id, [tile.id for tile in first])
 
 
+@pytest.mark.guarantee("G42")
+def test_a_new_window_respects_the_tiles_that_its_scene_has_already(workspace, add_scene):
+    with workspace.session() as session:
+        scene, (stored,) = add_scene(session, "a", split="train")
+        stored.split = "test"
+        across, inside = add_tiles(session, scene, [Window(32, 32, 64, 64), Window(8, 8, 16, 16)], ["across", "inside"])
+        assert (across.split, inside.split) == ("none", "test")
+
+
 def test_a_scene_that_comes_with_a_split_keeps_it(workspace, add_scene):
     with workspace.session() as session:
         scene, stored = add_scene(session, "a", width=256, height=256, tile=32, split="test")
         assert scene.split == "test"
         assert {tile.split for tile in stored} == {"test"}
         add_scene(session, "a", width=256, height=256, tile=64, split="train")
+        assert scene.split == "test"
         assert {tile.split for tile in tiles(session)} == {"test"}
         with pytest.raises(BadInput, match="'validation'"):
             add_scene(session, "b", split="validation")
