@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from pathlib import Path
 
 from sqlalchemy import select
@@ -29,19 +30,19 @@ def predictions_directory(workspace: Workspace, name: str) -> Path:
 
 
 def add_prediction_set(session: Session, *, name: str, model: ModelRow, tiles: int) -> PredictionSet:
-    """Register predictions whose folder is complete; registering the same name again updates its row."""
+    """Register predictions whose folder is complete; registering the same name again updates its row and makes it the newest."""
     row = session.scalar(select(PredictionSet).where(PredictionSet.name == name))
     if row is None:
         row = PredictionSet(name=name)
         session.add(row)
-    row.model_id, row.tiles = model.id, tiles
+    row.model_id, row.tiles, row.created = model.id, tiles, time.time()
     session.flush()
     return row
 
 
 def prediction_sets(session: Session, *, model_id: int | None = None) -> list[PredictionSet]:
     """The prediction sets in the order of their making, of one model or of all."""
-    query = select(PredictionSet).order_by(PredictionSet.id)
+    query = select(PredictionSet).order_by(PredictionSet.created, PredictionSet.id)
     return list(session.scalars(query if model_id is None else query.where(PredictionSet.model_id == model_id)))
 
 

@@ -10,8 +10,8 @@ def test_sets_are_listed_by_model_and_registered_once_a_name(workspace):
         first, second = (add_model(session, name=name, stage="finetune", config={}, data_hash="0" * 64) for name in ("first", "second"))
         for name, model, tiles in (("a", first, 3), ("b", second, 4), ("c", first, 5), ("a", first, 6)):
             add_prediction_set(session, name=name, model=model, tiles=tiles)
-        assert [(row.name, row.tiles) for row in prediction_sets(session)] == [("a", 6), ("b", 4), ("c", 5)]
-        assert [row.name for row in prediction_sets(session, model_id=first.id)] == ["a", "c"]
+        assert [(row.name, row.tiles) for row in prediction_sets(session)] == [("b", 4), ("c", 5), ("a", 6)]
+        assert [row.name for row in prediction_sets(session, model_id=first.id)] == ["c", "a"]
         assert get_prediction_set(session, "b").model_id == second.id
 
 
