@@ -1,23 +1,15 @@
-"""Pictures for people: the learning curve of a budget."""
+"""Pictures of a workspace for the page."""
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 from engine.catalog.summary import RoundSummary
+from engine.evaluation.drawing import CurvePoint, learning_curve
 
-__all__ = ["CurvePoint", "curve_points", "learning_curve"]
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """What the annotators had spent in all, in minutes, and how good the detector was then (both in [0, 1])."""
-
-    minutes: float
-    ap: float
-    ap50: float
+__all__ = ["curve_png", "curve_points"]
 
 
 def curve_points(rounds: Sequence[RoundSummary]) -> list[CurvePoint]:
@@ -31,21 +23,9 @@ def curve_points(rounds: Sequence[RoundSummary]) -> list[CurvePoint]:
     return points
 
 
-def learning_curve(points: Sequence[CurvePoint]) -> bytes:
-    """A PNG of AP and AP50 over annotator minutes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.6), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    minutes = [point.minutes for point in points]
-    axes.plot(minutes, [point.ap50 for point in points], marker="o", label="AP50")
-    axes.plot(minutes, [point.ap for point in points], marker="s", label="AP")
-    axes.set_xlabel("annotator minutes, all rounds")
-    axes.set_ylabel("average precision")
-    axes.set_xlim(left=0)
-    axes.set_ylim(0, max(0.1, 1.15 * max(point.ap50 for point in points)))
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="upper left")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    return picture.getvalue()
+def curve_png(points: Sequence[CurvePoint]) -> bytes:
+    """The learning curve as the bytes of a PNG."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "curve.png"
+        learning_curve(points, path)
+        return path.read_bytes()

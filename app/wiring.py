@@ -11,10 +11,14 @@ from engine.records import LabelFile, SceneDetections
 
 __all__ = ["LAYER_SUFFIXES", "read_labels", "require_formats", "write_layers"]
 
-LAYER_SUFFIXES = {"gpkg": ".gpkg", "geojson": ".geojson"}
+LAYER_SUFFIXES = {"gpkg": ".gpkg", "geojson": ".geojson", "coco": ".coco.json"}
 """The formats of ``detect``, each with the end of its files' names."""
 
-_WRITERS: dict[str, Callable[[Path, SceneDetections], None]] = {"gpkg": geopackage.write, "geojson": geojson.write}
+_WRITERS: dict[str, Callable[[Path, SceneDetections], None]] = {
+    "gpkg": geopackage.write,
+    "geojson": geojson.write,
+    "coco": lambda path, detections: coco.write(path, detections.as_label_file()),
+}
 
 
 def read_labels(path: Path) -> LabelFile:

@@ -75,7 +75,7 @@ def filled_workspace(tmp_path_factory: pytest.TempPathFactory, write_picture: Ca
                 add_round(session, budget_seconds=60.0, strategy=strategy, seed=0, chosen=part)
             first, _ = rounds(session)
             first.metrics, first.measured_seconds = {"ap": 0.1, "ap50": 0.25}, 55.0
-            add_model(session, name="first", stage="finetune", config={}, data_hash="0" * 64, metrics={"ap50": 0.25})
+            add_model(session, name="first", stage="finetune", config={}, data_hash="0" * 64, metrics={"test": {"ap": 0.1, "ap50": 0.25}})
         yield workspace
 
 

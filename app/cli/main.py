@@ -20,7 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import data, delivery, machine, training
+from app.cli import data, delivery, machine, rounds, training
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
 from engine.files import write_text
@@ -29,7 +29,7 @@ __all__ = ["build", "run"]
 
 
 class CommandGroup(TyperGroup):
-    """Commands in the order of the loop; an unknown one is answered with the nearest."""
+    """Commands of which an unknown one is answered with the nearest."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that ``args`` begins with.
@@ -57,6 +57,7 @@ def build() -> typer.Typer:
     data.add_to(app, labels)
     app.add_typer(labels, name="labels")
     training.add_to(app)
+    rounds.add_to(app)
     delivery.add_to(app)
     machine.add_to(app)
     return app

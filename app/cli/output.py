@@ -11,6 +11,8 @@ from typing import Any
 
 __all__ = ["as_document", "emit", "show"]
 
+LONGEST_NESTED_CELL = 60
+
 
 def as_document(value: Any) -> Any:
     """``value`` (dataclasses, pydantic models, mappings, sequences, paths) made of JSON's own types.
@@ -60,37 +62,49 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _table_cell(value: Any) -> str:
+    """A cell; what is nested is cut short, for --json has all of it."""
+    text = _cell(value)
+    nested = isinstance(value, (Mapping, list))
+    return f"{text[: LONGEST_NESTED_CELL - 1]}…" if nested and len(text) > LONGEST_NESTED_CELL else text
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def _is_deep(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(item, (Mapping, list)) for item in value.values())
 
 
 def _title(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _lines(document: Any) -> Iterable[str]:
+def _lines(document: Any, indent: str = "") -> Iterable[str]:
     if _is_table(document):
-        yield from _table(document)
+        yield from _table(document, indent)
         return
     if not isinstance(document, Mapping):
-        yield _cell(document)
+        yield indent + _cell(document)
         return
-    plain = {key: value for key, value in document.items() if not _is_table(value)}
+    sections = {key: value for key, value in document.items() if _is_table(value) or _is_deep(value)}
+    plain = {key: value for key, value in document.items() if key not in sections}
     width = max((len(_title(key)) for key in plain), default=0)
     for key, value in plain.items():
-        yield f"{_title(key):<{width}}  {_cell(value)}"
-    for key, value in document.items():
-        if _is_table(value):
+        yield f"{indent}{_title(key):<{width}}  {_cell(value)}"
+    for number, (key, value) in enumerate(sections.items()):
+        if number or plain:
             yield ""
-            yield f"{_title(key)}:"
-            yield from _table(value)
+        yield f"{indent}{_title(key)}:"
+        yield from _lines(value, indent + "  ")
 
 
-def _table(rows: list[Mapping[str, Any]]) -> Iterable[str]:
+def _table(rows: list[Mapping[str, Any]], indent: str) -> Iterable[str]:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_title(column) for column in columns]] + [[_cell(row.get(column)) for column in columns] for row in rows]
+    cells = [[_title(column) for column in columns]] + [[_table_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     numeric = [all(isinstance(row.get(column), (int, float, type(None))) for row in rows) for column in columns]
     for line in cells:
         parts = (f"{cell:>{width}}" if right else f"{cell:<{width}}" for cell, width, right in zip(line, widths, numeric, strict=True))
-        yield ("  " + "  ".join(parts)).rstrip()
+        yield (indent + "  ".join(parts)).rstrip()

@@ -83,10 +83,8 @@ def _rounds(summary: WorkspaceSummary) -> str:
 def _models(summary: WorkspaceSummary) -> str:
     if not summary.models:
         return text.note("No model yet: tilehawk pretrain, then tilehawk finetune.")
-    return text.table(
-        ["Model", "Stage", "Metrics"],
-        [(each.name, each.stage, {k: v for k, v in each.metrics.items() if isinstance(v, (int, float))}) for each in summary.models],
-    )
+    rows = [(each.name, each.stage, *(each.metrics.get("test", {}).get(metric) for metric in ("ap", "ap50"))) for each in summary.models]
+    return text.table(["Model", "Stage", "AP on test ground", "AP50 on test ground"], rows)
 
 
 def _set_aside(workspace: Workspace, summary: WorkspaceSummary) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Response
 
-from app.pictures import curve_points, learning_curve
+from app.pictures import curve_png, curve_points
 from engine.catalog.summary import summarize
 from engine.catalog.workspace import Workspace
 
@@ -20,6 +20,6 @@ def router(workspace: Workspace) -> APIRouter:
         points = curve_points(summarize(workspace).rounds)
         if not points:
             raise HTTPException(404, "no round has been evaluated yet")
-        return Response(learning_curve(points), media_type="image/png", headers={"Cache-Control": "no-store"})
+        return Response(curve_png(points), media_type="image/png", headers={"Cache-Control": "no-store"})
 
     return routes

@@ -74,3 +74,21 @@ def test_number_that_json_lacks_is_refused(value):
 def test_value_that_json_lacks_is_refused():
     with pytest.raises(TypeError, match="set"):
         show({"ids": {1, 2}}, as_json=True)
+
+
+def test_nested_numbers_are_a_section_of_their_own():
+    assert show({"model": "first", "metrics": {"ap": 0.5, "per_class": {"car": 0.5}}}, as_json=False).splitlines() == [
+        "model  first",
+        "",
+        "metrics:",
+        "  ap         0.5",
+        "  per class  car 0.5",
+    ]
+
+
+def test_nested_cell_of_a_table_is_cut_short_but_words_are_not():
+    rows = [{"why": "w" * 200, "reasons": {f"reason {index}": index for index in range(50)}}]
+    line = show({"rows": rows}, as_json=False).splitlines()[-1]
+    assert "w" * 200 in line
+    assert line.endswith("…")
+    assert len(line) < 300

@@ -32,7 +32,7 @@ def test_rounds_and_models_come_with_their_metrics(filled_workspace):
     summary = summarize(filled_workspace)
     assert [(each.number, each.tiles, each.measured_seconds) for each in summary.rounds] == [(1, 2, 55.0), (2, 2, None)]
     assert summary.rounds[0].metrics == {"ap": 0.1, "ap50": 0.25}
-    assert [(model.name, model.metrics) for model in summary.models] == [("first", {"ap50": 0.25})]
+    assert [(model.name, model.metrics) for model in summary.models] == [("first", {"test": {"ap": 0.1, "ap50": 0.25}})]
     with filled_workspace.session(write=False) as session:
         assert len(rounds(session)) == len(summary.rounds)
 

@@ -1,0 +1,129 @@
+"""Files that are either old or complete, whatever the moment at which their writer dies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput
+from engine.files import TEMPORARY, atomic_directory, atomic_file, inside, sha256_of, sweep_temporary, write_json, write_text
+
+WRITERS = {
+    "file": "write_text(root / 'target', content * 10_000)",
+    "json": "write_json(root / 'target', {'content': content * 10_000})",
+    "directory": (
+        "with atomic_directory(root / 'target') as made:\n"
+        "        for name in ('a', 'b'):\n"
+        "            (made / name).write_text(content * 10_000)"
+    ),
+}
+CHILD = """
+import os, sys
+from pathlib import Path
+from engine.files import atomic_directory, write_json, write_text
+
+def write(root, content):
+    {writer}
+
+for before in ("absent", "old"):
+    for crash_at in range(1, 100):
+        root = Path(sys.argv[1]) / before / f"{{crash_at:03}}"
+        root.mkdir(parents=True)
+        if before == "old":
+            write(root, "old ")
+        child = os.fork()
+        if not child:
+            os.environ["TILEHAWK_CRASH_AT"] = str(crash_at)
+            write(root, "new ")
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            break
+        assert code == 137, code
+"""
+
+
+def contents(target: Path) -> set[str]:
+    """What stands under the final name, every file reduced to its distinct words."""
+    files = sorted(target.iterdir()) if target.is_dir() else [target]
+    if target.is_dir():
+        assert [path.name for path in files] == ["a", "b"]
+    return {word for path in files for word in ("old", "new") if f"{word} " * 10_000 in path.read_text()} | {
+        "half" for path in files if not any(f"{word} " * 10_000 in path.read_text() for word in ("old", "new"))
+    }
+
+
+@pytest.mark.guarantee("G2")
+@pytest.mark.parametrize("kind", WRITERS)
+def test_writer_that_dies_leaves_old_or_new_and_what_it_left_is_swept(kind, tmp_path):
+    child = CHILD.format(writer=WRITERS[kind])
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", child, str(tmp_path)], check=True, timeout=120, env=environment)
+    for before in ("absent", "old"):
+        trials = sorted((tmp_path / before).iterdir())
+        assert len(trials) >= 4
+        seen = []
+        for root in trials:
+            target = root / "target"
+            found = contents(target) if target.exists() else {"absent"}
+            assert len(found) == 1, f"{root}: {found}"
+            seen += found
+            sweep_temporary(root)
+            assert [path.name for path in root.iterdir()] == (["target"] if target.exists() else [])
+        assert set(seen) <= {before, "new", "absent"}
+        assert seen[0] == before
+        assert seen[-1] == "new"
+
+
+def test_error_inside_leaves_the_old_content_and_nothing_else(tmp_path):
+    write_text(tmp_path / "target", "old")
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "target") as temporary:
+        temporary.write_text(str(1 / 0))
+    assert (tmp_path / "target").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_directory_replaces_the_old_one_as_a_whole(tmp_path):
+    for name in ("old", "new"):
+        with atomic_directory(tmp_path / "target") as made:
+            (made / name).write_text(name)
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_json_without_place_for_a_number_is_refused_and_nothing_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "target", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_takes_leftovers_only(tmp_path):
+    (tmp_path / f"{TEMPORARY}1").write_text("x")
+    (tmp_path / f"{TEMPORARY}2").mkdir()
+    (tmp_path / f"{TEMPORARY}2" / "inner").write_text("x")
+    (tmp_path / "kept").write_text("x")
+    assert sweep_temporary(tmp_path) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_hash_is_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(b"tile" * 100_000)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(b"tile" * 100_000).hexdigest()
+
+
+@pytest.mark.parametrize("relative", ["../x", "a/../../x", "/etc/passwd", "link/x"])
+def test_path_that_leads_out_is_refused(relative, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    with pytest.raises(BadInput, match="leads out"):
+        inside(tmp_path / "root", relative)
+
+
+@pytest.mark.parametrize("relative", ["x", "a/b", "a/../x", "."])
+def test_path_inside_is_resolved(relative, tmp_path):
+    assert inside(tmp_path, relative).is_relative_to(tmp_path.resolve())
