@@ -1,4 +1,4 @@
-"""Commands that take a detector out into the world: detect."""
+"""Commands that take a detector out into the world: export, detect."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
 from app.cli.output import emit
 from app.cli.progress import job
+from app.cli.stage import run_stage
 from app.settings import find_workspace
 from engine.errors import BadInput
 
@@ -19,7 +20,24 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
+    app.command()(export)
     app.command()(detect)
+
+
+def export(
+    *,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The fine-tuned model; else the newest.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the export; else the model's.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model as ONNX, refused unless it computes what the original computes."""
+    from engine.stages.export import ExportConfig
+    from engine.stages.export import export as stage
+
+    run_stage(stage, configured(ExportConfig, config, settings, model=model, name=name), workspace=workspace, as_json=as_json)
 
 
 def detect(

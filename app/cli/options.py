@@ -44,6 +44,8 @@ Config = TypeVar("Config", bound=StageConfig)
 def configured(config_class: type[Config], file: Path | None, settings: Iterable[str] | None, **options: Any) -> Config:
     """The stage's configuration: its defaults, under ``file``, under ``--set``, with the command's own options (None: not given).
 
+    The keys of ``options`` may be dotted, as those of ``--set`` are.
+
     Raises:
         BadInput: the file cannot be read, or is not a JSON object.
         UsageError: an unknown key, an impossible value, or a key set twice.
@@ -61,7 +63,7 @@ def configured(config_class: type[Config], file: Path | None, settings: Iterable
             continue
         if key in set_keys:
             raise UsageError(f"{key} is given by --set and by an option of its own", expected="one of them", remedy="Leave one of them out")
-        values[key] = value
+        _assign(values, key, value)
     return config_class.from_mapping(values)
 
 

@@ -42,6 +42,8 @@ class TerminalProgress:
         self._clock = clock
         self._cancelled = False
         self._message: str | None = None
+        self._total = 0
+        self._done = 0
         self._first_done = 0
         self._started = 0.0
         self._written: float | None = None
@@ -62,7 +64,9 @@ class TerminalProgress:
         self._cancelled = True
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """Report ``done`` of ``total`` units of ``message``; ``total`` 0 where it is not known.
+        """Report ``done`` of ``total`` units; ``total`` 0 where it is not known.
+
+        Another total, or less done than before, is other work: its rate is measured anew. The message may change at every report.
 
         Raises:
             Cancelled: the user asked to stop.
@@ -71,11 +75,12 @@ class TerminalProgress:
             self.close()
             raise Cancelled("stopped by the user", remedy="What was finished is kept: the same command goes on from there")
         now = self._clock()
-        if message != self._message:
+        if self._message is None or total != self._total or done < self._done:
             self.close()
-            self._message, self._first_done, self._started = message, done, now
+            self._first_done, self._started = done, now
             if self._rewrite:
                 self._written = None
+        self._message, self._total, self._done = message, total, done
         last = bool(total) and done >= total
         interval = SECONDS_BETWEEN_REDRAWS if self._rewrite else SECONDS_BETWEEN_LINES
         if self._written is not None and now - self._written < interval and not (last and self._rewrite):

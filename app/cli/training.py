@@ -1,19 +1,91 @@
-"""Commands that make models and list them: models."""
+"""Commands that make models, use them and list them: pretrain, finetune, predict, models."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from app.cli.options import JsonOption, WorkspaceOption
+from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
 from app.cli.output import emit
+from app.cli.stage import run_stage
 from app.settings import find_workspace
 
 __all__ = ["add_to"]
 
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of what is made; else one is made up.", show_default=False)
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Decides initial weights, order and augmentation.", show_default=False)]
+ImagesOption = Annotated[int | None, typer.Option("--images", help="Training images seen in all: how long it takes.", show_default=False)]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
+    app.command()(pretrain)
+    app.command()(finetune)
+    app.command()(predict)
     app.command()(models)
+
+
+def pretrain(
+    *,
+    name: NameOption = None,
+    seed: SeedOption = None,
+    images: ImagesOption = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pre-train the whole detector on all training tiles without labels. The same command after a crash goes on."""
+    from engine.stages.pretrain import PretrainConfig
+    from engine.stages.pretrain import pretrain as stage
+
+    options = {"name": name, "schedule.seed": seed, "schedule.images_seen": images}
+    run_stage(stage, configured(PretrainConfig, config, settings, **options), workspace=workspace, as_json=as_json)
+
+
+def finetune(
+    *,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="The model to start from, or scratch; else the newest pre-trained.", show_default=False
+        ),
+    ] = None,
+    name: NameOption = None,
+    seed: SeedOption = None,
+    images: ImagesOption = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a detector on the tiles that annotators have looked at. The same command after a crash goes on."""
+    from engine.stages.finetune import FinetuneConfig
+    from engine.stages.finetune import finetune as stage
+
+    options = {"start": start, "name": name, "schedule.seed": seed, "schedule.images_seen": images}
+    run_stage(stage, configured(FinetuneConfig, config, settings, **options), workspace=workspace, as_json=as_json)
+
+
+def predict(
+    *,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model; else the newest.", show_default=False)] = None,
+    split: Annotated[str | None, typer.Option(help="Whose tiles: train, dev, test or all.", show_default=False)] = None,
+    name: NameOption = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a model over the tiles: boxes with scores, and an embedding of each tile, for ranking and evaluation."""
+    from engine.stages.predict import PredictConfig
+    from engine.stages.predict import predict as stage
+
+    chosen = configured(PredictConfig, config, settings, model=model, split=split, name=name)
+    run_stage(stage, chosen, workspace=workspace, as_json=as_json)
 
 
 def models(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

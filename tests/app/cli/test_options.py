@@ -40,6 +40,7 @@ def file(tmp_path):
         (["sizes=[2, 3]"], {}, Fake(sizes=(2, 3))),
         (["inner.share=0.5"], {}, Fake(inner=Inner(share=0.5))),
         (['inner={"share": 0.5}'], {}, Fake(inner=Inner(share=0.5))),
+        (None, {"inner.share": 0.5}, Fake(inner=Inner(share=0.5))),
         (["name=x"], {"seed": 9}, Fake(name="x", seed=9)),
         (None, {"seed": None}, Fake()),
     ],

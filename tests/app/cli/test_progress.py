@@ -53,6 +53,27 @@ def test_line_says_rate_and_time_left(clock):
     assert stream.getvalue().splitlines() == ["reading tiles  10/100", "reading tiles  30/100  2/s  0:35 left"]
 
 
+def test_message_that_changes_keeps_the_rate_and_the_line(clock):
+    stream = io.StringIO()
+    progress = TerminalProgress(stream, rewrite=True, clock=clock)
+    for done in range(3):
+        progress(done, 10, f"loss {10 - done}")
+        clock.now += 1
+    assert "\n" not in stream.getvalue()
+    assert stream.getvalue().split(CLEAR_LINE)[-1] == "loss 8  2/10  1/s  0:08 left"
+
+
+def test_other_work_is_measured_anew_on_a_line_of_its_own(clock):
+    stream = io.StringIO()
+    progress = TerminalProgress(stream, rewrite=True, clock=clock)
+    for total, seconds in ((10, 1), (20, 2)):
+        for done in range(3):
+            progress(done, total, "x")
+            clock.now += seconds
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().endswith("x  2/20  0.5/s  0:36 left")
+
+
 @pytest.mark.parametrize(("done", "seconds", "left"), [(10, 10, "1:30"), (1, 60, "1:39:00"), (99, 99, "0:01")])
 def test_time_left_is_written_in_minutes_or_hours(clock, done, seconds, left):
     stream = io.StringIO()
