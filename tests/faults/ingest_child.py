@@ -1,13 +1,14 @@
 """Runs ingests that are to die, each in a fork of a process that has everything imported.
 
-One JSON document a line on stdin: {"workspace", "source", and at most one of "crash_at", "at_progress", "at_commit"}. For each, the
-fork's process id is written on a line, then its exit status as ``waitpid`` gives it.
+One JSON document a line on stdin: {"workspace", "source", and at most one of "crash_at", "at_progress", "at_commit", "kill_after"
+(seconds)}. For each, the fork's exit status is written on a line, as ``waitpid`` gives it.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from sqlalchemy import Engine, event
@@ -52,13 +53,16 @@ assert "torch" not in sys.modules
 configure_mappers()
 say("ready")
 for line in sys.stdin:
+    task = json.loads(line)
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            run(json.loads(line))
+            run(task)
             status = 0
         finally:
             os._exit(status)
-    say(child)
+    if "kill_after" in task:
+        time.sleep(task["kill_after"])
+        os.kill(child, signal.SIGKILL)
     say(os.waitpid(child, 0)[1])

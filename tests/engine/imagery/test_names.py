@@ -11,6 +11,27 @@ def test_plain_relative_names_are_accepted(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../a.png", "leads out"),
+        ("x/../a.png", "leads out"),
+        ("/a.png", "absolute"),
+        ("C:/a.png", "drive"),
+        ("x\\a.png", "backslash"),
+        ("a\0.png", "control"),
+        ("\udcff.png", "valid text"),
+        ("a.png.", "ends in"),
+        ("a.png ", "ends in"),
+        ("x/ /a.png", "dots and spaces"),
+        ("", "empty"),
+        ("x" * 1025, "1025"),
+    ],
+)
+def test_a_refused_name_has_its_reason(name, reason):
+    assert reason in name_refusal(name)
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         ("a.png", "A.PNG"),

@@ -261,11 +261,14 @@ def test_a_disguised_format_is_refused(tmp_path, content):
 
 
 @pytest.mark.guarantee("G16")
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_sidecar_files_have_no_effect(tmp_path):
     path = write_tiff(tmp_path / "a.tif", ramp())
     (tmp_path / "a.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:4326</SRS><GeoTransform>0,1,0,0,0,1</GeoTransform></PAMDataset>")
     (tmp_path / "a.tfw").write_text("1\n0\n0\n-1\n5\n5\n")
     write_tiff(tmp_path / "a.tif.msk", np.zeros((1, 40, 48), dtype=np.uint8))
+    with rasterio.open(tmp_path / "a.tif.msk", "r+") as mask:
+        mask.update_tags(INTERNAL_MASK_FLAGS_1="2")
     with Raster(path) as raster:
         assert raster.info.georeference is None
         assert raster.valid_share(Window(0, 0, 48, 40)) == 1.0

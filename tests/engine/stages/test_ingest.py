@@ -316,6 +316,15 @@ def test_a_cancelled_ingest_goes_on_where_it_was(workspace, pictures, tmp_path):
     assert rows(workspace, Source)[0].state == "done"
 
 
+def test_an_unpacked_file_that_no_scene_refers_to_is_swept_away(workspace, pictures):
+    orphan, other = workspace.scenes / f"{'0' * 64}.png", workspace.scenes / "notes.txt"
+    orphan.write_bytes(b"from a crash")
+    other.write_bytes(b"not ours to remove")
+    ingest(workspace, pictures / "a.png", SMALL)
+    assert not orphan.exists()
+    assert other.exists()
+
+
 def test_progress_is_told_of_every_image(workspace, pictures):
     told = []
     ingest(workspace, pictures, SMALL, progress=lambda done, total, message: told.append((done, total, message)))
