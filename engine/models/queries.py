@@ -1,0 +1,113 @@
+"""Where the decoder's queries come from: the encoder's proposals, or learned slots that carry a query patch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from engine.models.encoder import Proposals
+from engine.models.heads import MLP, prior_bias
+
+__all__ = ["PatchQueries", "Queries", "block_mask", "select_proposals"]
+
+
+class Queries(NamedTuple):
+    """What the decoder starts from."""
+
+    content: Tensor
+    """(B, N, D)."""
+    boxes: Tensor
+    """(B, N, 4) reference boxes as (cx, cy, w, h), normalised, without gradient."""
+    logits: Tensor | None
+    """(B, N, C) class logits that the decoder corrects, without gradient; None where there are none yet."""
+    extra_position: Tensor | None
+    """(B, N, D) that joins the queries' position in attention; None for plain queries."""
+
+
+def _pairwise_iou(boxes: Tensor) -> Tensor:
+    """IoU (B, K, K) of boxes (B, K, 4) as (x1, y1, x2, y2); in plain operators, so that it exports."""
+    top_left = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    bottom_right = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    sides = (bottom_right - top_left).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return intersection / (area[:, :, None] + area[:, None, :] - intersection).clamp(min=1e-9)
+
+
+def select_proposals(proposals: Proposals, count: int, *, candidates: int, iou_threshold: float) -> Queries:
+    """The best ``count`` proposals, duplicates last.
+
+    Of the ``candidates`` proposals with the highest scores, those that overlap a better one of the same class by more than
+    ``iou_threshold`` stand behind all others (one-pass suppression, as YOLACT's Fast NMS, section 5); so a query is spent on
+    a duplicate only when nothing else is left.
+    """
+    candidates = min(candidates, proposals.logits.shape[1])
+    count = min(count, candidates)
+    best, label = proposals.logits.max(-1)
+    score, index = best.topk(candidates, dim=1)
+    boxes = proposals.boxes.gather(1, index[..., None].expand(-1, -1, 4)).detach()
+    label = label.gather(1, index)
+    corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
+    same_class = label[:, :, None] == label[:, None, :]
+    overlap = (_pairwise_iou(corners) * same_class).triu(diagonal=1).amax(1)
+    ranking = torch.where(overlap > iou_threshold, score.detach() - 1e4, score.detach())
+    chosen = ranking.topk(count, dim=1).indices
+    index = index.gather(1, chosen)
+
+    def pick(values: Tensor) -> Tensor:
+        return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+    return Queries(pick(proposals.features), pick(proposals.boxes).detach(), pick(proposals.logits).detach(), None)
+
+
+def block_mask(queries: int, groups: int, device: torch.device) -> Tensor:
+    """Self-attention mask (N, N), True where attention is forbidden: a query sees its own group alone (UP-DETR, section 3.2).
+
+    Raises:
+        ValueError: ``groups`` does not divide ``queries``.
+    """
+    if queries % groups:
+        raise ValueError(f"{groups} groups do not divide {queries} queries")
+    group = torch.arange(queries, device=device) // (queries // groups)
+    return group[:, None] != group[None, :]
+
+
+class PatchQueries(nn.Module):
+    """Learned slots, to which the feature of a query patch is added (UP-DETR, section 3.1, on the deformable core).
+
+    The patch's feature joins content and attention position; the reference boxes come from the slots alone, so that appearance
+    does not shift the spatial prior. The heads for what a slot found (there or not, and what it looks like) belong here too.
+
+    Args:
+        count: N slots.
+        dimension: D.
+        patch_channels: channels of the backbone's last map, whose mean describes a patch.
+    """
+
+    def __init__(self, count: int, dimension: int, patch_channels: int) -> None:
+        super().__init__()
+        self.count = count
+        self.content = nn.Embedding(count, dimension)
+        self.centre_logits = nn.Parameter(torch.randn(count, 2))
+        self.size_logits = nn.Parameter(torch.full((count, 2), -1.5))
+        self.patch = nn.Linear(patch_channels, dimension)
+        self.norm = nn.LayerNorm(dimension)
+        self.matched = nn.Linear(dimension, 1)
+        self.reconstruction = MLP(dimension, dimension, patch_channels, 2)
+        nn.init.constant_(self.matched.bias, prior_bias())
+
+    def forward(self, patch_features: Tensor, keep: Tensor | None = None) -> Queries:
+        """Place patches in slots.
+
+        Args:
+            patch_features: (B, M, C_5), M dividing N; patch m goes to slots m·N/M … (m+1)·N/M − 1.
+            keep: (B, N) 0 where a slot does not get its patch (UP-DETR's query dropout), else 1.
+        """
+        batch, patches, _ = patch_features.shape
+        carried = self.norm(self.patch(patch_features)).repeat_interleave(self.count // patches, dim=1)
+        if keep is not None:
+            carried = carried * keep[..., None]
+        boxes = torch.cat([self.centre_logits, self.size_logits], -1).sigmoid()[None].expand(batch, -1, -1)
+        return Queries(self.content.weight[None] + carried, boxes, None, carried)

@@ -1,0 +1,150 @@
+"""A model on disk: weights, architecture, classes, metrics and a manifest that vouches for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from engine.errors import CheckpointRefused
+from engine.files import atomic_directory, sha256_of, write_json
+from engine.label_set import LabelSet
+from engine.models.detector import Detector, DetectorConfig
+
+__all__ = ["StoredModel", "load_detector", "read_model", "save_model", "start_from"]
+
+FORMAT = 1
+WEIGHTS, CONFIG, LABELS, METRICS, MANIFEST = "model.safetensors", "config.json", "labels.json", "metrics.json", "manifest.json"
+_REPLACED_BY_FINE_TUNING = ("proposals.", "query_content.", "class_heads.")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a model's folder says of it, weights not loaded."""
+
+    directory: Path
+    stage: str
+    """pretrain or finetune"""
+    config: DetectorConfig
+    label_set: LabelSet
+    """empty for a model without classes"""
+    manifest: dict[str, Any]
+
+
+def save_model(
+    directory: Path, model: Detector, *, stage: str, label_set: LabelSet, metrics: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """Write the model's folder as a whole, replacing an older one.
+
+    Args:
+        directory: the folder to make.
+        model: on any device.
+        stage: "pretrain" or "finetune".
+        label_set: as many classes as the model has.
+        metrics: JSON-ready numbers.
+        provenance: JSON-ready: stage configuration, seed, data hash, parent.
+    """
+    assert len(label_set) == model.num_classes
+    with atomic_directory(directory) as folder:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        write_json(folder / CONFIG, model.config.model_dump(mode="json"))
+        write_json(folder / LABELS, {"names": list(label_set.names), "fingerprint": label_set.fingerprint})
+        write_json(folder / METRICS, dict(metrics))
+        manifest = {
+            "format": FORMAT,
+            "stage": stage,
+            "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, CONFIG, LABELS)},
+            "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")},
+            "provenance": dict(provenance),
+        }
+        write_json(folder / MANIFEST, manifest)
+
+
+def _refuse(directory: Path, found: str, expected: str = "") -> CheckpointRefused:
+    return CheckpointRefused(f"{directory.name}: {found}", expected=expected, remedy="Train it again, or bring back a good copy")
+
+
+def read_model(directory: Path) -> StoredModel:
+    """Read a model's folder and check every file against the manifest.
+
+    Raises:
+        CheckpointRefused: no model there, a file missing, changed or cut off, or a newer format.
+    """
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        stage, digests, version = manifest["stage"], manifest["sha256"], manifest["format"]
+    except (OSError, ValueError, KeyError) as damage:
+        raise _refuse(directory, f"{MANIFEST} is missing or damaged", "a folder that Tilehawk saved a model in") from damage
+    if version != FORMAT:
+        raise _refuse(directory, f"model format {version}", f"format {FORMAT}")
+    for name in (WEIGHTS, CONFIG, LABELS):
+        path = directory / name
+        if not path.is_file() or sha256_of(path) != digests.get(name):
+            raise _refuse(directory, f"{name} is missing or not what was saved (sha256 differs)", "the file named in the manifest")
+    config = DetectorConfig.from_mapping(json.loads((directory / CONFIG).read_text()))
+    labels = LabelSet.of(json.loads((directory / LABELS).read_text())["names"])
+    return StoredModel(directory, stage, config, labels, manifest)
+
+
+def _fill(model: Detector, stored: StoredModel, *, leave_out: tuple[str, ...] = ()) -> None:
+    weights = {name: tensor for name, tensor in load_file(stored.directory / WEIGHTS).items() if not name.startswith(leave_out)}
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(leave_out)}
+    missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
+    reshaped = [name for name in wanted if name in weights and wanted[name].shape != weights[name].shape]
+    if missing or extra or reshaped:
+        raise _refuse(
+            stored.directory,
+            f"its tensors do not fit: {missing[:3]} missing, {extra[:3]} unknown, {reshaped[:3]} of another shape",
+            "a model of the same architecture and number of classes",
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def load_detector(directory: Path, *, label_set: LabelSet | None = None, stage: str | None = None) -> tuple[Detector, StoredModel]:
+    """The model in ``directory``, in evaluation mode on the CPU.
+
+    Args:
+        directory: its folder.
+        label_set: the classes it must have; None takes whatever it has.
+        stage: the stage it must come from; None takes either.
+
+    Raises:
+        CheckpointRefused: damaged, or of another stage.
+        LabelSetMismatch: other classes, with the difference by name.
+    """
+    stored = read_model(directory)
+    if stage is not None and stored.stage != stage:
+        raise _refuse(directory, f"a model of stage {stored.stage!r}", f"one of stage {stage!r}")
+    if label_set is not None:
+        label_set.require_equal(stored.label_set, ours="this workspace", theirs=f"the model {directory.name}")
+    model = Detector(stored.config.model_copy(update={"backbone_weights": "none"}), len(stored.label_set))
+    model.config = stored.config
+    _fill(model, stored)
+    return model.eval(), stored
+
+
+def start_from(model: Detector, directory: Path) -> StoredModel:
+    """Give ``model`` the weights of a stored one: all of them after fine-tuning, all but the class-bound heads after pre-training.
+
+    Raises:
+        CheckpointRefused: damaged, or of another architecture; differing settings are named.
+        LabelSetMismatch: a fine-tuned start with another number of classes.
+    """
+    stored = read_model(directory)
+    ours, theirs = model.config.model_dump(), stored.config.model_dump()
+    free = {"backbone_weights", "frozen_stages", "image_size", "num_queries", "proposal_candidates", "proposal_iou"}
+    differing = sorted(key for key in ours if key not in free and ours[key] != theirs[key])
+    if differing:
+        raise _refuse(
+            directory,
+            "another architecture: " + ", ".join(f"{key} = {theirs[key]!r}" for key in differing),
+            ", ".join(f"{key} = {ours[key]!r}" for key in differing),
+        )
+    _fill(model, stored, leave_out=_REPLACED_BY_FINE_TUNING if stored.stage == "pretrain" else ())
+    return stored
