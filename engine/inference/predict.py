@@ -1,0 +1,139 @@
+"""The detector on many tiles: boxes, class scores, layer drift, and an embedding a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import batched_nms, box_convert, box_iou
+
+from engine.inference.predictions import Predictions
+from engine.models.detector import Detections, Detector
+from engine.models.encoder import Memory
+from engine.progress import Progress
+
+__all__ = ["TilePrediction", "embed_tiles", "predict_batch", "predict_tiles"]
+
+
+class TilePrediction(NamedTuple):
+    """What the detector says of one tile; P boxes, best first."""
+
+    boxes: Tensor
+    """(P, 4) as (x1, y1, x2, y2) in tile pixels."""
+    labels: Tensor
+    """(P,)."""
+    class_scores: Tensor
+    """(P, C) independent probabilities."""
+    drift: Tensor
+    """(P,) 1 − IoU between the last two decoder layers' boxes: how little the decoder has settled."""
+    embedding: Tensor
+    """(2 · D,), unit length."""
+
+
+def embed_tiles(memory: Memory) -> Tensor:
+    """Unit vectors (B, 2 · D): the mean and the maximum of all tokens, so that a few objects on a large ground still count."""
+    tokens = memory.tokens.float()
+    mean = functional.normalize(tokens.mean(1), dim=-1)
+    peak = functional.normalize(tokens.amax(1), dim=-1)
+    return functional.normalize(torch.cat([mean, peak], -1), dim=-1)
+
+
+def _tile(found: Detections, embeddings: Tensor, image: int, size: int, threshold: float, iou_threshold: float) -> TilePrediction:
+    scores = found.layers[-1].logits[image].sigmoid()
+    boxes = box_convert(found.layers[-1].boxes[image], "cxcywh", "xyxy")
+    before = found.layers[-2].boxes[image] if len(found.layers) > 1 else found.layers[-1].boxes[image]
+    drift = 1 - box_iou(boxes, box_convert(before, "cxcywh", "xyxy")).diagonal()
+    boxes = (boxes * size).clamp(0, size)
+    best, labels = scores.max(-1)
+    solid = ((boxes[:, 2:] - boxes[:, :2]) >= 1.0).all(1) & (best >= threshold)
+    index = solid.nonzero()[:, 0]
+    kept = index[batched_nms(boxes[index], best[index], labels[index], iou_threshold)]
+    return TilePrediction(boxes[kept], labels[kept], scores[kept], drift[kept], embeddings[image])
+
+
+@torch.inference_mode()
+def predict_batch(model: Detector, images: Tensor, *, score_threshold: float, iou_threshold: float) -> list[TilePrediction]:
+    """Detect on images (B, 3, S, S), RGB in [0, 1].
+
+    Args:
+        model: in evaluation mode.
+        images: square, black where a tile is smaller.
+        score_threshold: boxes below it are dropped.
+        iou_threshold: of two boxes of one class that overlap more, the weaker is dropped; 1 keeps all.
+    """
+    size = images.shape[-1]
+    if not model.num_classes:
+        embeddings = embed_tiles(model.encode(images))
+        none = images.new_zeros(0)
+        return [TilePrediction(none.view(0, 4), none.long(), none.view(0, 0), none, vector) for vector in embeddings]
+    found: Detections = model(images)
+    embeddings = embed_tiles(found.memory)
+    return [_tile(found, embeddings, image, size, score_threshold, iou_threshold) for image in range(len(images))]
+
+
+def _batches(tiles: Iterable[tuple[int, Tensor]], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
+    ids: list[int] = []
+    images: list[Tensor] = []
+    for tile_id, image in tiles:
+        ids.append(tile_id)
+        images.append(image)
+        if len(ids) == batch_size:
+            yield ids, torch.stack(images)
+            ids, images = [], []
+    if ids:
+        yield ids, torch.stack(images)
+
+
+def predict_tiles(
+    model: Detector,
+    tiles: Iterable[tuple[int, Tensor]],
+    count: int,
+    *,
+    batch_size: int,
+    score_threshold: float,
+    iou_threshold: float,
+    progress: Progress,
+) -> Predictions:
+    """Detect on all tiles, one batch in memory at a time.
+
+    Args:
+        model: in evaluation mode, on its device.
+        tiles: (tile id, image (3, S, S) uint8) in ascending order of ids.
+        count: how many tiles will come.
+        batch_size: tiles a forward pass.
+        score_threshold: boxes below it are dropped.
+        iou_threshold: duplicates of one class above it are dropped.
+        progress: told after every batch.
+    """
+    device = next(model.parameters()).device
+    ids: list[int] = []
+    found: list[TilePrediction] = []
+    progress(0, count, "predict")
+    for batch_ids, images in _batches(tiles, batch_size):
+        pixels = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
+        found += predict_batch(model, pixels, score_threshold=score_threshold, iou_threshold=iou_threshold)
+        ids += batch_ids
+        progress(len(ids), count, "predict")
+    classes = max(model.num_classes, 1)
+    scores = _joined(found, "class_scores", classes)
+    return Predictions(
+        tile_ids=np.asarray(ids, dtype=np.int64),
+        embeddings=_joined(found, "embedding", 2 * model.config.dimension),
+        tile_index=np.repeat(np.arange(len(found)), [len(tile.boxes) for tile in found]).astype(np.int64),
+        boxes_tile=_joined(found, "boxes", 4),
+        labels=_joined(found, "labels", 1)[:, 0].astype(np.int64),
+        scores=scores.max(1, initial=0.0),
+        class_scores=scores,
+        drift=_joined(found, "drift", 1)[:, 0].clip(0, 1),
+    )
+
+
+def _joined(found: list[TilePrediction], name: str, width: int) -> NDArray[np.float32]:
+    """One field of all tiles, as rows of ``width`` numbers."""
+    parts = [getattr(tile, name).float().cpu().numpy().reshape(-1, width) for tile in found]
+    return np.concatenate([np.zeros((0, width), dtype=np.float32), *parts]).astype(np.float32)

@@ -1,0 +1,82 @@
+"""``export``: a fine-tuned model as ONNX, proved equal on the workspace's own tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+
+from engine.catalog import ledger
+from engine.catalog.annotations import label_set
+from engine.catalog.models import get_model, model_directory
+from engine.catalog.pixels import TilePixels, WorkspaceTiles
+from engine.catalog.tiles import tiles
+from engine.catalog.workspace import Workspace
+from engine.config import StageConfig
+from engine.deploy.export import Parity, export_detector
+from engine.errors import NothingToDo
+from engine.files import inside
+from engine.models.store import load_detector
+from engine.progress import Progress, silent
+
+__all__ = ["ExportConfig", "ExportReport", "export"]
+
+
+class ExportConfig(StageConfig):
+    """What is exported."""
+
+    model: str | None = None
+    """The fine-tuned model; none for the newest."""
+    name: str | None = None
+    """Name of the folder below exports/; none for the model's."""
+    parity_tiles: int = Field(default=8, ge=1)
+    """Tiles on which torch and ONNX Runtime are compared, spread over the workspace."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of ONNX Runtime; 0 for all cores."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Where the exported model lies, and how near it is to the original."""
+
+    export: str
+    directory: str
+    model: str
+    bytes: int
+    parity: Parity
+
+
+def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = silent) -> ExportReport:
+    """Export a fine-tuned model; an export of the same name is replaced as a whole.
+
+    Raises:
+        BadInput: no such model.
+        NothingToDo: no tile to compare the runtimes on.
+        LabelSetMismatch: the model speaks of other classes than the workspace.
+        CheckpointRefused: the model is damaged.
+        ParityError: the exported model computes something else; nothing is left behind.
+    """
+    with workspace.worker_lock("export"):
+        with workspace.session(write=False) as session:
+            row = get_model(session, config.model, stage="finetune")
+            classes = label_set(session)
+            known = tiles(session)
+        if not known:
+            raise NothingToDo("there is no tile to compare the runtimes on", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
+        progress(0, 3, "reading the model")
+        model, stored = load_detector(model_directory(workspace, row.name), label_set=classes, stage="finetune")
+        spread = known[:: max(len(known) // config.parity_tiles, 1)][: config.parity_tiles]
+        with TilePixels(workspace) as pixels:
+            source = WorkspaceTiles(pixels, spread, {}, stored.config.image_size)
+            images = torch.stack([source.image(index) for index in range(len(spread))])
+        progress(1, 3, "writing the graph and comparing")
+        name = config.name or row.name
+        directory = inside(workspace.exports, name)
+        parity = export_detector(model, classes, images, directory, model=row.name, threads=config.threads)
+        progress(2, 3, "registering")
+        with workspace.session() as session:
+            ledger.record(session, "export", model=row.name, export=name, parity=parity.worst)
+        size = sum(path.stat().st_size for path in directory.iterdir())
+        progress(3, 3, "done")
+        return ExportReport(name, str(directory.relative_to(workspace.root.resolve())), row.name, size, parity)
