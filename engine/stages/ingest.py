@@ -118,6 +118,8 @@ class IngestReport:
 
 @dataclass
 class _Tally:
+    images: int = 0
+    seen: int = 0
     scenes_known: int = 0
     tiles_added: int = 0
     tiles_left_out: int = 0
@@ -140,6 +142,9 @@ class _Job:
     config: IngestConfig
     progress: Progress
     tally: _Tally = field(default_factory=_Tally)
+
+    def tick(self, name: str) -> None:
+        self.progress(min(self.tally.seen, self.tally.images), self.tally.images, name)
 
     def members(self) -> Iterator[Member]:
         return read_members(self.path, self.config.archive_limits, exclude=self.workspace.root)
@@ -175,7 +180,7 @@ def ingest(workspace: Workspace, source: Path, config: IngestConfig | None = Non
 
 
 def _run(job: _Job, identity: str) -> IngestReport:
-    images = _count_images(job)
+    images = job.tally.images = _count_images(job)
     config = job.config
     with job.workspace.session() as session:
         source = sources.open_source(
@@ -190,10 +195,9 @@ def _run(job: _Job, identity: str) -> IngestReport:
         kept = sources.scene_files(session)
     _sweep_orphans(job.workspace, kept)
     try:
-        seen = 0
         for member in job.members():
-            seen += _take(job, source, member, done)
-            job.progress(min(seen, images), images, member.name)
+            job.tally.seen += _take(job, source, member, done)
+            job.tick(member.name)
         _refuse_if_unusable(job)
     except ArchiveRefused:
         _undo(job, source)
@@ -277,7 +281,7 @@ def _take_image(job: _Job, source: Source, member: Member, reader: MemberReader,
     in_place = member.path if job.kind == "folder" else None
 
     def tick() -> None:
-        job.progress(0, 0, member.name)
+        job.tick(member.name)
 
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=job.workspace.temporary) as scratch:
         if in_place is not None:

@@ -145,7 +145,7 @@ def test_a_file_that_changed_since_it_was_ingested_is_set_aside(workspace, pictu
 @pytest.mark.guarantee("G14")
 def test_a_file_that_changes_while_it_is_read_is_set_aside(workspace, pictures, write_picture):
     def swap(done, total, message):
-        if message == "a.png" and total == 0:
+        if message == "a.png" and done == 0:
             write_picture(pictures.parent / "other.png", width=96, height=64, seed=11).replace(pictures / "a.png")
 
     report = ingest(workspace, pictures, SMALL, progress=swap)
