@@ -16,7 +16,7 @@ from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 from engine.files import inside
 
-__all__ = ["add_model", "get_model", "model_directory", "models"]
+__all__ = ["add_model", "exports_directory", "get_model", "model_directory", "models"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -32,6 +32,17 @@ def model_directory(workspace: Workspace, name: str) -> Path:
             f"the model name {name!r}", expected="letters, digits, dot, dash and underscore, at most 128", remedy="Choose another name"
         )
     return inside(workspace.models, name)
+
+
+def exports_directory(workspace: Workspace, name: str) -> Path:
+    """Where the export ``name`` lives, below ``exports/``; it need not exist yet.
+
+    Raises:
+        BadInput: a name with anything but letters, digits, dot, dash and underscore.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInput(f"the name {name!r} of an export", expected="letters, digits, dot, dash and underscore, at most 128")
+    return inside(workspace.exports, name)
 
 
 def add_model(

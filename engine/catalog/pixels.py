@@ -16,6 +16,7 @@ from engine.boxes import Boxes
 from engine.catalog.schema import Scene
 from engine.catalog.tiles import TileRecord, scene_file
 from engine.catalog.workspace import Workspace
+from engine.errors import UsageError
 from engine.imagery.raster import Raster
 from engine.training.data import Sample, pad_to_square
 
@@ -62,13 +63,23 @@ class WorkspaceTiles:
         pixels: the reader.
         tiles: which tiles, in the order of their indices.
         boxes: by tile id, in tile pixels; a tile without an entry has none.
-        size: side of the square samples; no tile may be larger.
+        size: side of the square samples.
         cache_bytes: decoded tiles are kept until they take this much.
+
+    Raises:
+        UsageError: a tile is larger than the samples.
     """
 
     def __init__(
         self, pixels: TilePixels, tiles: Sequence[TileRecord], boxes: dict[int, Boxes], size: int, *, cache_bytes: int = 2**31
     ) -> None:
+        largest = max((max(tile.window.width, tile.window.height) for tile in tiles), default=0)
+        if largest > size:
+            raise UsageError(
+                f"tiles of {largest} px with detector.image_size = {size}",
+                expected="an image_size that holds every tile",
+                remedy=f"Set detector.image_size to {-(-largest // 32) * 32}",
+            )
         self._pixels, self._tiles, self._boxes, self._size = pixels, tiles, boxes, size
         self._cache: dict[int, Tensor] = {}
         self._capacity = cache_bytes // (3 * size * size)

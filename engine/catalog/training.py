@@ -93,8 +93,9 @@ def finished_report(workspace: Workspace, session: Session, identity: RunIdentit
     """The report of the run if it is finished and its model whole; None if it must be trained.
 
     Raises:
-        BadInput: the name belongs to a model of another run.
+        BadInput: the name belongs to a model of another run, or cannot be a folder's.
     """
+    directory = model_directory(workspace, name)
     rows = [row for row in models(session) if row.name == name]
     if not rows:
         return None
@@ -104,9 +105,10 @@ def finished_report(workspace: Workspace, session: Session, identity: RunIdentit
             f"the name {name!r} belongs to another model", expected="a name of its own for each run", remedy="Choose another --name"
         )
     try:
-        read_model(model_directory(workspace, name))
+        read_model(directory)
     except CheckpointRefused:
         return None
+    run_checkpoints(workspace, identity).remove()
     return TrainingReport(**{**report, "already_there": True})
 
 

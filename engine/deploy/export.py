@@ -24,6 +24,7 @@ __all__ = ["OPSET", "ExportableDetector", "Parity", "export_detector", "measure_
 OPSET = 18
 PARITY_TOLERANCE = 1e-3
 MINIMUM_SCORE = 0.05
+COMPARED_AT_LEAST = 10
 
 
 class ExportableDetector(nn.Module):
@@ -46,7 +47,7 @@ class Parity:
     """Largest differences between torch and ONNX Runtime over matched detections."""
 
     detections: int
-    """with a score of at least 0.05 on either side"""
+    """compared, counted from either side"""
     unmatched: int
     """without a counterpart of the same class"""
     score: float
@@ -65,8 +66,8 @@ def measure_parity(
 ) -> Parity:
     """Compare two answers to the same images.
 
-    Every (query, class) with a score of at least 0.05 on one side is matched to the nearest box of the same class on the other side,
-    whatever its place in the order; both directions are looked at.
+    Every (query, class) with a score of at least 0.05 on one side, and an image's ten best whatever their scores, is matched to the
+    nearest box of the same class on the other side, whatever its place in the order; both directions are looked at.
 
     Args:
         ours: boxes (B, N, 4) in pixels and scores (B, N, C).
@@ -77,7 +78,8 @@ def measure_parity(
     worst_score = worst_box = 0.0
     for (boxes, scores), (other_boxes, other_scores) in ((ours, theirs), (theirs, ours)):
         for image in range(len(boxes)):
-            for query, label in zip(*np.nonzero(scores[image] >= MINIMUM_SCORE), strict=True):
+            floor = min(MINIMUM_SCORE, float(np.sort(scores[image], axis=None)[-COMPARED_AT_LEAST:][0]))
+            for query, label in zip(*np.nonzero(scores[image] >= floor), strict=True):
                 detections += 1
                 distance = np.abs(other_boxes[image] - boxes[image, query]).max(-1) / side
                 gap = np.abs(other_scores[image, :, label] - scores[image, query, label])

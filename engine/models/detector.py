@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from engine.config import StageConfig
@@ -51,6 +51,14 @@ class DetectorConfig(StageConfig):
     """Learned query slots that carry query patches in pre-training and one-shot detection."""
     image_size: int = Field(default=320, ge=64, multiple_of=32)
     """Side of the square input in pixels; smaller tiles are padded at the right and bottom with black."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.dimension % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide dimension = {self.dimension}")
+        if self.proposal_candidates < self.num_queries:
+            raise ValueError(f"proposal_candidates = {self.proposal_candidates} must be at least num_queries = {self.num_queries}")
+        return self
 
 
 class Layer(NamedTuple):

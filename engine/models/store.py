@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from engine.errors import CheckpointRefused
+from engine.errors import CheckpointRefused, UsageError
 from engine.files import atomic_directory, sha256_of, write_json
 from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
@@ -78,8 +78,8 @@ def read_model(directory: Path) -> StoredModel:
     """
     try:
         manifest = json.loads((directory / MANIFEST).read_text())
-        stage, digests, version = manifest["stage"], manifest["sha256"], manifest["format"]
-    except (OSError, ValueError, KeyError) as damage:
+        stage, digests, version = manifest["stage"], dict(manifest["sha256"]), manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as damage:
         raise _refuse(directory, f"{MANIFEST} is missing or damaged", "a folder that Tilehawk saved a model in") from damage
     if version != FORMAT:
         raise _refuse(directory, f"model format {version}", f"format {FORMAT}")
@@ -87,7 +87,10 @@ def read_model(directory: Path) -> StoredModel:
         path = directory / name
         if not path.is_file() or sha256_of(path) != digests.get(name):
             raise _refuse(directory, f"{name} is missing or not what was saved (sha256 differs)", "the file named in the manifest")
-    config = DetectorConfig.from_mapping(json.loads((directory / CONFIG).read_text()))
+    try:
+        config = DetectorConfig.from_mapping(json.loads((directory / CONFIG).read_text()))
+    except UsageError as unknown:
+        raise _refuse(directory, f"an architecture that this Tilehawk does not know: {unknown.found}", unknown.expected) from unknown
     labels = LabelSet.of(json.loads((directory / LABELS).read_text())["names"])
     return StoredModel(directory, stage, config, labels, manifest)
 
@@ -133,8 +136,7 @@ def start_from(model: Detector, directory: Path) -> StoredModel:
     """Give ``model`` the weights of a stored one: all of them after fine-tuning, all but the class-bound heads after pre-training.
 
     Raises:
-        CheckpointRefused: damaged, or of another architecture; differing settings are named.
-        LabelSetMismatch: a fine-tuned start with another number of classes.
+        CheckpointRefused: damaged, of another architecture (differing settings are named), or with another number of classes.
     """
     stored = read_model(directory)
     ours, theirs = model.config.model_dump(), stored.config.model_dump()

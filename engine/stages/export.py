@@ -9,14 +9,14 @@ from pydantic import Field
 
 from engine.catalog import ledger
 from engine.catalog.annotations import label_set
-from engine.catalog.models import get_model, model_directory
+from engine.catalog.models import exports_directory, get_model, model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.deploy.export import Parity, export_detector
+from engine.deploy.runtime import available_threads
 from engine.errors import NothingToDo
-from engine.files import inside
 from engine.models.store import load_detector
 from engine.progress import Progress, silent
 
@@ -51,7 +51,7 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
     """Export a fine-tuned model; an export of the same name is replaced as a whole.
 
     Raises:
-        BadInput: no such model.
+        BadInput: no such model, or a name that cannot be a folder's.
         NothingToDo: no tile to compare the runtimes on.
         LabelSetMismatch: the model speaks of other classes than the workspace.
         CheckpointRefused: the model is damaged.
@@ -62,6 +62,8 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
             row = get_model(session, config.model, stage="finetune")
             classes = label_set(session)
             known = tiles(session)
+        name = config.name or row.name
+        directory = exports_directory(workspace, name)
         if not known:
             raise NothingToDo("there is no tile to compare the runtimes on", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
         progress(0, 3, "reading the model")
@@ -71,9 +73,8 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
             source = WorkspaceTiles(pixels, spread, {}, stored.config.image_size)
             images = torch.stack([source.image(index) for index in range(len(spread))])
         progress(1, 3, "writing the graph and comparing")
-        name = config.name or row.name
-        directory = inside(workspace.exports, name)
-        parity = export_detector(model, classes, images, directory, model=row.name, threads=config.threads)
+        threads = config.threads or available_threads()
+        parity = export_detector(model, classes, images, directory, model=row.name, threads=threads)
         progress(2, 3, "registering")
         with workspace.session() as session:
             ledger.record(session, "export", model=row.name, export=name, parity=parity.worst)

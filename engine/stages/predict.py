@@ -60,7 +60,7 @@ def predict(workspace: Workspace, config: PredictConfig, *, progress: Progress =
 
     Raises:
         NothingToDo: no tile in that split.
-        BadInput: no such model.
+        BadInput: no such model, or a name that cannot be a folder's.
         LabelSetMismatch: the model speaks of other classes than the workspace.
         CheckpointRefused: the model is damaged.
     """
@@ -71,6 +71,8 @@ def predict(workspace: Workspace, config: PredictConfig, *, progress: Progress =
             row = get_model(session, config.model)
             classes = label_set(session) if row.label_set_fingerprint else None
             wanted = tiles(session, split=None if config.split == "all" else config.split)
+        name = config.name or f"{row.name}-{config.split}"
+        directory = predictions_directory(workspace, name)
         if not wanted:
             raise NothingToDo(
                 f"there is no tile in the split {config.split!r}", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER"
@@ -89,8 +91,7 @@ def predict(workspace: Workspace, config: PredictConfig, *, progress: Progress =
                 iou_threshold=config.iou_threshold,
                 progress=progress,
             )
-        name = config.name or f"{row.name}-{config.split}"
-        found.save(predictions_directory(workspace, name))
+        found.save(directory)
         with workspace.session() as session:
             add_prediction_set(session, name=name, model=get_model(session, row.name), tiles=len(wanted))
             ledger.record(session, "predict", model=row.name, predictions=name, tiles=len(wanted), boxes=len(found.tile_index))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
@@ -26,6 +28,12 @@ class AugmentConfig(StageConfig):
     """Largest relative change of brightness and of contrast."""
     minimum_visible: float = Field(default=0.4, ge=0, le=1)
     """Share of a box that a crop must keep for the box to stay."""
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be a range of zooms, 0 < low ≤ high")
+        return self
 
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -24,11 +25,16 @@ class Checkpoint(NamedTuple):
     facts: dict[str, Any]
 
 
+def _seal(step: int, digest: str, facts: Mapping[str, Any]) -> str:
+    """Hash of all that a checkpoint says, the hash of its tensors included."""
+    return hashlib.sha256(json.dumps([step, digest, dict(facts)], sort_keys=True).encode()).hexdigest()
+
+
 class CheckpointStore:
     """The checkpoints of one run, in a folder of its own; the newest two are kept.
 
-    A checkpoint is a folder ``step-NNNNNNNN`` with ``state.safetensors`` and ``state.json`` (its hash inside), renamed into place as
-    a whole; ``last.json`` points to the last good one.
+    A checkpoint is a folder ``step-NNNNNNNN`` with ``state.safetensors`` and ``state.json`` (their hashes inside), renamed into place
+    as a whole.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -37,25 +43,20 @@ class CheckpointStore:
         sweep_temporary(directory)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint, point to it, then drop those older than the one before."""
+        """Write a checkpoint, then drop those older than the one before."""
         name = f"step-{step:08d}"
         with atomic_directory(self.directory / name) as temporary:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary / "state.safetensors")
             digest = sha256_of(temporary / "state.safetensors")
-            write_json(temporary / "state.json", {"step": step, "sha256": digest, "facts": dict(facts)})
-        write_json(self.directory / "last.json", {"name": name})
+            document = {"step": step, "sha256": digest, "facts": dict(facts), "seal": _seal(step, digest, facts)}
+            write_json(temporary / "state.json", document)
         for old in sorted(self.directory.glob("step-*"))[:-2]:
             shutil.rmtree(old, ignore_errors=True)
 
     def load_last(self) -> Checkpoint | None:
         """The last checkpoint that is whole; damaged ones are passed over. None where there is none."""
-        names = sorted((path.name for path in self.directory.glob("step-*")), reverse=True)
-        pointer = self.directory / "last.json"
-        if pointer.exists():
-            pointed = json.loads(pointer.read_text())["name"]
-            names = [name for name in names if name <= pointed] or names
-        for name in names:
-            checkpoint = self._load(self.directory / name)
+        for folder in sorted(self.directory.glob("step-*"), reverse=True):
+            checkpoint = self._load(folder)
             if checkpoint is not None:
                 return checkpoint
         return None
@@ -67,11 +68,11 @@ class CheckpointStore:
             return None
         try:
             document = json.loads(facts.read_text())
-        except json.JSONDecodeError:
+            step, digest, said, seal = (document[key] for key in ("step", "sha256", "facts", "seal"))
+            whole = seal == _seal(step, digest, said) and sha256_of(state) == digest
+        except (ValueError, KeyError, TypeError):
             return None
-        if sha256_of(state) != document.get("sha256"):
-            return None
-        return Checkpoint(document["step"], load_file(state), document["facts"])
+        return Checkpoint(step, load_file(state), said) if whole else None
 
     def remove(self) -> None:
         """Delete the run's checkpoints, once its model is saved."""

@@ -79,9 +79,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 def batch_indices(count: int, batch: int, seed: int, step: int) -> list[int]:
     """The tiles of a step: epochs of a seeded permutation each, cut into batches that may cross epochs."""
-    indices = []
-    for position in range(step * batch, (step + 1) * batch):
-        epoch, place = divmod(position, count)
-        order = torch.randperm(count, generator=step_generator(seed, -1 - epoch))
-        indices.append(int(order[place]))
+    first, end = step * batch, (step + 1) * batch
+    epochs = range(first // count, (end - 1) // count + 1)
+    order = torch.cat([torch.randperm(count, generator=step_generator(seed, -1 - epoch)) for epoch in epochs])
+    indices: list[int] = order[first - epochs[0] * count : end - epochs[0] * count].tolist()
     return indices

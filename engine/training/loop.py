@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from engine.config import StageConfig
-from engine.errors import BadInput, Cancelled, NothingToDo
+from engine.errors import BadInput, Cancelled, CheckpointRefused, NothingToDo
 from engine.progress import Progress
 from engine.training.augment import AugmentConfig, augment
 from engine.training.checkpoint import CheckpointStore
@@ -130,6 +130,15 @@ class _State:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
+        held = {name.removeprefix("model."): tensor.shape for name, tensor in tensors.items() if name.startswith("model.")}
+        wanted = {name: weight.shape for name, weight in self.trained.items()}
+        if held != wanted:
+            differing = sorted(name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name))
+            raise CheckpointRefused(
+                f"the checkpoint of this run holds another model: {differing[:3]} differ",
+                expected="tensors of the same names and shapes",
+                remedy="It comes from another version of Tilehawk; remove the run's folder below checkpoints/ to start it again",
+            )
         for name, weight in self.trained.items():
             weight.copy_(tensors[f"model.{name}"])
             self.average[name].copy_(tensors[f"average.{name}"])
