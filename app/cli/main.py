@@ -20,7 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import data, delivery, machine, rounds, training
+from app.cli import data, delivery, demo, machine, rounds, training
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
 from engine.files import write_text
@@ -60,6 +60,7 @@ def build() -> typer.Typer:
     rounds.add_to(app)
     delivery.add_to(app)
     machine.add_to(app)
+    demo.add_to(app)
     return app
 
 

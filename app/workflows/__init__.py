@@ -1,0 +1,1 @@
+"""Workflows: where stages are strung into rounds, one file a flow."""
