@@ -13,13 +13,13 @@ __all__ = ["curve_png", "curve_points"]
 
 
 def curve_points(rounds: Sequence[RoundSummary]) -> list[CurvePoint]:
-    """A point for every round that has been evaluated (metrics ``ap`` and ``ap50``); seconds add up, measured where known."""
+    """A point for every round that has been evaluated; seconds add up, measured where known."""
     points: list[CurvePoint] = []
     seconds = 0.0
     for each in rounds:
         seconds += each.estimated_seconds if each.measured_seconds is None else each.measured_seconds
-        if "ap" in each.metrics and "ap50" in each.metrics:
-            points.append(CurvePoint(seconds / 60, float(each.metrics["ap"]), float(each.metrics["ap50"])))
+        if each.metrics:
+            points.append(CurvePoint(seconds / 60, each.metrics["ap"], each.metrics["ap50"]))
     return points
 
 

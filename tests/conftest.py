@@ -46,12 +46,12 @@ HOSTILE_NAME = '"><img src=x onerror="document.title=1">.png'
 def filled_workspace(tmp_path_factory: pytest.TempPathFactory, write_picture: Callable[..., Path]) -> Iterator[Workspace]:
     """A small workspace, to read from only.
 
-    Three scenes in tiles of 32, one of them with a hostile name; labels withheld on train ground; a file set aside; a model; two rounds, of
-    which the first is evaluated.
+    Three scenes in tiles of 32, one of them with a hostile name; labels withheld on train ground; a file set aside; two rounds, and
+    the evaluated model that the first one bought.
     """
     from engine.boxes import Boxes
     from engine.catalog.models import add_model
-    from engine.catalog.rounds import ChosenTile, add_round, rounds
+    from engine.catalog.rounds import ChosenTile, add_round
     from engine.catalog.tiles import tiles
     from engine.catalog.workspace import Workspace
     from engine.label_set import LabelSet
@@ -71,11 +71,10 @@ def filled_workspace(tmp_path_factory: pytest.TempPathFactory, write_picture: Ca
         import_labels(workspace, labels, LabelConfig(withhold=True))
         with workspace.session() as session:
             chosen = [ChosenTile(tile.id, 1.0, 30.0, {}) for tile in tiles(session, split="train")]
-            for strategy, part in (("random", chosen[:2]), ("balanced", chosen[2:4])):
-                add_round(session, budget_seconds=60.0, strategy=strategy, seed=0, chosen=part)
-            first, _ = rounds(session)
-            first.metrics, first.measured_seconds = {"ap": 0.1, "ap50": 0.25}, 55.0
+            first = add_round(session, budget_seconds=60.0, strategy="random", seed=0, chosen=chosen[:2])
+            first.measured_seconds = 55.0
             add_model(session, name="first", stage="finetune", config={}, data_hash="0" * 64, metrics={"test": {"ap": 0.1, "ap50": 0.25}})
+            add_round(session, budget_seconds=60.0, strategy="balanced", seed=0, chosen=chosen[2:4])
         yield workspace
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from engine.catalog.locks import holder_of
 from engine.catalog.models import models
 from engine.catalog.rounds import rounds
-from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundTile, Scene, SetAside, Source, Tile
+from engine.catalog.schema import Annotation, LabelSetRow, ModelRow, Review, RoundTile, Scene, SetAside, Source, Tile
 from engine.catalog.splits import NO_SPLIT, SPLITS
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
@@ -31,7 +32,11 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """A round: what it chose, what that was expected to cost and did cost in seconds, and the metrics recorded after it."""
+    """A round: what it chose, what that was expected to cost and did cost in seconds, and what it bought.
+
+    ``metrics`` are AP and AP50 on test ground of the last model that was fine-tuned between this round's annotation and the next round;
+    empty while there is none that was evaluated.
+    """
 
     number: int
     strategy: str
@@ -40,7 +45,7 @@ class RoundSummary:
     budget_seconds: float
     estimated_seconds: float
     measured_seconds: float | None
-    metrics: dict[str, Any]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,8 @@ def _rounds(session: Session) -> list[RoundSummary]:
         int(round_id): int(count)
         for round_id, count in session.execute(select(RoundTile.round_id, func.count()).group_by(RoundTile.round_id))
     }
+    known = rounds(session)
+    ends = [*(row.created for row in known[1:]), math.inf]
     return [
         RoundSummary(
             number=row.number,
@@ -139,7 +146,13 @@ def _rounds(session: Session) -> list[RoundSummary]:
             budget_seconds=row.budget_seconds,
             estimated_seconds=row.estimated_seconds,
             measured_seconds=row.measured_seconds,
-            metrics=row.metrics,
+            metrics={} if row.measured_seconds is None else _bought(models(session, stage="finetune"), row.created, end),
         )
-        for row in rounds(session)
+        for row, end in zip(known, ends, strict=False)
     ]
+
+
+def _bought(finetuned: Sequence[ModelRow], begin: float, end: float) -> dict[str, float]:
+    """AP and AP50 on test ground of the last model made in [begin, end) that was evaluated there."""
+    evaluated = [row.metrics["test"] for row in finetuned if begin <= row.created < end and "test" in row.metrics]
+    return {metric: float(evaluated[-1][metric]) for metric in ("ap", "ap50")} if evaluated else {}

@@ -56,7 +56,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory, write_picture: Callable[..., 
         "finetune": type_command("finetune", "--name", "first", "--from", "base", *QUICK),
         "predict": type_command("predict", "--model", "first", "--split", "test"),
         "evaluate": type_command("evaluate", "--model", "first"),
-        "export": type_command("export", "--model", "first", "--set", "threads=1"),
+        "export": type_command("export", "--model", "first"),
         "detect": type_command(
             "detect",
             "first",
