@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 import engine
+from app import workflows
 from app.cli.main import build
 from app.settings import ENVIRONMENT
 from engine import errors
@@ -56,12 +57,13 @@ def configuration_page() -> str:
 
 
 def stage_configs() -> list[type[StageConfig]]:
-    """Every configuration of the engine, by name."""
-    for found in pkgutil.walk_packages(engine.__path__, prefix="engine."):
-        if ".migrations" not in found.name:
-            importlib.import_module(found.name)
+    """Every configuration of a stage or workflow, and of their parts, by name."""
+    for package in (engine, workflows):
+        for found in pkgutil.walk_packages(package.__path__, prefix=f"{package.__name__}."):
+            if ".migrations" not in found.name:
+                importlib.import_module(found.name)
     return sorted(
-        {each for each in _subclasses(StageConfig) if each.__module__.startswith("engine.")},
+        {each for each in _subclasses(StageConfig) if each.__module__.startswith(("engine.", "app."))},
         key=operator.attrgetter("__name__", "__module__"),
     )
 
@@ -123,11 +125,11 @@ def _config_section(config: type[StageConfig]) -> str:
         f"| `{name}` | {_cell(_type(field.annotation) + _limits(field))} | {_cell(_default(field))} | {_cell(field.description or '')} |"
         for name, field in config.model_fields.items()
     ]
-    room = config.__module__.removeprefix("engine.").replace(".", "/")
+    room = config.__module__.replace(".", "/")
     return "\n".join(
         [
             f"## {config.__name__}\n",
-            f"{' '.join((config.__doc__ or '').split())} (`engine/{room}.py`)",
+            f"{' '.join((config.__doc__ or '').split())} (`{room}.py`)",
             "",
             "| key | value | default | meaning |",
             "|---|---|---|---|",
