@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from engine.boxes import visible_share
-from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
-from engine.catalog.schema import Annotation, RoundRow, RoundTile
-from engine.catalog.tiles import TileRecord
+from engine.catalog.schema import RoundRow, RoundTile
 from engine.errors import BadInput
 
-__all__ = ["ChosenTile", "accept_withheld", "add_round", "get_round", "round_tiles", "rounds", "seconds_spent"]
+__all__ = ["ChosenTile", "add_round", "get_round", "round_tiles", "rounds", "seconds_spent"]
 
 
 @dataclass(frozen=True)
@@ -88,16 +84,3 @@ def round_tiles(session: Session, row: RoundRow) -> list[RoundTile]:
 def seconds_spent(session: Session, row: RoundRow) -> float:
     """Seconds measured on the tiles of a round so far."""
     return session.scalar(select(func.sum(RoundTile.measured_seconds)).where(RoundTile.round_id == row.id)) or 0.0
-
-
-def accept_withheld(session: Session, tile: TileRecord, *, annotator: str) -> int:
-    """Accept the withheld boxes of which enough shows in ``tile``, those that ``tile_boxes`` lists; returns how many."""
-    query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "withheld").order_by(Annotation.id)
-    rows = list(session.scalars(query))
-    xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in rows], dtype=np.float64).reshape(-1, 4)
-    shown = np.flatnonzero(visible_share(xyxy, tile.window.xyxy) >= MINIMUM_VISIBLE_SHARE)
-    for index in shown:
-        rows[index].state, rows[index].annotator = "accepted", annotator
-        rows[index].version += 1
-    session.flush()
-    return len(shown)

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
-from engine.catalog.annotations import label_set, mark_reviewed, tile_boxes
+from engine.catalog.annotations import accept_withheld, label_set, mark_reviewed, tile_boxes
 from engine.catalog.predictions import predictions_directory
-from engine.catalog.rounds import accept_withheld, get_round, round_tiles, seconds_spent
+from engine.catalog.rounds import get_round, round_tiles, seconds_spent
 from engine.catalog.schema import Annotation, ModelRow, PredictionSet, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
