@@ -64,6 +64,7 @@ class Backbone(nn.Module):
             weights = packaged_weights()
             self.body.load_state_dict({key: weights[key] for key in self.body.state_dict()})
         self.freeze(frozen_stages)
+        self.train()
 
     def freeze(self, stages: int) -> None:
         """Freeze the first ``stages`` parts (-1: everything) and all batch norms; the rest is trained."""

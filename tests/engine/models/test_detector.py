@@ -1,0 +1,108 @@
+"""The whole detector: it starts as good as its proposals, and learns."""
+
+import pytest
+import torch
+
+from engine.boxes import Boxes
+from engine.errors import UsageError
+from engine.evaluation.detection import evaluate_detections
+from engine.inference.predict import predict_batch
+from engine.models.detector import Detector, DetectorConfig
+from engine.models.presets import PRESETS
+from engine.models.queries import select_proposals
+from engine.progress import silent
+from engine.training.detection import DetectionTask, stack_images
+from engine.training.loop import seeded, train
+
+
+def images(count, size=64):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def untrained(squares):
+    with seeded(0):
+        return Detector(squares.TINY, 2).eval()
+
+
+@torch.no_grad()
+def test_shapes(untrained):
+    found = untrained(images(3))
+    assert [(layer.logits.shape, layer.boxes.shape) for layer in found.layers] == [((3, 20, 2), (3, 20, 4))] * 2
+    assert found.memory.tokens.shape == (3, 64 + 16 + 4, 32)
+    assert found.proposals.boxes.shape == (3, 84, 4)
+
+
+@torch.no_grad()
+def test_an_untrained_decoder_says_what_its_proposals_say(untrained):
+    with seeded(1):
+        for part in (untrained.proposals.classes, untrained.proposals.boxes[-1]):
+            torch.nn.init.normal_(part.weight, std=0.2)
+    found = untrained(images(2))
+    queries = select_proposals(found.proposals, 20, candidates=40, iou_threshold=0.7)
+    for layer in found.layers:
+        assert torch.equal(layer.logits, queries.logits)
+        assert torch.allclose(layer.boxes, queries.boxes, atol=1e-6)
+
+
+@torch.no_grad()
+def test_what_is_said_of_a_tile_does_not_depend_on_its_batch(untrained):
+    tiles = images(3)
+    together = untrained(tiles)
+    for number in range(3):
+        alone = untrained(tiles[number : number + 1])
+        assert torch.allclose(alone.memory.tokens[0], together.memory.tokens[number], atol=1e-5)
+        assert torch.allclose(alone.layers[-1].logits[0], together.layers[-1].logits[number], atol=1e-5)
+        assert torch.allclose(alone.layers[-1].boxes[0], together.layers[-1].boxes[number], atol=1e-5)
+
+
+def test_the_same_seed_draws_the_same_weights_and_leaves_the_global_generator_alone(squares):
+    before = torch.random.get_rng_state()
+    drawn = []
+    for seed in (0, 0, 1):
+        with seeded(seed):
+            drawn.append(Detector(squares.TINY, 2).state_dict())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(tensor, drawn[1][name]) for name, tensor in drawn[0].items())
+    assert not all(torch.equal(tensor, drawn[2][name]) for name, tensor in drawn[0].items())
+
+
+def test_a_model_without_classes_has_no_class_heads(squares):
+    names = Detector(squares.TINY, 0).state_dict()
+    assert not [name for name in names if name.startswith(("proposals.", "class_heads.", "query_content."))]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"heads": 3}, "heads = 3 must divide dimension = 128"),
+        ({"num_queries": 400}, "proposal_candidates = 300 must be at least num_queries = 400"),
+        ({"image_size": 100}, "image_size"),
+        ({"backbone_wieghts": "none"}, "backbone_weights"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        DetectorConfig.from_mapping(values)
+
+
+def test_presets_are_architectures():
+    assert all(isinstance(preset, DetectorConfig) for preset in PRESETS.values())
+
+
+def test_it_learns_a_handful_of_pictures_by_heart(squares):
+    source = squares.samples(2)
+    with seeded(0):
+        model = Detector(squares.TINY, 2)
+    schedule = squares.schedule(images_seen=200, batch_size=2, learning_rate=3e-3, backbone_learning_rate=3e-3)
+    run = train(DetectionTask(model), source, schedule, checkpoints=None, progress=silent)
+    assert sum(run.losses[-10:]) < 0.35 * sum(run.losses[:10])
+    batch = [source.sample(index) for index in range(2)]
+    said = predict_batch(model, stack_images(batch), score_threshold=0.01, iou_threshold=0.7)
+    pairs = [
+        (Boxes(known.boxes, known.labels), Boxes(found.boxes, found.labels, found.class_scores.max(1).values))
+        for known, found in zip(batch, said, strict=True)
+    ]
+    metrics = evaluate_detections(pairs, squares.LABELS)
+    assert metrics.ap50 > 0.95
+    assert metrics.ap > 0.8

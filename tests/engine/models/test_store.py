@@ -1,0 +1,202 @@
+"""Models on disk: what comes back is what was saved, and a wrong one is refused before a weight is loaded."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.errors import CheckpointRefused, LabelSetMismatch
+from engine.files import sha256_of
+from engine.label_set import LabelSet
+from engine.models import store
+from engine.models.detector import Detector
+from engine.models.store import load_detector, read_model, save_model, start_from
+from engine.training.loop import seeded
+
+
+def made(squares, *, classes=2, seed=0, **changes):
+    with seeded(seed):
+        return Detector(squares.TINY.model_copy(update=changes), classes)
+
+
+@pytest.fixture(scope="module")
+def saved(squares, tmp_path_factory):
+    """A fine-tuned model and a pre-trained one."""
+    root = tmp_path_factory.mktemp("models")
+    save_model(root / "tuned", made(squares), stage="finetune", label_set=squares.LABELS, metrics={"loss": 1.5}, provenance={"seed": 3})
+    save_model(root / "pretrained", made(squares, classes=0), stage="pretrain", label_set=LabelSet(()), metrics={}, provenance={})
+    return root
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of the fine-tuned model, to be damaged."""
+    return shutil.copytree(saved / "tuned", tmp_path / "tuned")
+
+
+@pytest.fixture
+def no_weights_read(monkeypatch):
+    """Reading weights fails the test."""
+
+    def read(path):
+        pytest.fail(f"{path} was read")
+
+    monkeypatch.setattr(store, "load_file", read)
+
+
+def change_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def seal(folder):
+    """Bring the manifest's hashes up to date: a damage that the hashes do not see."""
+    digests = {name: sha256_of(folder / name) for name in (store.WEIGHTS, store.CONFIG, store.LABELS)}
+    change_json(folder / store.MANIFEST, sha256=digests)
+
+
+def test_what_comes_back_is_what_was_saved(squares, saved):
+    model, stored = load_detector(saved / "tuned", label_set=squares.LABELS, stage="finetune")
+    original = made(squares).state_dict()
+    assert all(torch.equal(tensor, original[name]) for name, tensor in model.state_dict().items())
+    assert (model.config, stored.config, model.training) == (squares.TINY, squares.TINY, False)
+    assert (stored.stage, stored.label_set, stored.manifest["provenance"]) == ("finetune", squares.LABELS, {"seed": 3})
+    assert json.loads((saved / "tuned" / store.METRICS).read_text()) == {"loss": 1.5}
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.usefixtures("no_weights_read")
+@pytest.mark.parametrize(
+    ("names", "difference"),
+    [
+        (["red", "blue"], r"lacks \['blue'\]; the model tuned has \['green'\] in addition"),
+        (["green", "red"], r"the order differs: \['red', 'green'\]"),
+        (["red"], r"has \['green'\] in addition"),
+        (["red", "green", "blue"], r"lacks \['blue'\]"),
+    ],
+    ids=["other names", "other order", "superset", "subset"],
+)
+def test_a_model_of_other_classes_is_refused_by_name(saved, names, difference):
+    with pytest.raises(LabelSetMismatch, match=difference) as refused:
+        load_detector(saved / "tuned", label_set=LabelSet.of(names))
+    assert refused.value.exit_code == 3
+
+
+def flip_weights(folder):
+    content = bytearray((folder / store.WEIGHTS).read_bytes())
+    content[-7] ^= 4
+    (folder / store.WEIGHTS).write_bytes(content)
+
+
+def cut_weights(folder):
+    content = (folder / store.WEIGHTS).read_bytes()
+    (folder / store.WEIGHTS).write_bytes(content[: len(content) // 2])
+
+
+DAMAGES = {
+    "flipped weights": (flip_weights, "model.safetensors is missing or not what was saved"),
+    "cut weights": (cut_weights, "model.safetensors is missing or not what was saved"),
+    "no weights": (lambda folder: (folder / store.WEIGHTS).unlink(), "model.safetensors is missing"),
+    "no manifest": (lambda folder: (folder / store.MANIFEST).unlink(), "manifest.json is missing or damaged"),
+    "cut manifest": (lambda folder: (folder / store.MANIFEST).write_text('{"format": 1'), "manifest.json is missing or damaged"),
+    "binary manifest": (lambda folder: (folder / store.MANIFEST).write_bytes(b"\xff\xfe"), "manifest.json is missing or damaged"),
+    "another manifest": (lambda folder: (folder / store.MANIFEST).write_text("[]"), "manifest.json is missing or damaged"),
+    "newer format": (lambda folder: change_json(folder / store.MANIFEST, format=2), "model format 2. expected format 1"),
+    "renamed classes": (lambda folder: change_json(folder / store.LABELS, names=["red", "blue"]), "labels.json is missing or not what"),
+    "no folder": (shutil.rmtree, "manifest.json is missing"),
+}
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.usefixtures("no_weights_read")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_newer_model_is_refused(folder, squares, damage):
+    harm, message = DAMAGES[damage]
+    harm(folder)
+    for load in (load_detector, lambda path: start_from(SimpleNamespace(config=squares.TINY), path)):
+        with pytest.raises(CheckpointRefused, match=message) as refused:
+            load(folder)
+        assert refused.value.exit_code == 3
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.usefixtures("no_weights_read")
+def test_an_architecture_of_a_later_version_is_refused_by_its_setting(folder):
+    change_json(folder / store.CONFIG, mask_head=True)
+    seal(folder)
+    with pytest.raises(CheckpointRefused, match="does not know: unknown key 'mask_head'"):
+        load_detector(folder)
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.usefixtures("no_weights_read")
+@pytest.mark.parametrize(("name", "stage", "other"), [("tuned", "finetune", "pretrain"), ("pretrained", "pretrain", "finetune")])
+def test_a_model_of_another_stage_is_refused(saved, name, stage, other):
+    with pytest.raises(CheckpointRefused, match=f"a model of stage '{stage}'. expected one of stage '{other}'"):
+        load_detector(saved / name, stage=other)
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.usefixtures("no_weights_read")
+@pytest.mark.parametrize("changes", [{"dimension": 48}, {"decoder_layers": 1}, {"backbone": "test_resnet"}, {"points": 1, "heads": 2}])
+def test_another_architecture_is_no_start(squares, saved, changes):
+    for name in ("tuned", "pretrained"):
+        with pytest.raises(CheckpointRefused) as refused:
+            start_from(made(squares, **changes), saved / name)
+        assert refused.value.found.endswith(", ".join(f"{key} = {getattr(squares.TINY, key)!r}" for key in sorted(changes)))
+        assert refused.value.expected == ", ".join(f"{key} = {changes[key]!r}" for key in sorted(changes))
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.parametrize(
+    ("harm", "difference"),
+    [
+        (lambda weights: {**weights, "class_heads.0.0.weight": torch.zeros(3, 32)}, r"\['class_heads.0.0.weight'\] of another shape"),
+        (
+            lambda weights: {name: tensor for name, tensor in weights.items() if name != "encoder.norm.bias"},
+            r"\['encoder.norm.bias'\] missing",
+        ),
+        (lambda weights: {**weights, "mask_head.weight": torch.zeros(1)}, r"\['mask_head.weight'\] unknown"),
+    ],
+    ids=["another shape", "one missing", "one more"],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(folder, harm, difference):
+    save_file(harm(load_file(folder / store.WEIGHTS)), folder / store.WEIGHTS)
+    seal(folder)
+    with pytest.raises(CheckpointRefused, match=difference):
+        load_detector(folder)
+
+
+@pytest.mark.guarantee("G31")
+def test_a_fine_tuned_start_with_other_classes_leaves_every_weight_as_it_was(squares, saved):
+    model = made(squares, classes=3, seed=1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointRefused, match="of another shape"):
+        start_from(model, saved / "tuned")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_pre_trained_start_gives_all_but_the_heads_of_the_classes(squares, saved):
+    model = made(squares, classes=3, seed=1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_from(model, saved / "pretrained")
+    source = made(squares, classes=0).state_dict()
+    for name, tensor in model.state_dict().items():
+        own = name.startswith(("proposals.", "query_content.", "class_heads."))
+        assert torch.equal(tensor, before[name] if own else source[name]), name
+
+
+def test_a_start_may_see_larger_images_with_more_queries(squares, saved):
+    model = made(squares, image_size=96, num_queries=30, seed=1)
+    assert start_from(model, saved / "tuned").stage == "finetune"
+    assert torch.equal(model.class_heads[0][0].weight, made(squares).class_heads[0][0].weight)
+
+
+def test_saving_again_replaces_the_whole_folder(squares, folder):
+    (folder / "stray").write_text("x")
+    save_model(folder, made(squares, seed=5), stage="finetune", label_set=squares.LABELS, metrics={}, provenance={})
+    assert not (folder / "stray").exists()
+    assert read_model(folder).manifest["provenance"] == {}
+    assert [path.name for path in folder.parent.iterdir()] == ["tuned"]

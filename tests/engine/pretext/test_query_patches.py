@@ -1,0 +1,144 @@
+"""Random query patch detection: crops, patches, groups that are blind to one another, and a loss that falls."""
+
+import math
+
+import pytest
+import torch
+
+from engine.errors import UsageError
+from engine.models.detector import Detector
+from engine.models.queries import block_mask
+from engine.pretext.query_patches import PatchConfig, QueryPatchTask, augment_patches, sample_crops
+from engine.progress import silent
+from engine.training.loop import seeded, train
+
+PLAIN = {"colour_jitter": 0.0, "grey": 0.0, "query_dropout": 0.0, "patch_size": 32}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def task(squares, **changes):
+    with seeded(0):
+        return QueryPatchTask(Detector(squares.TINY, 0), PatchConfig(**{"patches": 4} | PLAIN | changes))
+
+
+def test_crops_lie_in_the_image_and_have_the_sizes_asked_for():
+    config = PatchConfig(patches=500, scale=(0.05, 0.5), aspect=2.0)
+    crops = sample_crops(2, config, generator())
+    assert crops.shape == (2, 500, 4)
+    corners = torch.cat([crops[..., :2] - crops[..., 2:] / 2, crops[..., :2] + crops[..., 2:] / 2], -1)
+    assert corners.min() >= -1e-6
+    assert corners.max() <= 1 + 1e-6
+    side = crops[..., 2:].prod(-1).sqrt()
+    ratio = crops[..., 2] / crops[..., 3]
+    assert side.min() >= 0.05 - 1e-6
+    assert side.max() <= 0.5 + 1e-6
+    assert ratio.min() >= 0.5 - 1e-6
+    assert ratio.max() <= 2 + 1e-6
+    assert side.log().median().item() == pytest.approx(math.log(math.sqrt(0.05 * 0.5)), abs=0.2)
+
+
+def test_whole_images_are_crops_too():
+    crops = sample_crops(1, PatchConfig(patches=20, scale=(1.0, 1.0)), generator())
+    assert crops[..., 2:].max() <= 1
+    assert crops[..., 2:].min() > 0.7
+
+
+@pytest.mark.parametrize("scale", [(0.5, 0.05), (0.0, 0.5), (0.5, 1.5)])
+def test_sizes_that_are_no_range_are_refused(scale):
+    with pytest.raises(UsageError, match="0 < low ≤ high ≤ 1"):
+        PatchConfig.from_mapping({"scale": scale})
+
+
+def test_patches_without_change_of_colour_stay_as_they_are():
+    patches = torch.rand(5, 3, 8, 8, generator=generator())
+    assert torch.allclose(augment_patches(patches, PatchConfig(colour_jitter=0.0, grey=0.0), generator()), patches, atol=1e-6)
+
+
+def test_grey_patches_have_no_colour_and_all_stay_in_range():
+    patches = torch.rand(64, 3, 8, 8, generator=generator())
+    changed = augment_patches(patches, PatchConfig(colour_jitter=0.9, grey=0.5), generator())
+    colourless = (changed.amax(1) - changed.amin(1)).amax((1, 2)) < 1e-5
+    assert 16 < int(colourless.sum()) < 48
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+
+
+@pytest.mark.parametrize("patches", [1, 2, 5, 20])
+def test_patches_that_divide_the_slots_work(squares, patches):
+    loss, parts = task(squares, patches=patches).loss([squares.samples(1).sample(0)], generator())
+    assert math.isfinite(loss.item())
+    assert set(parts) == {f"layer{layer}_{part}" for layer in range(2) for part in ("matched", "distance", "overlap", "reconstruction")}
+
+
+def test_patches_that_do_not_are_refused(squares):
+    with pytest.raises(ValueError, match="patches = 3 does not divide patch_slots = 20"):
+        task(squares, patches=3)
+
+
+@torch.no_grad()
+def test_a_patch_is_described_by_its_own_pixels(squares):
+    """Crops on a red and on a green half: the description follows the half, wherever in it the crop lies."""
+    images = torch.zeros(1, 3, 64, 64)
+    images[:, 0, :, :32] = images[:, 1, :, 32:] = 1.0
+    crops = torch.tensor([[[0.2, 0.3, 0.2, 0.2], [0.3, 0.7, 0.2, 0.2], [0.8, 0.3, 0.2, 0.2], [0.7, 0.7, 0.2, 0.2]]])
+    features = task(squares).describe(images, crops, generator())[0]
+    assert torch.allclose(features[0], features[1], atol=1e-4)
+    assert torch.allclose(features[2], features[3], atol=1e-4)
+    assert (features[0] - features[2]).abs().max() > 1e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("patches", [2, 4, 10])
+def test_the_patch_of_one_group_changes_nothing_in_another(squares, patches):
+    model = task(squares, patches=patches).model.eval()
+    slots, group = model.patch_queries.count, model.patch_queries.count // patches
+    with seeded(3):
+        for head in model.decoder.box_heads:
+            torch.nn.init.normal_(head[-1].weight, std=0.1)
+    memory = model.encode(torch.rand(1, 3, 64, 64, generator=generator()))
+    features = torch.rand(1, patches, model.backbone.channels[-1], generator=generator(1))
+    changed = features.clone()
+    changed[0, 0] += torch.randn(features.shape[-1], generator=generator(2))
+    mask = block_mask(slots, patches, torch.device("cpu"))
+    before, after = (model.decoder(memory, model.patch_queries(each), mask) for each in (features, changed))
+    for one, other in ((before.content[-1], after.content[-1]), (before.boxes[-1], after.boxes[-1])):
+        assert torch.equal(one[:, group:], other[:, group:])
+        assert not torch.allclose(one[:, :group], other[:, :group])
+
+
+def test_a_patch_is_answered_by_the_cheapest_slot_of_its_own_group(squares):
+    matched = task(squares, patches=2)
+    boxes = torch.full((1, 20, 4), 0.05)
+    crops = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]]])
+    for slot, error in ((3, 0.1), (7, 0.02), (15, 0.05)):
+        boxes[0, slot] = torch.tensor([0.5 + error, 0.5, 0.2, 0.2])
+    assert matched._match(torch.zeros(1, 20, 1), boxes, crops).tolist() == [[7, 15]]
+
+
+def test_the_backbone_stays_as_it_is_and_everything_else_learns(squares):
+    learned = task(squares)
+    learned.loss([squares.samples(1).sample(0)], generator())[0].backward()
+    model = learned.model
+    assert not any(weight.requires_grad for weight in model.backbone.parameters())
+    without = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert without == []
+
+
+def test_the_generator_decides_every_random_choice(squares):
+    learned = task(squares, colour_jitter=0.4, grey=0.2, query_dropout=0.2)
+    batch = [squares.samples(2).sample(index) for index in range(2)]
+    state = torch.random.get_rng_state()
+    one, same, other = (learned.loss(batch, generator(seed))[0].item() for seed in (1, 1, 2))
+    assert one == same != other
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_loss_falls_on_a_fixed_set_of_pictures(squares):
+    learned = task(squares)
+    run = train(
+        learned, squares.samples(4), squares.schedule(images_seen=160, batch_size=4, learning_rate=2e-3), checkpoints=None, progress=silent
+    )
+    assert sum(run.losses[-8:]) / 8 < 0.75 * sum(run.losses[:4]) / 4
