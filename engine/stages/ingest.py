@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from sqlalchemy.orm import Session
@@ -55,6 +55,8 @@ class IngestConfig(StageConfig):
     """the source is refused when more than this share of its images cannot be read; at 1 only when none can"""
     split: SplitConfig | None = None
     """how ground is shared out over train, dev and test; fixed by the first ingest of a workspace"""
+    ground: Literal["train", "dev", "test"] | None = None
+    """the split of all scenes of this source, for data that come with a split of their own; none to share them out by ``split``"""
     max_members: int = Field(default=ArchiveLimits.max_members, ge=1)
     """entries of a source"""
     max_member_bytes: int = Field(default=ArchiveLimits.max_member_bytes, ge=1)
@@ -188,7 +190,12 @@ def _run(job: _Job, identity: str) -> IngestReport:
             name=job.path.name,
             kind=job.kind,
             identity=identity,
-            config={"tile": config.tile, "overlap": config.overlap, "minimum_valid_share": config.minimum_valid_share},
+            config={
+                "tile": config.tile,
+                "overlap": config.overlap,
+                "minimum_valid_share": config.minimum_valid_share,
+                "ground": config.ground,
+            },
         )
         decide_splits(session, config.split, scenes=images, tile=config.tile, overlap=config.overlap)
         done = sources.scene_hashes(session, source)
@@ -361,7 +368,7 @@ def _store(job: _Job, scene: Scene, cut: CutScene) -> None:
     with job.workspace.session() as session:
         session.add(scene)
         session.flush()
-        job.tally.tiles_added += len(add_tiles(session, scene, cut.windows, cut.hashes))
+        job.tally.tiles_added += len(add_tiles(session, scene, cut.windows, cut.hashes, split=job.config.ground))
     job.tally.tiles_left_out += cut.left_out
     job.tally.added.append(scene.id)
 

@@ -396,3 +396,13 @@ def test_a_member_with_a_wrong_checksum_is_set_aside(workspace, pictures, tmp_pa
     report = ingest(workspace, path, SMALL)
     assert report.scenes_added == 1
     assert [entry.name for entry in report.set_aside] == ["bad.png"]
+
+
+@pytest.mark.parametrize("ground", ["train", "dev", "test"])
+def test_a_source_with_a_split_of_its_own_gives_it_to_all_its_tiles(tmp_path, pictures, ground):
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        report = ingest(workspace, pictures, IngestConfig(tile=32, overlap=0, ground=ground))
+        assert {tile.split for tile in rows(workspace, Tile)} == {ground}
+        assert report.tiles_by_split[ground] == report.tiles_added
+        with pytest.raises(BadInput, match="ground"):
+            ingest(workspace, pictures, IngestConfig(tile=32, overlap=0, ground="dev" if ground == "test" else "test"))
