@@ -54,9 +54,9 @@ class DemoConfig(StageConfig):
     """Annotator minutes a round may cost; the oracle charges for them."""
     strategy: str = "tilehawk"
     """How tiles are ranked."""
-    pretrain_images: int = Field(default=480, ge=1)
+    pretrain_images: int = Field(default=600, ge=1)
     """Images seen in pre-training."""
-    finetune_images: int = Field(default=560, ge=1)
+    finetune_images: int = Field(default=900, ge=1)
     """Images seen in the fine-tuning of each round."""
     tile: int = Field(default=256, ge=64, multiple_of=32)
     """Side of a tile in pixels."""
@@ -106,7 +106,7 @@ class _Demo:
         detector = PRESETS["nano"].model_copy(update={"image_size": config.tile})
         common = {"seed": config.seed, "threads": config.threads}
         self.pretrain_config = PretrainConfig(
-            name=PRETRAINED, detector=detector, schedule=ScheduleConfig(images_seen=config.pretrain_images, learning_rate=4e-4, **common)
+            name=PRETRAINED, detector=detector, schedule=ScheduleConfig(images_seen=config.pretrain_images, learning_rate=5e-4, **common)
         )
         self.finetune_schedule = ScheduleConfig(images_seen=config.finetune_images, **common)
         self.detector = detector

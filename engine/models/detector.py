@@ -37,7 +37,7 @@ class DetectorConfig(StageConfig):
     """Sampling points a head and level."""
     feedforward: int = Field(default=512, ge=16)
     """Channels inside the feed-forward parts."""
-    encoder_layers: int = Field(default=3, ge=0)
+    encoder_layers: int = Field(default=1, ge=0)
     """Deformable encoder layers."""
     decoder_layers: int = Field(default=3, ge=1)
     """Deformable decoder layers."""

@@ -29,7 +29,7 @@ class ScheduleConfig(StageConfig):
 
     images_seen: int = Field(default=2400, ge=1)
     """Training images that enter a forward pass in all; the schedule is stretched over them."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=4, ge=1)
     """Images a step."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak rate of everything but the backbone."""

@@ -107,7 +107,7 @@ def main() -> None:
             PretrainConfig(
                 name="pretrained",
                 detector=detector,
-                schedule=ScheduleConfig(images_seen=chosen.pretrain_images, learning_rate=4e-4, **common),
+                schedule=ScheduleConfig(images_seen=chosen.pretrain_images, learning_rate=5e-4, **common),
             ),
             progress=report,
         )
