@@ -81,6 +81,14 @@ def test_links_lead_somewhere(page):
     assert broken_links(page) == []
 
 
+def test_index_leads_to_every_page():
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [
+        page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md") if page.parent.name in {"docs", "decisions"}
+    ]
+    assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
+
+
 @pytest.mark.parametrize("page", TYPED)
 def test_commands_on_the_page_are_understood(page):
     for line in command_lines((ROOT / page).read_text(encoding="utf-8")):
