@@ -1,0 +1,98 @@
+"""export: a folder below exports/ that detects what the model detects, or none."""
+
+import numpy as np
+import pytest
+
+from engine.catalog.ledger import events
+from engine.catalog.pixels import TilePixels, WorkspaceTiles
+from engine.catalog.predictions import predictions_directory
+from engine.catalog.tiles import tiles
+from engine.catalog.workspace import Workspace
+from engine.deploy import export as deployed
+from engine.deploy.runtime import available_threads, load_detector
+from engine.errors import BadInput, ParityError
+from engine.inference.predictions import Predictions
+from engine.stages import export as stage
+from engine.stages.export import ExportConfig, export
+from engine.stages.predict import PredictConfig, predict
+
+
+def test_the_report_the_ledger_and_the_folder_agree(learned, exported):
+    with learned.workspace.session(write=False) as session:
+        event = events(session, "export")[0]
+    assert (exported.report.export, exported.report.model) == (learned.tuned.model, learned.tuned.model)
+    assert exported.report.directory == f"exports/{learned.tuned.model}"
+    assert exported.report.bytes == sum(path.stat().st_size for path in exported.directory.iterdir())
+    assert event.details["parity"] == exported.report.parity.worst <= 1e-3
+
+
+def test_the_exported_model_sees_what_predict_sees(learned, exported):
+    workspace = learned.workspace
+    report = predict(workspace, PredictConfig(split="test", name="seen", score_threshold=0.3, iou_threshold=1.0, threads=1))
+    seen = Predictions.load(predictions_directory(workspace, report.predictions))
+    with workspace.session(write=False) as session:
+        records = tiles(session, split="test")
+    with TilePixels(workspace) as pixels:
+        source = WorkspaceTiles(pixels, records, {}, 64)
+        images = np.stack([source.image(index).permute(1, 2, 0).numpy() for index in range(len(records))])
+    boxes, scores = load_detector(exported.directory, threads=1, device="cpu").run(images)
+    assert report.boxes > 0
+    for index, record in enumerate(records):
+        strong = scores[index].max(-1) >= 0.3
+        theirs = np.clip(boxes[index][strong], 0, 64)[np.argsort(-scores[index].max(-1)[strong])]
+        assert np.allclose(seen.of_tile(record.id).xyxy, theirs, atol=0.1)
+
+
+class Recorded:
+    """Stands in for the export proper: notes its arguments, and fails if told to."""
+
+    def __init__(self, error=None):
+        self.error, self.calls = error, []
+
+    def __call__(self, detector, label_set, images, directory, *, model, threads):
+        self.calls.append((images, directory, threads))
+        if self.error:
+            raise self.error
+        directory.mkdir(exist_ok=True)
+        return deployed.Parity(1, 0, 0.0, 0.0, len(images))
+
+
+@pytest.mark.parametrize(("asked", "used"), [(0, available_threads()), (1, 1)])
+def test_no_number_of_threads_means_all_cores(learned, monkeypatch, asked, used):
+    monkeypatch.setattr(stage, "export_detector", recorded := Recorded())
+    export(learned.workspace, ExportConfig(name="threads", threads=asked))
+    assert recorded.calls[0][2] == used
+
+
+@pytest.mark.parametrize(("asked", "compared"), [(1, 1), (3, 3), (50, 7)])
+def test_parity_is_measured_on_tiles_spread_over_the_workspace(learned, monkeypatch, asked, compared):
+    monkeypatch.setattr(stage, "export_detector", recorded := Recorded())
+    export(learned.workspace, ExportConfig(name="tiles", parity_tiles=asked))
+    images = recorded.calls[0][0]
+    assert images.shape == (compared, 3, 64, 64)
+    assert len({image.numpy().tobytes() for image in images}) == compared
+
+
+def test_a_refused_export_is_not_in_the_ledger(learned, exported, monkeypatch):
+    monkeypatch.setattr(stage, "export_detector", Recorded(ParityError("ONNX Runtime differs")))
+    with pytest.raises(ParityError):
+        export(learned.workspace, ExportConfig(name="refused"))
+    with learned.workspace.session(write=False) as session:
+        assert "refused" not in [event.details["export"] for event in events(session, "export")]
+    assert not (learned.workspace.exports / "refused").exists()
+
+
+@pytest.mark.parametrize("name", [".", "..", "../models", "a/b", "/x"])
+def test_a_name_that_cannot_be_a_folder_is_refused(learned, exported, name):
+    """Above all ".": it would replace all exports by one."""
+    before = sorted(learned.workspace.exports.iterdir())
+    with pytest.raises(BadInput, match="of an export"):
+        export(learned.workspace, ExportConfig(name=name))
+    assert sorted(learned.workspace.exports.iterdir()) == before
+
+
+def test_only_a_fine_tuned_model_can_be_exported(learned, tmp_path):
+    with pytest.raises(BadInput, match=f"no finetune model named '{learned.pretrained.model}'"):
+        export(learned.workspace, ExportConfig(model=learned.pretrained.model))
+    with Workspace.create(tmp_path / "workspace") as empty, pytest.raises(BadInput, match="tilehawk finetune"):
+        export(empty, ExportConfig())

@@ -1,0 +1,217 @@
+"""finetune: from reviewed tiles to a detector, once."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import pytest
+from sqlalchemy import delete, update
+
+from engine.catalog.annotations import mark_reviewed, set_label_set
+from engine.catalog.ledger import events
+from engine.catalog.models import get_model, model_directory, models
+from engine.catalog.schema import Annotation, LabelSetRow, Review
+from engine.catalog.tiles import tiles
+from engine.catalog.training import RunIdentity, run_checkpoints
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput, Cancelled, CheckpointRefused, LabelSetMismatch, NothingToDo, UsageError
+from engine.models.store import read_model
+from engine.stages.evaluate import EvaluateConfig, evaluate
+from engine.stages.finetune import FinetuneConfig, finetune
+from engine.stages.predict import PredictConfig, predict
+from engine.stages.pretrain import PretrainConfig, pretrain
+
+
+@pytest.fixture
+def config(squares):
+    return FinetuneConfig(schedule=squares.schedule(images_seen=4), detector=squares.TINY)
+
+
+@pytest.fixture
+def workspace(squares, fake, tmp_path):
+    with Workspace.create(tmp_path / "workspace") as made:
+        squares.fill(made, fake("catalog").add_scene)
+        yield made
+
+
+def changed(config, **values):
+    return FinetuneConfig.from_mapping(config.model_dump() | values)
+
+
+def weights(workspace, model):
+    return (model_directory(workspace, model) / "model.safetensors").read_bytes()
+
+
+def test_what_is_learned_holds_on_ground_that_was_never_seen(learned, squares):
+    """The whole way: fine-tune, predict, evaluate."""
+    report = learned.tuned
+    assert (report.tiles, report.stage, report.start) == (4, "finetune", None)
+    assert report.last_loss < 0.5 * report.first_loss
+    for split, enough in (("train", 0.8), ("test", 0.5)):
+        said = predict(learned.workspace, PredictConfig(model=report.model, split=split, threads=1))
+        assert (said.model, said.split) == (report.model, split)
+        measured = evaluate(learned.workspace, EvaluateConfig(split=split, predictions=said.predictions))
+        assert measured.metrics.ap50 > enough
+
+
+def test_the_report_the_catalog_and_the_folder_agree(learned, squares):
+    report = learned.tuned
+    with learned.workspace.session(write=False) as session:
+        row = get_model(session, report.model)
+        boxes = session.query(Annotation).count()
+        [event] = events(session, "finetune")
+    stored = read_model(model_directory(learned.workspace, report.model))
+    on_disk = json.loads((stored.directory / "metrics.json").read_text())
+    assert (stored.stage, stored.label_set, stored.config) == ("finetune", squares.LABELS, squares.TINY)
+    assert row.label_set_fingerprint == squares.LABELS.fingerprint
+    assert len(on_disk["losses"]) == report.images_seen / 4
+    assert {**on_disk, "losses": None} == {**asdict(report), "losses": None}
+    assert row.metrics["training"].items() >= asdict(report).items()
+    assert event.details["model"] == report.model
+    assert 0 < report.boxes < boxes
+
+
+def test_the_same_call_again_trains_nothing(learned):
+    again = finetune(learned.workspace, learned.config, progress=lambda *call: pytest.fail("trained"))
+    assert again.already_there
+    assert asdict(again) | {"already_there": False} == asdict(learned.tuned)
+
+
+def test_a_model_whose_folder_is_damaged_is_trained_again(workspace, config):
+    first = finetune(workspace, config)
+    whole = weights(workspace, first.model)
+    (model_directory(workspace, first.model) / "model.safetensors").write_bytes(whole[:100])
+    again = finetune(workspace, config)
+    assert (again.already_there, weights(workspace, again.model)) == (False, whole)
+    shutil.rmtree(model_directory(workspace, first.model))
+    assert not finetune(workspace, config).already_there
+
+
+def test_new_labels_are_a_new_run(workspace, config):
+    first = finetune(workspace, config)
+    with workspace.session() as session:
+        session.execute(update(Annotation).where(Annotation.scene_id == 1).values(x2=Annotation.x2 + 1))
+    second = finetune(workspace, config)
+    assert (second.already_there, second.model == first.model) == (False, False)
+
+
+def test_only_reviewed_tiles_of_the_training_ground_and_accepted_boxes_count(workspace, config):
+    with workspace.session() as session:
+        train = [tile.id for tile in tiles(session, split="train")]
+        session.execute(delete(Review).where(Review.tile_id == train[0]))
+        session.execute(update(Annotation).where(Annotation.scene_id == 2).values(state="withheld"))
+    report = finetune(workspace, config)
+    with workspace.session() as session:
+        session.execute(delete(Annotation).where(Annotation.state == "withheld"))
+    assert report.tiles == 3
+    assert finetune(workspace, config).already_there
+
+
+def test_a_cancelled_run_goes_on_where_it_was_stopped(workspace, config):
+    def stop(done, total, message):
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        finetune(workspace, config, progress=stop)
+    assert [path.name for path in workspace.models.iterdir()] == []
+    report = finetune(workspace, config)
+    assert (report.resumed_at_step, report.images_seen) == (1, 4)
+    assert list(workspace.checkpoints.iterdir()) == []
+    whole = finetune(workspace, changed(config, name="whole"))
+    assert weights(workspace, whole.model) == weights(workspace, report.model)
+
+
+def test_checkpoints_that_a_crash_left_beside_the_finished_model_are_removed(workspace, config):
+    report = finetune(workspace, config)
+    with workspace.session(write=False) as session:
+        fingerprint = get_model(session, report.model).metrics["training"]["fingerprint"]
+    left = workspace.checkpoints / f"finetune-{fingerprint}"
+    left.mkdir()
+    (left / "step-00000001").mkdir()
+    assert finetune(workspace, config).already_there
+    assert not left.exists()
+
+
+def test_identity_changes_with_all_that_matters(squares):
+    base = {"stage": "finetune", "config": {"a": 1}, "data": "d", "parent": None, "label_set": squares.LABELS}
+    others = [{"stage": "pretrain"}, {"config": {"a": 2}}, {"data": "e"}, {"parent": "p"}, {"label_set": type(squares.LABELS)(("red",))}]
+    prints = {RunIdentity(**base | other).fingerprint for other in [{}, *others]}
+    assert len(prints) == 6
+
+
+def test_two_names_of_one_run_share_their_checkpoints(workspace, squares):
+    identity = RunIdentity("finetune", {}, "d", None, squares.LABELS)
+    assert run_checkpoints(workspace, identity).directory.name == identity.name(None)
+    assert identity.name("mine") == "mine"
+
+
+def test_it_starts_from_the_newest_pre_trained_model_or_the_one_named(workspace, squares, config):
+    schedule = squares.schedule(images_seen=2)
+    first, second = (
+        pretrain(workspace, PretrainConfig(name=name, schedule=schedule, patches=squares.PATCHES, detector=squares.TINY))
+        for name in ("first", "second")
+    )
+    newest, named, scratch = (finetune(workspace, changed(config, start=start)) for start in (None, "first", "scratch"))
+    tuned = finetune(workspace, changed(config, start=scratch.model))
+    assert [report.start for report in (newest, named, scratch, tuned)] == [second.model, first.model, None, scratch.model]
+    assert weights(workspace, newest.model) == weights(workspace, named.model) != weights(workspace, scratch.model)
+    with workspace.session(write=False) as session:
+        parent = get_model(session, newest.model).parent_id
+        assert {row.id: row.name for row in models(session)}[parent] == "second"
+
+
+@pytest.mark.guarantee("G31")
+def test_a_start_of_another_architecture_is_refused_before_anything_is_trained(workspace, squares, config):
+    pretrain(workspace, PretrainConfig(schedule=squares.schedule(images_seen=2), patches=squares.PATCHES, detector=squares.TINY))
+    other = config.detector.model_copy(update={"points": 1})
+    with pytest.raises(CheckpointRefused, match=r"another architecture: points = 2. expected points = 1"):
+        finetune(workspace, changed(config, detector=other.model_dump()), progress=lambda *call: pytest.fail("trained"))
+
+
+@pytest.mark.guarantee("G31")
+def test_a_start_of_other_classes_is_refused_by_name(workspace, config):
+    start = finetune(workspace, config)
+    with workspace.session() as session:
+        session.execute(delete(LabelSetRow))
+        set_label_set(session, ["red", "blue"])
+    with pytest.raises(LabelSetMismatch, match=r"lacks \['blue'\]"):
+        finetune(workspace, changed(config, start=start.model), progress=lambda *call: pytest.fail("trained"))
+
+
+def test_a_name_of_another_run_is_refused(workspace, config):
+    finetune(workspace, changed(config, name="mine"))
+    with pytest.raises(BadInput, match="'mine' belongs to another model"):
+        finetune(workspace, changed(config, name="mine", start="mine"))
+
+
+@pytest.mark.parametrize("name", ["../mine", "a/b", ".", "a b", "-x"])
+def test_a_name_that_cannot_be_a_folder_is_refused_before_anything_is_trained(workspace, config, name):
+    with pytest.raises(BadInput, match="model name"):
+        finetune(workspace, changed(config, name=name), progress=lambda *call: pytest.fail("trained"))
+
+
+def test_a_start_that_is_not_there_is_refused(workspace, config):
+    with pytest.raises(BadInput, match="no trained model named 'other'"):
+        finetune(workspace, changed(config, start="other"))
+
+
+def test_tiles_larger_than_the_input_are_refused_with_the_size_to_set(squares, fake, tmp_path, config):
+    with Workspace.create(tmp_path / "large") as workspace:
+        squares.fill(workspace, fake("catalog").add_scene, tile=96, scenes=[("wide", "train", 192)])
+        with pytest.raises(UsageError, match=r"tiles of 96 px with detector.image_size = 64.*Set detector.image_size to 96"):
+            finetune(workspace, config)
+
+
+def test_no_class_no_review_or_no_box_is_nothing_to_do(squares, fake, tmp_path, config):
+    with Workspace.create(tmp_path / "bare") as workspace:
+        squares.fill(workspace, fake("catalog").add_scene, labelled=False)
+        with pytest.raises(BadInput, match="no classes yet"):
+            finetune(workspace, config)
+        with workspace.session() as session:
+            set_label_set(session, squares.LABELS.names)
+        with pytest.raises(NothingToDo, match="0 tiles of the training ground are reviewed"):
+            finetune(workspace, config)
+        with workspace.session() as session:
+            mark_reviewed(session, [tile.id for tile in tiles(session)], by="somebody")
+        with pytest.raises(NothingToDo, match="4 tiles of the training ground are reviewed, with 0 boxes"):
+            finetune(workspace, config)
