@@ -23,7 +23,8 @@ class Candidates:
     ``tile_ids`` (N,) distinct; ``scene_ids`` (N,); ``windows_scene`` (N, 4) xyxy scene pixels; ``splits`` (N,) names; ``reviewed`` (N,)
     whether a person has annotated the tile in full. Only a tile of the split ``train`` that is not reviewed can be chosen.
     ``embeddings`` (N, d), None without a model; ``embedded`` (N,) which rows of them count, None for all; ``detections`` on them, None
-    without a detector. ``labelled_boxes``: how many boxes the detector has learned from, over ``classes`` classes.
+    without a detector. ``labelled_boxes``: how many boxes the detector has learned from, over ``classes`` classes. ``object_counts`` (N,):
+    how many objects the reviewed tiles hold (what stands elsewhere is not read), None where nobody counted.
 
     Raises:
         BadInput: shapes that do not agree, a tile named twice, a tile to choose without an embedding.
@@ -39,6 +40,7 @@ class Candidates:
     detections: Detections | None = None
     labelled_boxes: int = 0
     classes: int = 1
+    object_counts: Integers | None = None
 
     def __post_init__(self) -> None:
         count = len(self.tile_ids)
@@ -49,7 +51,7 @@ class Candidates:
         object.__setattr__(self, "reviewed", np.asarray(self.reviewed, dtype=bool))
         if self.embedded is None:
             object.__setattr__(self, "embedded", np.full(count, self.embeddings is not None))
-        for name in ("scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings"):
+        for name in ("scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings", "object_counts"):
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise BadInput(f"{len(column)} {name} for {count} tiles", expected="one a tile")
@@ -102,6 +104,7 @@ class Candidates:
             reviewed=self.reviewed[order],
             embeddings=None if self.embeddings is None else self.embeddings[order],
             embedded=self.has_embedding[order],
+            object_counts=None if self.object_counts is None else self.object_counts[order],
             detections=None if found is None else Detections(place[found.tile_index], found.xyxy, found.class_scores),
         )
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from engine.config import StageConfig
 
-__all__ = ["CostConfig", "Prices", "TileCosts", "estimate_costs", "prior_costs"]
+__all__ = ["CostConfig", "Prices", "TileCosts", "estimate_costs", "prior_costs", "with_more_missed"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -58,6 +58,11 @@ class TileCosts:
     medium: Floats
     missed: Floats
 
+    @property
+    def objects(self) -> Floats:
+        """Objects (N,) expected on each tile."""
+        return self.sure + self.medium + self.missed
+
     def take(self, index: Integers) -> TileCosts:
         """The costs of the tiles at ``index``."""
         return TileCosts(self.seconds[index], self.sure[index], self.medium[index], self.missed[index])
@@ -91,6 +96,14 @@ def estimate_costs(tile_index: Integers, scores: Floats, tiles: int, prices: Pri
     hidden = count(~sure & ~medium, scores)
     unproposed = count(one > 0, scores) * config.miss_rate / (1 - config.miss_rate)
     return _costs(count(sure, one), count(medium, one), hidden + unproposed + config.overlooked_objects, prices)
+
+
+def with_more_missed(costs: TileCosts, missed: float, prices: Prices) -> TileCosts:
+    """The costs if every tile held ``missed`` objects more that have to be drawn.
+
+    A detector that has seen little gives low scores and so counts too few objects; how many it lacks on labelled tiles is known.
+    """
+    return _costs(costs.sure, costs.medium, costs.missed + missed, prices)
 
 
 def prior_costs(tiles: int, prices: Prices, config: CostConfig) -> TileCosts:

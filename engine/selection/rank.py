@@ -14,7 +14,7 @@ from engine.config import StageConfig
 from engine.errors import BadInput, NothingToDo
 from engine.progress import Progress, silent
 from engine.selection.candidates import Candidates, overlapping
-from engine.selection.cost import CostConfig, Prices, TileCosts, estimate_costs, prior_costs
+from engine.selection.cost import CostConfig, Prices, TileCosts, estimate_costs, prior_costs, with_more_missed
 from engine.selection.coverage import FacilityLocation, KCenter, directions, far_tails, nearest
 from engine.selection.greedy import Modular, Objective, Picks, best_of_both, lazy_greedy
 from engine.selection.reasons import explain
@@ -150,6 +150,15 @@ def rank(candidates: Candidates, config: SelectionConfig, *, progress: Progress 
     return Ranking(tuple(_described(pool, picks, weight_u, weight_d)), picks.cost, config.strategy, weight_u, weight_d)
 
 
+def _shortfall(estimated: TileCosts, candidates: Candidates) -> float:
+    """How many objects a labelled tile holds beyond those that the detector led us to expect there, on average; never below 0."""
+    counted = np.flatnonzero(candidates.labelled & candidates.has_embedding)
+    if candidates.object_counts is None or not len(counted):
+        return 0.0
+    beyond = float((candidates.object_counts[counted] - estimated.objects[counted]).mean())
+    return round(max(beyond, 0.0), 6)
+
+
 def _pool(candidates: Candidates, config: SelectionConfig) -> _Pool:
     chosen = np.flatnonzero(candidates.selectable)
     if not len(chosen):
@@ -163,7 +172,8 @@ def _pool(candidates: Candidates, config: SelectionConfig) -> _Pool:
         costs = prior_costs(len(chosen), config.prices, config.cost)
     else:
         kept = keep_objects(candidates.detections, config.uncertainty)
-        costs = estimate_costs(kept.tile_index, kept.scores, len(candidates), config.prices, config.cost).take(chosen)
+        estimated = estimate_costs(kept.tile_index, kept.scores, len(candidates), config.prices, config.cost)
+        costs = with_more_missed(estimated.take(chosen), _shortfall(estimated, candidates), config.prices)
         uncertainty = tile_uncertainty(kept, len(candidates), config.uncertainty)[chosen]
         objects = np.bincount(kept.tile_index, minlength=len(candidates))[chosen]
     if candidates.embeddings is not None:

@@ -90,7 +90,7 @@ def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silen
             train,
             reviewed,
             seen,
-            labelled_boxes=sum(len(boxes) for boxes in labelled.values()),
+            labelled={tile_id: len(boxes) for tile_id, boxes in labelled.items()},
             classes=len(names.names) if names else 1,
         )
         ranking = choose(candidates, config, progress=progress)
@@ -117,7 +117,9 @@ def _seen(workspace: Workspace, session: Session, open_ids: Sequence[int], name:
     return None
 
 
-def _candidates(train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | None, *, labelled_boxes: int, classes: int) -> Candidates:
+def _candidates(
+    train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | None, *, labelled: dict[int, int], classes: int
+) -> Candidates:
     tile_ids = np.asarray([tile.id for tile in train], dtype=np.int64)
     embeddings = embedded = detections = None
     if seen is not None:
@@ -138,8 +140,9 @@ def _candidates(train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | N
         embeddings=embeddings,
         embedded=embedded,
         detections=detections,
-        labelled_boxes=labelled_boxes,
+        labelled_boxes=sum(labelled.values()),
         classes=classes,
+        object_counts=np.asarray([labelled.get(tile.id, 0) for tile in train], dtype=np.int64),
     )
 
 

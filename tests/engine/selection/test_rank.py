@@ -267,3 +267,29 @@ def test_a_labelled_tile_without_an_embedding_is_left_out_of_the_comparison() ->
     reviewed, embedded = np.array([True, True, False]), np.array([False, True, True])
     row = tiles_in_a_row([0.5, 0.5, 0.5], reviewed=reviewed, embeddings=embeddings, embedded=embedded)
     assert rank(row, SelectionConfig(budget_seconds=50)).tiles[0].reasons["nearest_labelled_tile"] == 1
+
+
+def blind_detector(objects: int | None) -> Candidates:
+    """Six tiles apart from one another, the first two labelled with ``objects`` each; the detector saw a faint one on each."""
+    corner = np.stack([np.arange(6) * 100.0, np.zeros(6)], axis=1)
+    return Candidates(
+        tile_ids=np.arange(6),
+        scene_ids=np.zeros(6, dtype=np.int64),
+        windows_scene=np.hstack([corner, corner + 32]),
+        splits=np.full(6, "train"),
+        reviewed=np.array([True, True, False, False, False, False]),
+        embeddings=np.eye(6),
+        detections=Detections(np.arange(6), np.tile([2.0, 2.0, 12.0, 12.0], (6, 1)), np.full((6, 1), 0.1)),
+        labelled_boxes=2 * (objects or 0),
+        object_counts=None if objects is None else np.array([objects, objects, 0, 0, 0, 0]),
+    )
+
+
+def test_a_detector_that_counts_too_few_objects_on_labelled_tiles_is_not_believed_on_the_others():
+    settings = SelectionConfig(budget_seconds=1e4)
+    uncounted, few, many = (rank(blind_detector(objects), settings).tiles for objects in (None, 0, 10))
+    for without, unchanged, corrected in zip(uncounted, few, many, strict=True):
+        expected = without.reasons["expected_boxes"]["missed"]
+        assert unchanged.estimated_seconds == without.estimated_seconds
+        assert corrected.reasons["expected_boxes"]["missed"] == pytest.approx(10)
+        assert corrected.estimated_seconds - without.estimated_seconds == pytest.approx(settings.prices.draw * (10 - expected), abs=0.1)
