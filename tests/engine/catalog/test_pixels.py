@@ -74,5 +74,5 @@ def test_samples_have_their_boxes_and_are_padded_at_the_right_and_bottom(filled)
 
 def test_tiles_that_do_not_fit_are_refused_before_one_is_read(filled):
     workspace, records = filled
-    with TilePixels(workspace) as pixels, pytest.raises(UsageError, match="Set detector.image_size to 64"):
+    with TilePixels(workspace) as pixels, pytest.raises(UsageError, match=r"Set detector\.image_size to 64"):
         WorkspaceTiles(pixels, records, {}, 32)
