@@ -25,11 +25,11 @@ AWAY = [0.1, 0.1, 0.1, 0.1]
 
 
 def test_quality_by_hand():
-    """The perfect box gets its IoU, 1; the half box 0.5⁶ of it, for alignment goes with the sixth power of the IoU."""
+    """The perfect box gets its IoU, 1; the half box 0.5² of it, for alignment goes with the square of the IoU."""
     found = assign([OBJECT, HALF, AWAY], [OBJECT])
     assert found.proposals.tolist() == [0, 1]
     assert found.objects.tolist() == [0, 0]
-    assert found.quality.tolist() == pytest.approx([1.0, 0.5**6], abs=1e-5)
+    assert found.quality.tolist() == pytest.approx([1.0, 0.5**2], abs=1e-5)
 
 
 def test_the_best_aligned_proposal_gets_the_best_iou():
