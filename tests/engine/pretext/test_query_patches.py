@@ -142,3 +142,13 @@ def test_the_loss_falls_on_a_fixed_set_of_pictures(squares):
         learned, squares.samples(4), squares.schedule(images_seen=160, batch_size=4, learning_rate=2e-3), checkpoints=None, progress=silent
     )
     assert sum(run.losses[-8:]) / 8 < 0.75 * sum(run.losses[:4]) / 4
+
+
+@pytest.mark.parametrize("patches", [1, 4, 10])
+def test_in_training_too_a_group_is_blind_to_the_others(squares, patches):
+    learned = task(squares, patches=patches)
+    masks = []
+    learned.model.decoder.register_forward_pre_hook(lambda _decoder, arguments: masks.append(arguments[2]))
+    learned.loss([squares.samples(1).sample(0)], generator())
+    [mask] = masks
+    assert torch.equal(mask, block_mask(20, patches, torch.device("cpu")))
