@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,26 +43,32 @@ def embed_tiles(memory: Memory) -> Tensor:
     return functional.normalize(torch.cat([mean, peak], -1), dim=-1)
 
 
-def _tile(found: Detections, embeddings: Tensor, image: int, size: int, threshold: float, iou_threshold: float) -> TilePrediction:
+def _tile(
+    found: Detections, embedding: Tensor, image: int, size: int, extent: Tensor, threshold: float, iou_threshold: float
+) -> TilePrediction:
     scores = found.layers[-1].logits[image].sigmoid()
     boxes = box_convert(found.layers[-1].boxes[image], "cxcywh", "xyxy")
     before = found.layers[-2].boxes[image] if len(found.layers) > 1 else found.layers[-1].boxes[image]
     drift = 1 - box_iou(boxes, box_convert(before, "cxcywh", "xyxy")).diagonal()
-    boxes = (boxes * size).clamp(0, size)
+    corner = extent.to(boxes).repeat(2)
+    boxes = torch.minimum((boxes * size).clamp(min=0), corner)
     best, labels = scores.max(-1)
     solid = ((boxes[:, 2:] - boxes[:, :2]) >= 1.0).all(1) & (best >= threshold)
     index = solid.nonzero()[:, 0]
     kept = index[batched_nms(boxes[index], best[index], labels[index], iou_threshold)]
-    return TilePrediction(boxes[kept], labels[kept], scores[kept], drift[kept], embeddings[image])
+    return TilePrediction(boxes[kept], labels[kept], scores[kept], drift[kept], embedding)
 
 
 @torch.inference_mode()
-def predict_batch(model: Detector, images: Tensor, *, score_threshold: float, iou_threshold: float) -> list[TilePrediction]:
+def predict_batch(
+    model: Detector, images: Tensor, *, score_threshold: float, iou_threshold: float, extents: Tensor | None = None
+) -> list[TilePrediction]:
     """Detect on images (B, 3, S, S), RGB in [0, 1].
 
     Args:
         model: in evaluation mode.
         images: square, black where a tile is smaller.
+        extents: (B, 2) width and height of each tile in pixels, to which its boxes are clipped; None where all fill the square.
         score_threshold: boxes below it are dropped.
         iou_threshold: of two boxes of one class that overlap more, the weaker is dropped; 1 keeps all.
     """
@@ -73,7 +79,8 @@ def predict_batch(model: Detector, images: Tensor, *, score_threshold: float, io
         return [TilePrediction(none.view(0, 4), none.long(), none.view(0, 0), none, vector) for vector in embeddings]
     found: Detections = model(images)
     embeddings = embed_tiles(found.memory)
-    return [_tile(found, embeddings, image, size, score_threshold, iou_threshold) for image in range(len(images))]
+    extents = torch.full((len(images), 2), size) if extents is None else extents
+    return [_tile(found, embeddings[image], image, size, extents[image], score_threshold, iou_threshold) for image in range(len(images))]
 
 
 def _batches(tiles: Iterable[tuple[int, Tensor]], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
@@ -98,6 +105,7 @@ def predict_tiles(
     score_threshold: float,
     iou_threshold: float,
     progress: Progress,
+    extents: Sequence[tuple[int, int]] | None = None,
 ) -> Predictions:
     """Detect on all tiles, one batch in memory at a time.
 
@@ -109,6 +117,8 @@ def predict_tiles(
         score_threshold: boxes below it are dropped.
         iou_threshold: duplicates of one class above it are dropped.
         progress: told after every batch.
+        extents: width and height of each tile in pixels, in the order of ``tiles``; boxes are clipped to them. None where all fill
+            the square.
     """
     device = next(model.parameters()).device
     ids: list[int] = []
@@ -116,7 +126,8 @@ def predict_tiles(
     progress(0, count, "predict")
     for batch_ids, images in _batches(tiles, batch_size):
         pixels = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
-        found += predict_batch(model, pixels, score_threshold=score_threshold, iou_threshold=iou_threshold)
+        sides = None if extents is None else torch.tensor(extents[len(ids) : len(ids) + len(batch_ids)])
+        found += predict_batch(model, pixels, score_threshold=score_threshold, iou_threshold=iou_threshold, extents=sides)
         ids += batch_ids
         progress(len(ids), count, "predict")
     classes = max(model.num_classes, 1)

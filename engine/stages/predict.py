@@ -89,6 +89,7 @@ def predict(workspace: Workspace, config: PredictConfig, *, progress: Progress =
                 batch_size=config.batch_size,
                 score_threshold=config.score_threshold,
                 iou_threshold=config.iou_threshold,
+                extents=[(tile.window.width, tile.window.height) for tile in wanted],
                 progress=progress,
             )
         found.save(directory)

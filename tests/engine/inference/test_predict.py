@@ -127,3 +127,23 @@ def test_progress_is_told_after_every_batch_and_can_stop(squares, models):
     with pytest.raises(Cancelled):
         predicted(squares, models.tuned, 5, batch_size=2, progress=progress)
     assert told == [(0, 5), (2, 5), (4, 5)]
+
+
+def test_boxes_end_where_their_tile_ends(squares, models):
+    samples = squares.samples(4)
+    extents = [(squares.SIZE, squares.SIZE), (squares.SIZE // 2, squares.SIZE), (squares.SIZE, squares.SIZE // 4), (8, 8)]
+    found = predict_tiles(
+        models.tuned,
+        ((index, samples.sample(index).image) for index in range(4)),
+        4,
+        batch_size=3,
+        score_threshold=0.0,
+        iou_threshold=1.0,
+        progress=silent,
+        extents=extents,
+    )
+    for index, (width, height) in enumerate(extents):
+        corners = found.of_tile(index).xyxy
+        assert len(corners)
+        assert corners[:, 2].max() <= width
+        assert corners[:, 3].max() <= height
