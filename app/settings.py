@@ -36,11 +36,11 @@ def find_workspace(explicit: Path | None, *, environment: Mapping[str, str] = os
 def prepare_environment() -> None:
     """Keep third-party libraries quiet and at home: no telemetry, no model hub. Called before they are imported.
 
-    OpenMP threads that wait shall sleep: when spinning, they take the core from the thread they wait for as soon as another process
-    wants one too, and training is ten times slower (docs/decisions/0007-waiting-threads-sleep.md).
+    OpenMP threads that wait shall soon sleep: when they spin, they take the core from the thread they wait for as soon as another
+    process wants one too, and training is ten times slower (docs/decisions/0007-waiting-threads-sleep.md).
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("MPLBACKEND", "Agg")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

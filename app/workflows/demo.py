@@ -50,13 +50,13 @@ class DemoConfig(StageConfig):
 
     rounds: int = Field(default=3, ge=1)
     """Rounds of ranking, annotating and training."""
-    minutes: float = Field(default=15.0, gt=0)
+    minutes: float = Field(default=25.0, gt=0)
     """Annotator minutes a round may cost; the oracle charges for them."""
     strategy: str = "tilehawk"
     """How tiles are ranked."""
-    pretrain_images: int = Field(default=600, ge=1)
+    pretrain_images: int = Field(default=480, ge=1)
     """Images seen in pre-training."""
-    finetune_images: int = Field(default=900, ge=1)
+    finetune_images: int = Field(default=800, ge=1)
     """Images seen in the fine-tuning of each round."""
     tile: int = Field(default=256, ge=64, multiple_of=32)
     """Side of a tile in pixels."""
