@@ -56,7 +56,7 @@ class DemoConfig(StageConfig):
     """How tiles are ranked."""
     pretrain_images: int = Field(default=480, ge=1)
     """Images seen in pre-training."""
-    finetune_images: int = Field(default=800, ge=1)
+    finetune_images: int = Field(default=700, ge=1)
     """Images seen in the fine-tuning of each round."""
     tile: int = Field(default=256, ge=64, multiple_of=32)
     """Side of a tile in pixels."""

@@ -84,13 +84,21 @@ class DeformableEncoder(nn.Module):
 class ProposalHead(nn.Module):
     """Classes and a box at every token, as a dense one-to-many detector would give them.
 
-    The prior box of a token is a square of ``prior_tokens`` tokens' width around its centre.
+    The prior box of a token is a square of ``prior_tokens`` tokens' width around its centre. A tower of 3 × 3 convolutions, shared by
+    all levels (as in RetinaNet, section 4), looks at each token's neighbours: where an edge runs is lost in attention's averages.
     """
 
-    def __init__(self, dimension: int, classes: int, prior_tokens: float = 3.0) -> None:
+    def __init__(self, dimension: int, classes: int, *, tower_layers: int = 2, prior_tokens: float = 3.0) -> None:
         super().__init__()
         self.prior_tokens = prior_tokens
-        self.features = nn.Sequential(nn.Linear(dimension, dimension), nn.LayerNorm(dimension), nn.ReLU(inplace=True))
+        parts: list[nn.Module] = []
+        for _ in range(tower_layers):
+            parts += [
+                nn.Conv2d(dimension, dimension, 3, padding=1, bias=False),
+                nn.GroupNorm(dimension // 8, dimension),
+                nn.ReLU(inplace=True),
+            ]
+        self.tower = nn.Sequential(*parts)
         self.classes = nn.Linear(dimension, classes)
         self.boxes = MLP(dimension, dimension, 4, 3).start_at_zero()
         nn.init.normal_(self.classes.weight, std=0.01)
@@ -106,9 +114,19 @@ class ProposalHead(nn.Module):
         )
         return torch.cat([token_centres(shapes, device), sizes], -1)
 
+    def _neighbourhoods(self, memory: Memory) -> Tensor:
+        """The tower over each level's map, as tokens (B, T, D) again."""
+        batch, _, dimension = memory.tokens.shape
+        levels = memory.tokens.split([height * width for height, width in memory.shapes], dim=1)
+        maps = [
+            level.transpose(1, 2).reshape(batch, dimension, height, width)
+            for level, (height, width) in zip(levels, memory.shapes, strict=True)
+        ]
+        return torch.cat([self.tower(level).flatten(2).transpose(1, 2) for level in maps], 1)
+
     def forward(self, memory: Memory) -> Proposals:
         """Memory → proposals, in float32."""
-        features = self.features(memory.tokens)
+        features = self._neighbourhoods(memory)
         priors = self.priors(memory.shapes, features.device)
         boxes = move_boxes(priors, self.boxes(features).float())
         return Proposals(self.classes(features).float(), boxes, features)
