@@ -117,7 +117,7 @@ class ProposalHead(nn.Module):
     def _neighbourhoods(self, memory: Memory) -> Tensor:
         """The tower over each level's map, as tokens (B, T, D) again."""
         batch, _, dimension = memory.tokens.shape
-        levels = memory.tokens.split([height * width for height, width in memory.shapes], dim=1)
+        levels = torch.split(memory.tokens, [height * width for height, width in memory.shapes], dim=1)
         maps = [
             level.transpose(1, 2).reshape(batch, dimension, height, width)
             for level, (height, width) in zip(levels, memory.shapes, strict=True)
