@@ -19,6 +19,7 @@ from engine.catalog.pixels import TilePixels
 from engine.catalog.predictions import predictions_directory
 from engine.catalog.rounds import rounds
 from engine.catalog.tiles import tiles
+from engine.catalog.training import TrainingReport, stored_report
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.evaluation.drawing import CurvePoint, contact_sheet, draw_boxes, learning_curve
@@ -138,7 +139,8 @@ class _Demo:
     def round(self, workspace: Workspace, number: int, model: str) -> DemoRound:
         """One cycle; ``model`` is the one whose predictions rank the tiles."""
         with workspace.session(write=False) as session:
-            ranked = any(row.number == number for row in rounds(session))
+            known = [row.number for row in rounds(session)]
+        ranked, overtaken = number in known, any(other > number for other in known)
         if not ranked:
             self.predict(workspace, model, "train")
             with self.timed("rank"):
@@ -148,11 +150,7 @@ class _Demo:
                 rank(workspace, budget, progress=self.progress)
         spent = consult_oracle(workspace, OracleConfig(round=number), progress=self.progress)
         with self.timed("finetune"):
-            trained = finetune(
-                workspace,
-                FinetuneConfig(name=f"round-{number}", start=model, schedule=self.finetune_schedule, detector=self.detector),
-                progress=self.progress,
-            )
+            trained = self.trained(workspace, number, model, overtaken=overtaken)
         self.predict(workspace, trained.model, "test")
         with self.timed("evaluate"):
             measured = evaluate(workspace, EvaluateConfig(model=trained.model, split="test"), progress=self.progress).metrics
@@ -165,6 +163,18 @@ class _Demo:
             ap=measured.ap,
             ap50=measured.ap50,
             training_seconds=trained.seconds,
+        )
+
+    def trained(self, workspace: Workspace, number: int, start: str, *, overtaken: bool) -> TrainingReport:
+        """The model of a round; of one that a later round has ``overtaken`` it is there, and more is labelled than it learned from."""
+        name = f"round-{number}"
+        if overtaken:
+            with workspace.session(write=False) as session:
+                return stored_report(session, name)
+        return finetune(
+            workspace,
+            FinetuneConfig(name=name, start=start, schedule=self.finetune_schedule, detector=self.detector),
+            progress=self.progress,
         )
 
     def deliver(self, workspace: Workspace, given: DemoInput, model: str) -> tuple[ExportReport, SceneDetections, dict[str, Path]]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
-from engine.catalog.models import add_model, model_directory, models
+from engine.catalog.models import add_model, get_model, model_directory, models
 from engine.catalog.schema import ModelRow
 from engine.catalog.tiles import TileRecord
 from engine.catalog.workspace import Workspace
@@ -23,7 +23,7 @@ from engine.models.store import read_model, save_model
 from engine.training.checkpoint import CheckpointStore
 from engine.training.loop import TrainingRun
 
-__all__ = ["RunIdentity", "TrainingReport", "data_hash", "finish_run", "finished_report", "run_checkpoints"]
+__all__ = ["RunIdentity", "TrainingReport", "data_hash", "finish_run", "finished_report", "run_checkpoints", "stored_report"]
 
 
 def data_hash(tiles: Sequence[TileRecord], boxes: Mapping[int, Boxes]) -> str:
@@ -87,6 +87,17 @@ class TrainingReport:
 def run_checkpoints(workspace: Workspace, identity: RunIdentity) -> CheckpointStore:
     """The checkpoints of this very run, whatever its model is called."""
     return CheckpointStore(workspace.checkpoints / f"{identity.stage}-{identity.fingerprint}")
+
+
+def stored_report(session: Session, name: str) -> TrainingReport:
+    """What the training of the model ``name`` reported, whatever has been labelled since.
+
+    Raises:
+        BadInput: there is no such model.
+    """
+    report = dict(get_model(session, name).metrics["training"])
+    report.pop("fingerprint")
+    return TrainingReport(**{**report, "already_there": True})
 
 
 def finished_report(workspace: Workspace, session: Session, identity: RunIdentity, name: str) -> TrainingReport | None:
