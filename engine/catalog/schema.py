@@ -11,20 +11,26 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 __all__ = [
     "Annotation",
     "Base",
+    "JobProgress",
     "LabelSetRow",
     "LedgerEvent",
     "ModelRow",
     "PredictionSet",
+    "RemoteProject",
     "RemoteTask",
     "Review",
     "RoundRow",
     "RoundTile",
     "Scene",
     "SceneAlias",
+    "Search",
+    "SearchHit",
     "SetAside",
     "Source",
     "SplitRule",
     "Tile",
+    "UserRow",
+    "WorkerHeartbeat",
 ]
 
 
@@ -228,16 +234,113 @@ class RoundTile(Base):
     reasons: Mapped[dict[str, Any]]
 
 
+class RemoteProject(Base):
+    """A project on an annotation server that this workspace made, and how far its answers were taken in."""
+
+    __tablename__ = "remote_project"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    server: Mapped[str] = mapped_column(String(512))
+    """origin of the server's address, without path and credentials"""
+    remote_id: Mapped[str] = mapped_column(String(64))
+    title: Mapped[str] = mapped_column(String(256))
+    label_config: Mapped[str]
+    """as it was generated; a push is refused when the server's differs"""
+    label_set_fingerprint: Mapped[str] = mapped_column(String(16))
+    cursor_at: Mapped[str] = mapped_column(String(64), default="")
+    """the server's updated_at up to which everything has been applied; empty before the first pull"""
+    cursor_id: Mapped[int] = mapped_column(Integer, default=0)
+    """remote id of the last one applied at ``cursor_at``"""
+    created: Mapped[float] = mapped_column(Float, default=time.time)
+    __table_args__ = (UniqueConstraint("server", "remote_id"),)
+
+
 class RemoteTask(Base):
-    """A tile on an annotation server."""
+    """A tile on an annotation server: one task a tile and project."""
 
     __tablename__ = "remote_task"
     id: Mapped[int] = mapped_column(primary_key=True)
-    tile_id: Mapped[int] = mapped_column(ForeignKey("tile.id"))
-    server: Mapped[str] = mapped_column(String(512))
+    project_id: Mapped[int] = mapped_column(ForeignKey("remote_project.id"))
+    tile_id: Mapped[int] = mapped_column(ForeignKey("tile.id"), index=True)
+    round_id: Mapped[int | None] = mapped_column(ForeignKey("round.id"))
     remote_id: Mapped[str] = mapped_column(String(64))
     content_hash: Mapped[str] = mapped_column(String(64))
-    __table_args__ = (UniqueConstraint("server", "remote_id"),)
+    """of what was pushed: pixels, shown boxes, label set; the same content is never pushed twice"""
+    state: Mapped[str] = mapped_column(String(16), default="pushed")
+    """pushed, or annotated once an answer was applied"""
+    applied_hash: Mapped[str | None] = mapped_column(String(64))
+    """of the answer that was applied last; the same answer is never applied twice"""
+    applied_at: Mapped[str | None] = mapped_column(String(64))
+    """the server's updated_at of that answer"""
+    created: Mapped[float] = mapped_column(Float, default=time.time)
+    __table_args__ = (UniqueConstraint("project_id", "remote_id"), UniqueConstraint("project_id", "tile_id"))
+
+
+class Search(Base):
+    """One "more like this": the box that was drawn, and how far the search is."""
+
+    __tablename__ = "search"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tile_id: Mapped[int] = mapped_column(ForeignKey("tile.id"))
+    x1_tile: Mapped[float]
+    y1_tile: Mapped[float]
+    x2_tile: Mapped[float]
+    y2_tile: Mapped[float]
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    config: Mapped[dict[str, Any]]
+    fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
+    """of query, model and configuration: the same search again is this one"""
+    created: Mapped[float] = mapped_column(Float, default=time.time)
+
+
+class SearchHit(Base):
+    """A look-alike that a search found, and what somebody said of it."""
+
+    __tablename__ = "search_hit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    search_id: Mapped[int] = mapped_column(ForeignKey("search.id"))
+    tile_id: Mapped[int] = mapped_column(ForeignKey("tile.id"))
+    position: Mapped[int]
+    score: Mapped[float]
+    x1_tile: Mapped[float]
+    y1_tile: Mapped[float]
+    x2_tile: Mapped[float]
+    y2_tile: Mapped[float]
+    decision: Mapped[str | None] = mapped_column(String(8))
+    """yes, no, or None while nobody has said"""
+    annotation_id: Mapped[int | None] = mapped_column(ForeignKey("annotation.id"))
+    """the box that a yes made"""
+    __table_args__ = (UniqueConstraint("search_id", "position"),)
+
+
+class JobProgress(Base):
+    """How far a job is; whether it runs, and its result, are the job store's to say."""
+
+    __tablename__ = "job_progress"
+    job_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    done: Mapped[int]
+    total: Mapped[int]
+    message: Mapped[str] = mapped_column(String(512))
+    at: Mapped[float] = mapped_column(Float)
+
+
+class WorkerHeartbeat(Base):
+    """The worker's sign of life (id 1)."""
+
+    __tablename__ = "worker_heartbeat"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pid: Mapped[int]
+    host: Mapped[str] = mapped_column(String(256))
+    since: Mapped[float] = mapped_column(Float)
+    at: Mapped[float] = mapped_column(Float)
+
+
+class UserRow(Base):
+    """Somebody who may log in."""
+
+    __tablename__ = "user_account"
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    password_hash: Mapped[str] = mapped_column(String(512))
+    created: Mapped[float] = mapped_column(Float, default=time.time)
 
 
 class LedgerEvent(Base):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,13 +21,16 @@ from engine.catalog.migrations import HEAD, REVISIONS
 from engine.errors import BadInput
 from engine.files import TEMPORARY, atomic_file, sweep_temporary, write_json
 
-__all__ = ["MARKER", "Workspace"]
+__all__ = ["MARKER", "WORKER", "Workspace"]
 
 FORMAT = 1
 MARKER = "tilehawk.json"
 CATALOG = "catalog.sqlite"
+JOBS = "jobs.sqlite"
 FOLDERS = ("scenes", "models", "predictions", "exports", "checkpoints", "reports", "temporary")
 BUSY_SECONDS = 30.0
+WORKER = "worker"
+"""What the worker holds its lock for."""
 
 
 class Workspace:
@@ -39,6 +44,8 @@ class Workspace:
         self._engine = create_engine(f"sqlite:///{root / CATALOG}", connect_args={"timeout": BUSY_SECONDS})
         event.listen(self._engine, "connect", _prepare_connection)
         event.listen(self._engine, "begin", _begin)
+        self._is_worker = False
+        self._one_stage = threading.Lock()
         self._reading_engine = self._engine.execution_options(begin="BEGIN DEFERRED")
 
     @classmethod
@@ -124,18 +131,39 @@ class Workspace:
     def worker_lock(self, purpose: str) -> Iterator[None]:
         """The right to run a stage, held while the block runs; what a crashed stage left half-written is swept away first.
 
+        Inside :meth:`as_worker` of this very object the right is there already, for one stage at a time.
+
         Raises:
             WorkspaceBusy: another process runs one; the message says who, what, and since when.
         """
-        with exclusive(self.worker_lock_file, purpose):
+        with contextlib.nullcontext() if self._is_worker else exclusive(self.worker_lock_file, purpose), self._one_stage:
             for folder in FOLDERS:
                 sweep_temporary(self.root / folder)
             yield
+
+    @contextmanager
+    def as_worker(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
+        """Hold the right to run stages for as long as the block runs: the stages that it calls on this object need not take it.
+
+        Raises:
+            WorkspaceBusy: another process has it.
+        """
+        with exclusive(self.worker_lock_file, WORKER, wait_seconds=wait_seconds):
+            self._is_worker = True
+            try:
+                yield
+            finally:
+                self._is_worker = False
 
     @property
     def worker_lock_file(self) -> Path:
         """The file behind :meth:`worker_lock`; :func:`engine.catalog.locks.holder_of` says who holds it."""
         return self.root / "worker.lock"
+
+    @property
+    def jobs_url(self) -> str:
+        """SQLAlchemy address of the job store."""
+        return f"sqlite:///{self.root / JOBS}"
 
     @property
     def scenes(self) -> Path:

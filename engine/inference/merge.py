@@ -125,7 +125,8 @@ def _gather(found: Sequence[tuple[Window, Boxes]], width: int, height: int, edge
 def _ranked(findings: _Findings, trust: Integers) -> Integers:
     """Indices, the most trusted first, then the highest score; ties by content, so that the order of input makes no difference."""
     x1, y1, x2, y2 = findings.xyxy.T
-    return np.lexsort((findings.labels, y2, x2, y1, x1, -findings.scores, trust))
+    order: Integers = np.lexsort((findings.labels, y2, x2, y1, x1, -findings.scores, trust))
+    return order
 
 
 def _pairs_where(a: _Findings, b: _Findings, holds: Callable[[Integers, Integers], Mask]) -> tuple[Integers, Integers]:

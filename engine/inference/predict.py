@@ -147,4 +147,5 @@ def predict_tiles(
 def _joined(found: list[TilePrediction], name: str, width: int) -> NDArray[np.float32]:
     """One field of all tiles, as rows of ``width`` numbers."""
     parts = [getattr(tile, name).float().cpu().numpy().reshape(-1, width) for tile in found]
-    return np.concatenate([np.zeros((0, width), dtype=np.float32), *parts]).astype(np.float32)
+    rows: NDArray[np.float32] = np.concatenate([np.zeros((0, width), dtype=np.float32), *parts])
+    return rows

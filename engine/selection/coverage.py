@@ -72,7 +72,7 @@ class FacilityLocation:
         few = len(points) <= references
         sample = np.arange(len(points)) if few else np.sort(generator.choice(len(points), references, replace=False))
         self._references = points[sample]
-        self._covered = np.zeros(len(sample))
+        self._covered: Floats = np.zeros(len(sample))
         if len(known) and len(sample):
             self._covered = np.maximum(nearest(self._references, known)[0], 0)
 

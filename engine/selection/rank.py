@@ -167,7 +167,7 @@ def _pool(candidates: Candidates, config: SelectionConfig) -> _Pool:
         )
     known = np.flatnonzero(candidates.labelled & candidates.has_embedding)
     uncertainty = objects = embeddings = points = None
-    known_points = np.zeros((0, 0))
+    known_points: Floats = np.zeros((0, 0))
     if candidates.detections is None:
         costs = prior_costs(len(chosen), config.prices, config.cost)
     else:

@@ -104,7 +104,7 @@ def object_uncertainty(class_scores: Floats, ambiguity_weight: float) -> Floats:
     ordered = np.sort(class_scores, axis=1)[:, ::-1]
     best = np.clip(ordered[:, 0], 0, 1)
     inner = np.clip(best, 1e-12, 1 - 1e-12)
-    entropy = -(inner * np.log2(inner) + (1 - inner) * np.log2(1 - inner))
+    entropy: Floats = -(inner * np.log2(inner) + (1 - inner) * np.log2(1 - inner))
     if class_scores.shape[1] == 1:
         return entropy
     ambiguity = np.divide(ordered[:, 1], ordered[:, 0], out=np.zeros_like(best), where=ordered[:, 0] > 0)

@@ -190,3 +190,16 @@ def test_opening_loads_no_heavy_library(workspace):
     )
     shown = subprocess.run([sys.executable, "-c", script, str(workspace.root)], check=True, capture_output=True, text=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_a_worker_runs_stages_under_the_right_that_it_holds(workspace):
+    with Workspace.open(workspace.root) as other:
+        with (
+            workspace.as_worker(),
+            workspace.worker_lock("finetune"),
+            pytest.raises(WorkspaceBusy, match="worker"),
+            other.worker_lock("predict"),
+        ):
+            raise AssertionError("two at once")
+        with other.worker_lock("predict"), pytest.raises(WorkspaceBusy, match="predict"), workspace.worker_lock("finetune"):
+            raise AssertionError("the right outlived the worker")

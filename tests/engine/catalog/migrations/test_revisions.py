@@ -18,10 +18,11 @@ from engine.catalog.migrations import HEAD, REVISIONS
 from engine.catalog.schema import Base
 from engine.catalog.workspace import Workspace
 
-LATER = """
+TOMORROW = f"{int(HEAD) + 1:04}"
+LATER = f"""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "{TOMORROW}", "{HEAD}", None, None
 def upgrade():
     op.add_column("scene", sa.Column("weather", sa.String(8)))
 """
@@ -50,10 +51,10 @@ def later_code(tmp_path, monkeypatch):
     shutil.copytree(Path(engine.catalog.migrations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
 
     def write(later: str) -> None:
-        (folder / "versions" / "0002_later.py").write_text(later)
+        (folder / "versions" / f"{TOMORROW}_later.py").write_text(later)
         monkeypatch.setattr(engine.catalog.workspace, "__file__", str(folder.parent / "workspace.py"))
-        monkeypatch.setattr(engine.catalog.workspace, "HEAD", "0002")
-        monkeypatch.setattr(engine.catalog.workspace, "REVISIONS", ("0001", "0002"))
+        monkeypatch.setattr(engine.catalog.workspace, "HEAD", TOMORROW)
+        monkeypatch.setattr(engine.catalog.workspace, "REVISIONS", (*REVISIONS, TOMORROW))
 
     return write
 
@@ -71,7 +72,7 @@ def test_an_older_workspace_is_brought_forward_after_a_copy_is_kept(workspace, l
     with Workspace.open(workspace.root) as opened, opened.session() as session:
         assert [event.kind for event in ledger.events(session)] == ["old"]
     assert "weather" in columns(workspace.root / "catalog.sqlite")
-    backup = workspace.root / "catalog.sqlite.before-0002"
+    backup = workspace.root / f"catalog.sqlite.before-{TOMORROW}"
     assert "weather" not in columns(backup)
     with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT kind FROM ledger").fetchall() == [("old",)]
