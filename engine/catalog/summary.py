@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from engine.catalog.locks import holder_of
 from engine.catalog.models import models
 from engine.catalog.rounds import rounds
 from engine.catalog.schema import Annotation, LabelSetRow, ModelRow, Review, RoundTile, Scene, SetAside, Source, Tile
@@ -81,7 +80,7 @@ class WorkspaceSummary:
 
 def summarize(workspace: Workspace) -> WorkspaceSummary:
     """Count what is in ``workspace``, in one reading transaction."""
-    holder = holder_of(workspace.worker_lock_file)
+    holder = workspace.worker_holder()
     with workspace.session(write=False) as session:
         return WorkspaceSummary(
             workspace=str(workspace.root),

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.orm import Session
 
-from engine.catalog.locks import exclusive
+from engine.catalog.locks import Holder, exclusive, holder_of
 from engine.catalog.migrations import HEAD, REVISIONS
 from engine.errors import BadInput
 from engine.files import TEMPORARY, atomic_file, sweep_temporary, write_json
@@ -30,7 +30,7 @@ JOBS = "jobs.sqlite"
 FOLDERS = ("scenes", "models", "predictions", "exports", "checkpoints", "reports", "temporary")
 BUSY_SECONDS = 30.0
 WORKER = "worker"
-"""What the worker holds its lock for."""
+"""The lock that is the right to run stages, and what the worker holds it for."""
 
 
 class Workspace:
@@ -136,7 +136,7 @@ class Workspace:
         Raises:
             WorkspaceBusy: another process runs one; the message says who, what, and since when.
         """
-        with contextlib.nullcontext() if self._is_worker else exclusive(self.worker_lock_file, purpose), self._one_stage:
+        with contextlib.nullcontext() if self._is_worker else self.exclusive(WORKER, purpose), self._one_stage:
             for folder in FOLDERS:
                 sweep_temporary(self.root / folder)
             yield
@@ -148,22 +148,43 @@ class Workspace:
         Raises:
             WorkspaceBusy: another process has it.
         """
-        with exclusive(self.worker_lock_file, WORKER, wait_seconds=wait_seconds):
+        with self.exclusive(WORKER, WORKER, wait_seconds=wait_seconds):
             self._is_worker = True
             try:
                 yield
             finally:
                 self._is_worker = False
 
-    @property
-    def worker_lock_file(self) -> Path:
-        """The file behind :meth:`worker_lock`; :func:`engine.catalog.locks.holder_of` says who holds it."""
-        return self.root / "worker.lock"
+    def worker_holder(self) -> Holder | None:
+        """Who holds the right to run stages now; None where nobody does."""
+        return self.holder(WORKER)
+
+    def exclusive(self, name: str, purpose: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
+        """Hold the workspace's lock ``name`` while the block runs; it is freed when its holder dies.
+
+        Args:
+            name: which lock: lower-case letters.
+            purpose: what it is held for, shown to whoever finds it taken.
+            wait_seconds: how long to wait for another holder before giving up.
+
+        Raises:
+            WorkspaceBusy: another holder kept it; the message says who, what for, and since when.
+        """
+        return exclusive(self.root / f"{name}.lock", purpose, wait_seconds=wait_seconds)
+
+    def holder(self, name: str) -> Holder | None:
+        """Who holds the workspace's lock ``name`` now; None where nobody does."""
+        return holder_of(self.root / f"{name}.lock")
 
     @property
     def jobs_url(self) -> str:
-        """SQLAlchemy address of the job store."""
+        """SQLAlchemy address of the job store; it may hold a password, so it belongs in no message."""
         return f"sqlite:///{self.root / JOBS}"
+
+    @property
+    def jobs_schema(self) -> str:
+        """Schema of the job store's tables, where its database has schemas."""
+        return "dbos"
 
     @property
     def scenes(self) -> Path:

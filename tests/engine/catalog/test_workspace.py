@@ -203,3 +203,13 @@ def test_a_worker_runs_stages_under_the_right_that_it_holds(workspace):
             raise AssertionError("two at once")
         with other.worker_lock("predict"), pytest.raises(WorkspaceBusy, match="predict"), workspace.worker_lock("finetune"):
             raise AssertionError("the right outlived the worker")
+
+
+def test_the_holder_of_the_right_to_run_stages_is_named_as_long_as_there_is_one(workspace):
+    assert workspace.worker_holder() is None
+    with workspace.worker_lock("finetune"), Workspace.open(workspace.root) as other:
+        assert other.worker_holder().purpose == "finetune"
+        assert other.holder("app") is None, "another lock"
+    with workspace.as_worker():
+        assert workspace.worker_holder().purpose == "worker"
+    assert workspace.worker_holder() is None
