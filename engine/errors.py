@@ -11,6 +11,7 @@
     │   └── CheckpointRefused       a model or checkpoint that is damaged or belongs to something else
     ├── NothingToDo            4    the work asked for is done already, or there is nothing to do it on
     ├── WorkspaceBusy          1    another process holds the right to run stages
+    ├── StaleReview            1    a tile was changed by somebody else while it was being annotated
     ├── ParityError            1    an exported model does not compute what the original computes
     └── Cancelled            130    the user stopped the job
 
@@ -27,6 +28,7 @@ __all__ = [
     "LabelSetMismatch",
     "NothingToDo",
     "ParityError",
+    "StaleReview",
     "TilehawkError",
     "UnreadableImage",
     "UsageError",
@@ -103,6 +105,10 @@ class NothingToDo(TilehawkError):
 
 class WorkspaceBusy(TilehawkError):
     """Another process holds the right to run stages on this workspace."""
+
+
+class StaleReview(TilehawkError):
+    """Somebody else changed the tile since it was opened."""
 
 
 class ParityError(TilehawkError):

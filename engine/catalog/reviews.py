@@ -1,0 +1,245 @@
+"""What a person says of a tile: its boxes as they should be, and whether that is all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from engine.boxes import Boxes, box_iou, visible_share
+from engine.catalog import ledger
+from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
+from engine.catalog.rounds import round_tiles, rounds, seconds_spent
+from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
+from engine.catalog.tiles import TileRecord, tiles
+from engine.errors import BadInput, StaleReview
+
+__all__ = ["SAME_EDGE_PIXELS", "SAME_OBJECT_IOU", "SavedReview", "TileState", "review_queue", "save_review", "tile_state"]
+
+SAME_EDGE_PIXELS = 0.05
+"""An edge that moved by less is where it was: drawing surfaces scale coordinates back and forth."""
+SAME_OBJECT_IOU = 0.3
+"""A drawn box that overlaps an earlier one by this much is that object, moved; below it, another object."""
+SMALLEST_SIDE_PIXELS = 1.0
+
+
+@dataclass(frozen=True)
+class TileState:
+    """A tile as it is annotated now; ``version`` changes with every change of its boxes or its review."""
+
+    tile: TileRecord
+    boxes_tile: Boxes
+    version: str
+    reviewed: bool
+    by: str | None
+    """who looked at it last"""
+
+
+@dataclass(frozen=True)
+class SavedReview:
+    """What saving a tile changed, in boxes, and the tile's version afterwards."""
+
+    added: int
+    moved: int
+    relabelled: int
+    removed: int
+    unchanged: int
+    version: str
+
+
+def tile_state(session: Session, tile_id: int) -> TileState:
+    """The tile with its accepted boxes, clipped to it.
+
+    Raises:
+        BadInput: no such tile, or one that belongs to no split.
+    """
+    tile = _tile(session, tile_id)
+    rows, shown = _shown(session, tile)
+    review = _review(session, tile_id)
+    boxes = Boxes(shown, np.asarray([row.label for row in rows], dtype=np.int64)).shifted(-tile.window.x, -tile.window.y)
+    return TileState(tile, boxes, _version(rows, review), review is not None, None if review is None else review.by)
+
+
+def review_queue(session: Session, *, round_number: int | None = None, limit: int = 100) -> list[TileRecord]:
+    """Tiles that wait for a person, the most worthwhile first: those of the rounds in their order, the newest round first.
+
+    Args:
+        session: an open transaction.
+        round_number: only tiles of this round; without it, train tiles of no round follow those of the rounds.
+        limit: how many at most.
+    """
+    known = {tile.id: tile for tile in tiles(session, reviewed=False)}
+    order: list[int] = []
+    for row in reversed(rounds(session)):
+        if round_number in (None, row.number):
+            order += [link.tile_id for link in round_tiles(session, row)]
+    if round_number is None:
+        order += [tile.id for tile in known.values() if tile.split == "train"]
+    return [known[tile_id] for tile_id in dict.fromkeys(order) if tile_id in known][:limit]
+
+
+def save_review(
+    session: Session,
+    tile_id: int,
+    drawn: Boxes,
+    *,
+    source: str,
+    annotator: str | None,
+    seconds: float | None,
+    complete: bool,
+    expected_version: str | None = None,
+    seconds_in_all: bool = False,
+) -> SavedReview:
+    """Make the accepted boxes of a tile those that were drawn, in the caller's transaction.
+
+    A box that is where it was keeps its row, and the part of it that lies outside the tile. One that was moved or relabelled keeps its
+    row too, with the next version; an edge that was not moved stays where it was, outside the tile perhaps. A box that is gone is marked
+    deleted; the ledger keeps what it was. What is withheld stays withheld.
+
+    Args:
+        session: an open transaction that may write.
+        tile_id: of a tile that belongs to a split.
+        drawn: in tile pixels; what lies outside the tile is cut off.
+        source: where new boxes come from, for example ``browser``.
+        annotator: who drew them.
+        seconds: what the work took, counted for the tile's round; None where unknown.
+        complete: these boxes are all there is, none included: the tile counts as reviewed.
+        expected_version: the version that the person saw; None overwrites whatever is there.
+        seconds_in_all: ``seconds`` are those of all work on the tile, not of this save alone.
+
+    Raises:
+        BadInput: no such tile, a box outside the tile or with a side under one pixel, a label that the workspace does not have.
+        StaleReview: somebody else changed the tile since; nothing is written.
+    """
+    tile = _tile(session, tile_id)
+    wanted = _in_scene(session, tile, drawn)
+    rows, shown = _shown(session, tile)
+    review = _review(session, tile_id)
+    version = _version(rows, review)
+    if expected_version is not None and expected_version != version:
+        raise StaleReview(
+            f"tile {tile_id} was changed by {review.by if review else 'somebody else'} while you worked on it",
+            expected="the tile as you opened it",
+            remedy="Open the tile again; what you drew was not saved",
+        )
+    partner = _partners(wanted.xyxy, shown)
+    counts = {"added": 0, "moved": 0, "relabelled": 0, "removed": 0, "unchanged": 0}
+    before: list[dict[str, Any]] = []
+    for index, xyxy in enumerate(wanted.xyxy):
+        label = int(wanted.labels[index])
+        if index not in partner:
+            x1, y1, x2, y2 = xyxy.tolist()
+            session.add(Annotation(scene_id=tile.scene_id, x1=x1, y1=y1, x2=x2, y2=y2, label=label, source=source, annotator=annotator))
+            counts["added"] += 1
+            continue
+        row = rows[partner[index]]
+        moved = np.abs(xyxy - shown[partner[index]]) > SAME_EDGE_PIXELS
+        if not moved.any() and row.label == label:
+            counts["unchanged"] += 1
+            continue
+        before.append(_as_document(row))
+        row.x1, row.y1, row.x2, row.y2 = np.where(moved, xyxy, [row.x1, row.y1, row.x2, row.y2]).tolist()
+        counts["moved" if moved.any() else "relabelled"] += 1
+        row.label, row.annotator, row.version = label, annotator, row.version + 1
+    for index in sorted(set(range(len(rows))) - set(partner.values())):
+        row = rows[index]
+        before.append(_as_document(row))
+        row.state, row.annotator, row.version = "deleted", annotator, row.version + 1
+        counts["removed"] += 1
+    if complete:
+        _mark(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
+    _charge(session, tile_id, seconds, in_all=seconds_in_all)
+    ledger.record(session, "review", tile=tile_id, source=source, annotator=annotator, complete=complete, **counts, before=before)
+    session.flush()
+    return SavedReview(**counts, version=_version(_shown(session, tile)[0], _review(session, tile_id)))
+
+
+def _tile(session: Session, tile_id: int) -> TileRecord:
+    found = tiles(session, ids=[tile_id])
+    if not found:
+        raise BadInput(f"no tile {tile_id} that can be annotated", remedy="Take a number from the pages, or from `tilehawk rank --json`")
+    return found[0]
+
+
+def _review(session: Session, tile_id: int) -> Review | None:
+    return session.scalar(select(Review).where(Review.tile_id == tile_id))
+
+
+def _shown(session: Session, tile: TileRecord) -> tuple[list[Annotation], NDArray[np.float64]]:
+    """The accepted annotations that the tile shows, and what it shows of them (N, 4) in scene pixels."""
+    query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "accepted").order_by(Annotation.id)
+    rows = list(session.scalars(query))
+    xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in rows], dtype=np.float64).reshape(-1, 4)
+    x1, y1, x2, y2 = tile.window.xyxy
+    seen = np.flatnonzero(visible_share(xyxy, tile.window.xyxy) >= MINIMUM_VISIBLE_SHARE)
+    return [rows[index] for index in seen.tolist()], np.clip(xyxy[seen], [x1, y1, x1, y1], [x2, y2, x2, y2])
+
+
+def _in_scene(session: Session, tile: TileRecord, drawn: Boxes) -> Boxes:
+    names = session.get(LabelSetRow, 1)
+    classes = len(names.names) if names else 0
+    unknown = sorted({int(label) for label in drawn.labels if not 0 <= label < classes})
+    if unknown:
+        raise BadInput(f"the class number {unknown[0]}", expected=f"one of the workspace's {classes} classes", remedy="Choose a class")
+    sides = [tile.window.width, tile.window.height]
+    clipped = np.clip(drawn.xyxy, 0, [*sides, *sides])
+    small = np.flatnonzero(((clipped[:, 2:] - clipped[:, :2]) < SMALLEST_SIDE_PIXELS).any(1))
+    if len(small):
+        raise BadInput(
+            f"box {int(small[0]) + 1} of tile {tile.id} is {drawn.xyxy[small[0]].round(2).tolist()}",
+            expected=f"a box of at least one pixel inside the tile ({sides[0]} × {sides[1]} pixels)",
+            remedy="Draw it again, or delete it; nothing was saved",
+        )
+    return Boxes(clipped, drawn.labels).shifted(tile.window.x, tile.window.y)
+
+
+def _partners(drawn: NDArray[np.float64], shown: NDArray[np.float64]) -> dict[int, int]:
+    """By index of a drawn box, the index of the earlier box that it is: the assignment of the largest overlap in all."""
+    overlap = box_iou(drawn, shown)
+    pairs = zip(*(side.tolist() for side in linear_sum_assignment(overlap, maximize=True)), strict=True)
+    return {one: other for one, other in pairs if overlap[one, other] >= SAME_OBJECT_IOU}
+
+
+def _version(rows: Sequence[Annotation], review: Review | None) -> str:
+    document = repr([(row.id, row.version) for row in rows]) + repr(None if review is None else (review.by, review.seconds, review.created))
+    return hashlib.sha256(document.encode()).hexdigest()[:16]
+
+
+def _as_document(row: Annotation) -> dict[str, Any]:
+    return {"annotation": row.id, "version": row.version, "box": [row.x1, row.y1, row.x2, row.y2], "label": row.label}
+
+
+def _mark(session: Session, tile_id: int, review: Review | None, *, by: str, seconds: float | None, in_all: bool) -> None:
+    if review is None:
+        session.add(Review(tile_id=tile_id, by=by, seconds=seconds))
+    else:
+        review.by, review.seconds = by, _sum(review.seconds, seconds, in_all=in_all)
+    session.flush()
+
+
+def _sum(earlier: float | None, seconds: float | None, *, in_all: bool) -> float | None:
+    if seconds is None:
+        return earlier
+    return seconds if in_all else (earlier or 0.0) + seconds
+
+
+def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool) -> None:
+    """Count the seconds for the newest round that chose the tile, and close the round once all its tiles are reviewed."""
+    query = select(RoundTile).join(RoundRow, RoundRow.id == RoundTile.round_id).where(RoundTile.tile_id == tile_id)
+    link = session.scalars(query.order_by(RoundRow.number.desc()).limit(1)).first()
+    if link is None:
+        return
+    link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)
+    session.flush()
+    row = session.get_one(RoundRow, link.round_id)
+    row.measured_seconds = seconds_spent(session, row) or row.measured_seconds
+    chosen = [each.tile_id for each in round_tiles(session, row)]
+    if row.state == "ranked" and len(tiles(session, ids=chosen, reviewed=True)) == len(chosen):
+        row.state = "annotated"
