@@ -8,28 +8,45 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import WorkspaceBusy
 
-__all__ = ["Holder", "exclusive", "holder_of"]
+__all__ = ["WORKER", "Holder", "busy", "exclusive", "holder_of"]
 
 POLL_SECONDS = 0.02
+WORKER = "worker"
+"""The lock that is the right to run stages, and what the worker holds it for."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: process id, what for, and since when (UTC seconds)."""
+    """Who holds a lock: process id, what for, since when (UTC seconds), and on which machine where that is not surely this one."""
 
     pid: int
     purpose: str
     since: float
+    host: str | None = None
 
     def __str__(self) -> str:
         """For people."""
-        return f"process {self.pid} ({self.purpose}, since {datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+        where = f" on {self.host}" if self.host else ""
+        return f"process {self.pid}{where} ({self.purpose}, since {datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def busy(place: Path, holder: Holder | None) -> WorkspaceBusy:
+    """The refusal where ``holder`` has the lock of the workspace at ``place``."""
+    return WorkspaceBusy(
+        f"{place} is in use by {holder or 'another process'}",
+        expected="nobody else running a stage there",
+        remedy="Wait until it is done, or stop that process",
+    )
+
+
+def _note(purpose: str) -> bytes:
+    return json.dumps({"pid": os.getpid(), "purpose": purpose, "since": time.time()}).encode()
 
 
 def _read_holder(descriptor: int) -> Holder | None:
@@ -78,14 +95,10 @@ def exclusive(path: Path, purpose: str, *, wait_seconds: float = 0.0) -> Iterato
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
-                raise WorkspaceBusy(
-                    f"{path.parent} is in use by {_read_holder(descriptor) or 'another process'}",
-                    expected="nobody else running a stage there",
-                    remedy="Wait until it is done, or stop that process",
-                )
+                raise busy(path.parent, _read_holder(descriptor))
             time.sleep(POLL_SECONDS)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(Holder(os.getpid(), purpose, time.time()))).encode(), 0)
+        os.pwrite(descriptor, _note(purpose), 0)
         yield
     finally:
         os.close(descriptor)

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import sqlite3
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.orm import Session
 
-from engine.catalog.locks import Holder, exclusive, holder_of
-from engine.catalog.migrations import HEAD, REVISIONS
+from engine.catalog.database import VARIABLE, Database, SqliteDatabase, newer
+from engine.catalog.locks import WORKER, Holder
 from engine.errors import BadInput
-from engine.files import TEMPORARY, atomic_file, sweep_temporary, write_json
+from engine.files import TEMPORARY, sweep_temporary, write_json
 
-__all__ = ["MARKER", "WORKER", "Workspace"]
+__all__ = ["MARKER", "Workspace"]
 
 FORMAT = 1
 MARKER = "tilehawk.json"
-CATALOG = "catalog.sqlite"
-JOBS = "jobs.sqlite"
 FOLDERS = ("scenes", "models", "predictions", "exports", "checkpoints", "reports", "temporary")
-BUSY_SECONDS = 30.0
-WORKER = "worker"
-"""The lock that is the right to run stages, and what the worker holds it for."""
 
 
 class Workspace:
@@ -39,14 +32,11 @@ class Workspace:
     Build it with :meth:`create` or :meth:`open`.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: Database) -> None:
         self.root = root
-        self._engine = create_engine(f"sqlite:///{root / CATALOG}", connect_args={"timeout": BUSY_SECONDS})
-        event.listen(self._engine, "connect", _prepare_connection)
-        event.listen(self._engine, "begin", _begin)
+        self._database = database
         self._is_worker = False
         self._one_stage = threading.Lock()
-        self._reading_engine = self._engine.execution_options(begin="BEGIN DEFERRED")
 
     @classmethod
     def create(cls, root: Path) -> Self:
@@ -67,11 +57,17 @@ class Workspace:
                     expected="an empty folder, or nothing yet",
                     remedy="Name another folder",
                 )
-            write_json(root / MARKER, {"format": FORMAT})
-        _require_known_format(root)
+            _write_marker(root)
+        marker = _read_marker(root)
+        if "catalog" not in marker and os.environ.get(VARIABLE):
+            raise BadInput(
+                f"the catalog of {root} is SQLite, and {VARIABLE} is set",
+                expected="a new workspace, or the variable not set",
+                remedy=f"Make another workspace for that database, or unset {VARIABLE}",
+            )
         for folder in FOLDERS:
             (root / folder).mkdir(exist_ok=True)
-        return cls._migrated(root)
+        return cls._migrated(root, _database(root, marker), must_exist="catalog" in marker)
 
     @classmethod
     def open(cls, root: Path) -> Self:
@@ -83,38 +79,18 @@ class Workspace:
         root = Path(root).absolute()
         if not (root / MARKER).is_file():
             raise BadInput(f"{root} is not a workspace", expected=f"a folder with {MARKER}", remedy=f"Make one: tilehawk init {root}")
-        _require_known_format(root)
-        if not (root / CATALOG).is_file():
-            raise BadInput(
-                f"the workspace {root} has no {CATALOG}",
-                expected="its catalog",
-                remedy=f"Put a backup back as {CATALOG}, or start it anew and empty: tilehawk init {root}",
-            )
-        return cls._migrated(root)
+        return cls._migrated(root, _database(root, _read_marker(root)), must_exist=True)
 
     @classmethod
-    def _migrated(cls, root: Path) -> Self:
-        if _revision_of(root / CATALOG) != HEAD:
-            with exclusive(root / "catalog.lock", "migrating the catalog", wait_seconds=BUSY_SECONDS):
-                revision = _revision_of(root / CATALOG)
-                if revision is not None and revision != HEAD:
-                    _back_up(root / CATALOG, root / f"{CATALOG}.before-{HEAD}")
-                if revision != HEAD:
-                    workspace = cls(root)
-                    workspace._upgrade()
-                    return workspace
-        return cls(root)
-
-    def _upgrade(self) -> None:
-        from alembic import command
-        from alembic.config import Config
-
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        with self._engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    def _migrated(cls, root: Path, database: Database, *, must_exist: bool) -> Self:
+        try:
+            if must_exist:
+                database.require()
+            database.migrate()
+        except BaseException:
+            database.close()
+            raise
+        return cls(root, database)
 
     @contextmanager
     def session(self, *, write: bool = True) -> Iterator[Session]:
@@ -124,7 +100,7 @@ class Workspace:
             write: take the write turn at once, so that no other writer comes between what is read and what is written.
                 ``False`` for sessions that only read: they never wait for a writer, and a write in one is refused.
         """
-        with Session(self._engine if write else self._reading_engine, expire_on_commit=False) as session, session.begin():
+        with Session(self._database.writing if write else self._database.reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -170,21 +146,21 @@ class Workspace:
         Raises:
             WorkspaceBusy: another holder kept it; the message says who, what for, and since when.
         """
-        return exclusive(self.root / f"{name}.lock", purpose, wait_seconds=wait_seconds)
+        return self._database.exclusive(name, purpose, wait_seconds=wait_seconds)
 
     def holder(self, name: str) -> Holder | None:
         """Who holds the workspace's lock ``name`` now; None where nobody does."""
-        return holder_of(self.root / f"{name}.lock")
+        return self._database.holder(name)
 
     @property
     def jobs_url(self) -> str:
         """SQLAlchemy address of the job store; it may hold a password, so it belongs in no message."""
-        return f"sqlite:///{self.root / JOBS}"
+        return self._database.jobs_url
 
     @property
     def jobs_schema(self) -> str:
         """Schema of the job store's tables, where its database has schemas."""
-        return "dbos"
+        return self._database.jobs_schema
 
     @property
     def scenes(self) -> Path:
@@ -223,7 +199,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the database connections; calling it again does nothing."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         """The workspace itself."""
@@ -234,68 +210,41 @@ class Workspace:
         self.close()
 
 
-def _prepare_connection(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+def _read_marker(root: Path) -> dict[str, Any]:
+    """What ``tilehawk.json`` says.
 
-
-def _begin(connection: Connection) -> None:
-    begin = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
-    connection.exec_driver_sql(f"PRAGMA query_only = {int(begin != 'BEGIN IMMEDIATE')}")
-    connection.exec_driver_sql(begin)
-
-
-def _require_known_format(root: Path) -> None:
+    Raises:
+        BadInput: it cannot be read, or is of a newer format.
+    """
     try:
-        found = json.loads((root / MARKER).read_text())["format"]
+        marker = json.loads((root / MARKER).read_text())
+        found = marker["format"]
         known = 1 <= int(found) <= FORMAT
     except (ValueError, KeyError, TypeError) as damaged:
         raise BadInput(
             f"{root / MARKER} cannot be read ({damaged!r})", expected=f'{{"format": {FORMAT}}}', remedy="Put it back from a backup"
         ) from damaged
     if not known:
-        raise _newer(root, f"workspace format {found}", f"format {FORMAT} or below")
+        raise newer(root, f"workspace format {found}", f"format {FORMAT} or below")
+    return dict(marker)
 
 
-def _revision_of(catalog: Path) -> str | None:
-    """The schema revision written in ``catalog``, read without changing it; None for a catalog that is missing or empty.
+def _write_marker(root: Path) -> None:
+    """Decide where the catalog is going to be, and write it down."""
+    given = os.environ.get(VARIABLE)
+    if not given:
+        write_json(root / MARKER, {"format": FORMAT})
+        return
+    from engine.catalog.postgres import make_schema
 
-    Raises:
-        BadInput: a revision that this code does not know, or no database at all.
-    """
-    if not catalog.exists():
-        return None
-    beside_a_log = catalog.with_name(f"{CATALOG}-wal").exists()
-    try:
-        try:
-            row = _read_revision(catalog, "mode=ro" if beside_a_log else "immutable=1")
-        except sqlite3.DatabaseError:
-            row = _read_revision(catalog, "mode=ro")
-    except sqlite3.DatabaseError as damaged:
-        raise BadInput(
-            f"{catalog} cannot be read: {damaged}", expected="an SQLite database", remedy="Put a backup back in its place"
-        ) from damaged
-    if row is not None and row not in REVISIONS:
-        raise _newer(catalog.parent, f"schema {row}", f"one of {list(REVISIONS)}")
-    return row
+    with make_schema(given) as named:
+        if not (root / MARKER).exists():
+            write_json(root / MARKER, {"format": FORMAT, **named()})
 
 
-def _read_revision(catalog: Path, mode: str) -> str | None:
-    """``immutable=1`` leaves no side files behind, but may stumble over a writer that comes at that moment; ``mode=ro`` does not."""
-    with closing(sqlite3.connect(f"{catalog.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-            return None
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return None if row is None else str(row[0])
+def _database(root: Path, marker: dict[str, Any]) -> Database:
+    if "catalog" not in marker:
+        return SqliteDatabase(root)
+    from engine.catalog.postgres import PostgresDatabase
 
-
-def _newer(root: Path, found: str, expected: str) -> BadInput:
-    return BadInput(
-        f"the workspace {root} has {found}, made by a newer Tilehawk", expected=expected, remedy="Update Tilehawk; nothing was changed"
-    )
-
-
-def _back_up(catalog: Path, target: Path) -> None:
-    with atomic_file(target) as temporary, closing(sqlite3.connect(catalog)) as source, closing(sqlite3.connect(temporary)) as copy:
-        source.backup(copy)
+    return PostgresDatabase.of(root, marker, os.environ.get(VARIABLE))

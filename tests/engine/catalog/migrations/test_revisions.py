@@ -12,7 +12,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 import engine.catalog.migrations
-import engine.catalog.workspace
 from engine.catalog import ledger
 from engine.catalog.migrations import HEAD, REVISIONS
 from engine.catalog.schema import Base
@@ -28,8 +27,8 @@ def upgrade():
 """
 
 
-def test_the_migrated_schema_is_the_schema_of_the_code(workspace):
-    database = create_engine(f"sqlite:///{workspace.root / 'catalog.sqlite'}")
+def test_the_migrated_schema_is_the_schema_of_the_code(sqlite_workspace):
+    database = create_engine(f"sqlite:///{sqlite_workspace.root / 'catalog.sqlite'}")
     with database.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, Base.metadata) == []
@@ -52,9 +51,9 @@ def later_code(tmp_path, monkeypatch):
 
     def write(later: str) -> None:
         (folder / "versions" / f"{TOMORROW}_later.py").write_text(later)
-        monkeypatch.setattr(engine.catalog.workspace, "__file__", str(folder.parent / "workspace.py"))
-        monkeypatch.setattr(engine.catalog.workspace, "HEAD", TOMORROW)
-        monkeypatch.setattr(engine.catalog.workspace, "REVISIONS", (*REVISIONS, TOMORROW))
+        monkeypatch.setattr(engine.catalog.migrations, "FOLDER", folder)
+        monkeypatch.setattr(engine.catalog.migrations, "HEAD", TOMORROW)
+        monkeypatch.setattr(engine.catalog.migrations, "REVISIONS", (*REVISIONS, TOMORROW))
 
     return write
 
@@ -65,28 +64,28 @@ def columns(catalog: Path) -> set[str]:
 
 
 @pytest.mark.guarantee("G33")
-def test_an_older_workspace_is_brought_forward_after_a_copy_is_kept(workspace, later_code):
-    with workspace.session() as session:
+def test_an_older_workspace_is_brought_forward_after_a_copy_is_kept(sqlite_workspace, later_code):
+    with sqlite_workspace.session() as session:
         ledger.record(session, "old")
     later_code(LATER)
-    with Workspace.open(workspace.root) as opened, opened.session() as session:
+    with Workspace.open(sqlite_workspace.root) as opened, opened.session() as session:
         assert [event.kind for event in ledger.events(session)] == ["old"]
-    assert "weather" in columns(workspace.root / "catalog.sqlite")
-    backup = workspace.root / f"catalog.sqlite.before-{TOMORROW}"
+    assert "weather" in columns(sqlite_workspace.root / "catalog.sqlite")
+    backup = sqlite_workspace.root / f"catalog.sqlite.before-{TOMORROW}"
     assert "weather" not in columns(backup)
     with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT kind FROM ledger").fetchall() == [("old",)]
 
 
 @pytest.mark.guarantee("G33")
-def test_a_migration_that_fails_changes_nothing(workspace, later_code):
+def test_a_migration_that_fails_changes_nothing(sqlite_workspace, later_code):
     later_code(LATER + "    raise RuntimeError('power cut')\n")
     with pytest.raises(RuntimeError, match="power cut"):
-        Workspace.open(workspace.root)
-    assert "weather" not in columns(workspace.root / "catalog.sqlite")
+        Workspace.open(sqlite_workspace.root)
+    assert "weather" not in columns(sqlite_workspace.root / "catalog.sqlite")
     later_code(LATER)
-    Workspace.open(workspace.root).close()
-    assert "weather" in columns(workspace.root / "catalog.sqlite")
+    Workspace.open(sqlite_workspace.root).close()
+    assert "weather" in columns(sqlite_workspace.root / "catalog.sqlite")
 
 
 def test_migrating_says_nothing(tmp_path, caplog, capfd):
