@@ -223,4 +223,4 @@ def _explained(url: URL) -> Iterator[None]:
 
 
 def _reason(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[-1]
+    return str(error.orig).strip().partition("\n")[0]
