@@ -1,16 +1,78 @@
-"""Where things are: the workspace of a call, found from an option, the environment or the current folder."""
+"""Where things are, and how the service is set: the workspace of a call, and the settings that the environment holds."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
-__all__ = ["ENVIRONMENT", "find_workspace", "prepare_environment"]
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+
+from engine.errors import UsageError
+
+__all__ = ["ENVIRONMENT", "Settings", "find_workspace", "prepare_environment"]
+
+PREFIX = "TILEHAWK_"
+
+
+class Settings(BaseModel):
+    """How the service is set; each field is read from ``TILEHAWK_`` and its name in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    public_url: str | None = None
+    """The address under which browsers and the annotation server reach the app, as `https://tiles.example.org`; without it the app
+    answers to this machine's own names, and where it listens elsewhere to its numeric address. An address that is not this machine's own
+    makes a login necessary."""
+    upload_bytes: ByteSize = Field(default=ByteSize(2 * 1024**3), ge=1024)
+    """The most that one upload through the page may hold, in bytes or as `2GiB`; larger archives are named by their path on the server."""
+    pull_seconds: float = Field(default=60.0, gt=0)
+    """How often the worker asks the annotation server for answers, in case a notification was lost."""
+
+    import_folders: tuple[Path, ...] = ()
+    """Folders of the server that visitors from other machines may name imagery in, separated by `:`; at this machine any may be named."""
+
+    @field_validator("import_folders", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
+            raise ValueError("an address such as https://tiles.example.org, without a path")
+        parts.port  # noqa: B018 - raises ValueError where it is no number
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **given: object) -> Self:
+        """The settings in ``environment``; those ``given`` (None: not given) go before it, and an empty variable counts as none.
+
+        Raises:
+            UsageError: an impossible value; the message names the variable.
+        """
+        found = {name: environment.get(f"{PREFIX}{name.upper()}") or None for name in cls.model_fields}
+        values = {**found, **{name: value for name, value in given.items() if value is not None}}
+        try:
+            return cls.model_validate({name: value for name, value in values.items() if value is not None})
+        except ValidationError as wrong:
+            first = wrong.errors()[0]
+            name = str(first["loc"][0])
+            raise UsageError(
+                f"{PREFIX}{name.upper()} is {values.get(name)!r}", expected=first["msg"].removeprefix("Value error, "), remedy="Mend it"
+            ) from wrong
+
 
 ENVIRONMENT = {
     "TILEHAWK_WORKSPACE": "The workspace where `--workspace` is not given; else the current folder's nearest parent that is one.",
     "TILEHAWK_DATA": "A folder of real data for tests and benchmarks; those that need it are skipped where it is not set.",
+    **{f"{PREFIX}{name.upper()}": " ".join((field.description or "").split()) for name, field in Settings.model_fields.items()},
 }
 """The environment variables that Tilehawk reads, each with its meaning."""
 
