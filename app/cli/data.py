@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
+from app.cli.options import ConfigOption, JsonOption, NoQueueOption, SetOption, WorkspaceOption, configured
 from app.cli.output import emit
 from app.cli.stage import run_stage
 from app.settings import find_workspace
@@ -44,14 +44,14 @@ def ingest(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take imagery in: scenes, their tiles and splits. Bad files are set aside by name; the same command again goes on."""
     from engine.stages.ingest import IngestConfig
-    from engine.stages.ingest import ingest as stage
 
     chosen = configured(IngestConfig, config, settings)
-    run_stage(stage, source, chosen, workspace=workspace, as_json=as_json)
+    run_stage("ingest", chosen, paths={"source": source}, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def import_labels(
@@ -63,15 +63,14 @@ def import_labels(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take labels in for scenes that are there; the first file decides the classes of the workspace."""
-    from app.wiring import read_labels
     from engine.stages.labels import LabelConfig
-    from engine.stages.labels import import_labels as stage
 
     chosen = configured(LabelConfig, config, settings, withhold=withhold)
-    run_stage(stage, read_labels(file), chosen, workspace=workspace, as_json=as_json)
+    run_stage("labels-import", chosen, paths={"file": file}, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def status(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

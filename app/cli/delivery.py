@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
+from app.cli.options import ConfigOption, JsonOption, NoQueueOption, SetOption, WorkspaceOption, configured
 from app.cli.output import emit
 from app.cli.progress import job
 from app.cli.stage import run_stage
@@ -31,13 +31,19 @@ def export(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as ONNX, refused unless it computes what the original computes."""
     from engine.stages.export import ExportConfig
-    from engine.stages.export import export as stage
 
-    run_stage(stage, configured(ExportConfig, config, settings, model=model, name=name), workspace=workspace, as_json=as_json)
+    run_stage(
+        "export",
+        configured(ExportConfig, config, settings, model=model, name=name),
+        workspace=workspace,
+        as_json=as_json,
+        no_queue=no_queue,
+    )
 
 
 def detect(

@@ -10,8 +10,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -20,10 +18,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import data, delivery, demo, machine, rounds, training
+from app.cli import annotators, data, delivery, demo, jobs, machine, rounds, training, users
+from app.faults import unexpected
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
-from engine.files import write_text
 
 __all__ = ["build", "run"]
 
@@ -58,9 +56,18 @@ def build() -> typer.Typer:
     app.add_typer(labels, name="labels")
     training.add_to(app)
     rounds.add_to(app)
+    connect = typer.Typer(cls=CommandGroup, help="Annotation servers.", rich_markup_mode=None)
+    annotators.add_to(app, connect)
+    app.add_typer(connect, name="connect")
     delivery.add_to(app)
     machine.add_to(app)
+    accounts = typer.Typer(cls=CommandGroup, help="Who may log in.", rich_markup_mode=None)
+    users.add_to(accounts)
+    app.add_typer(accounts, name="users")
     demo.add_to(app)
+    managed = typer.Typer(cls=CommandGroup, help="Jobs: list, follow, cancel, resume.", rich_markup_mode=None)
+    jobs.add_to(app, managed)
+    app.add_typer(managed, name="jobs")
     return app
 
 
@@ -125,19 +132,10 @@ def _usage_error(error: typer.TyperException) -> UsageError:
 
 
 def _unexpected(arguments: Sequence[str]) -> TilehawkError:
-    """What to say of the exception being handled: one line, and where its traceback was written."""
-    kind, value, _ = sys.exc_info()
-    name = f"error-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
-    log = Path(tempfile.gettempdir()) / f"tilehawk-{name}"
+    """What to say of the exception being handled; its traceback goes to the workspace of the call, where there is one."""
     named = next((Path(value) for option, value in itertools.pairwise(arguments) if option == "--workspace"), None)
-    workspace = find_workspace(named)
-    if (workspace / "reports").is_dir():
-        log = workspace / "reports" / name
-    write_text(log, traceback.format_exc())
-    first_line = str(value).splitlines()[0] if str(value) else ""
-    return TilehawkError(
-        f"unexpected {kind.__name__ if kind else 'error'}: {first_line}", remedy=f"This is a fault in Tilehawk; its traceback is in {log}"
-    )
+    reports = find_workspace(named) / "reports"
+    return unexpected(reports) if reports.is_dir() else unexpected(Path(tempfile.gettempdir()), prefix="tilehawk-")
 
 
 def _report(error: TilehawkError, *, as_json: bool) -> int:

@@ -12,7 +12,7 @@ import typer
 from engine.config import StageConfig
 from engine.errors import BadInput, UsageError
 
-__all__ = ["ConfigOption", "JsonOption", "SetOption", "WorkspaceOption", "configured"]
+__all__ = ["ConfigOption", "JsonOption", "NoQueueOption", "SetOption", "WorkspaceOption", "configured"]
 
 WorkspaceOption = Annotated[
     Path | None,
@@ -24,6 +24,9 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
+NoQueueOption = Annotated[
+    bool, typer.Option("--no-queue", help="Refuse where a worker has the workspace, instead of queueing the job and following it.")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE.json", help="Configuration of the stage as a JSON object.", show_default=False),

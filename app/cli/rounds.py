@@ -1,4 +1,4 @@
-"""Commands of a round: rank, oracle, evaluate."""
+"""Commands of a round: rank, oracle, evaluate, and all of them as one: round, retrain."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
-from app.cli.stage import run_stage
+from app.cli.options import ConfigOption, JsonOption, NoQueueOption, SetOption, WorkspaceOption, configured
+from app.cli.stage import run_flow, run_stage
 from engine.errors import UsageError
 
 __all__ = ["add_to"]
+
+MinutesOption = Annotated[float | None, typer.Option(help="Annotator minutes that the round may cost.", show_default=False)]
+SecondsOption = Annotated[float | None, typer.Option(help="The same in seconds.", show_default=False)]
+StrategyOption = Annotated[
+    str | None, typer.Option(help="How tiles are chosen: tilehawk, entropy, k-center or random.", show_default=False)
+]
+ChanceOption = Annotated[int | None, typer.Option(help="Decides what chance decides.", show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,32 +25,29 @@ def add_to(app: typer.Typer) -> None:
     app.command()(rank)
     app.command()(oracle)
     app.command()(evaluate)
+    app.command("round")(whole_round)
+    app.command()(retrain)
 
 
 def rank(
     *,
-    budget_minutes: Annotated[float | None, typer.Option(help="Annotator minutes that the round may cost.", show_default=False)] = None,
-    budget_seconds: Annotated[float | None, typer.Option(help="The same in seconds.", show_default=False)] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="How tiles are chosen: tilehawk, entropy, k-center or random.", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides what chance decides.", show_default=False)] = None,
+    budget_minutes: MinutesOption = None,
+    budget_seconds: SecondsOption = None,
+    strategy: StrategyOption = None,
+    seed: ChanceOption = None,
     predictions: Annotated[str | None, typer.Option(metavar="NAME", help="The prediction set to choose by.", show_default=False)] = None,
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the tiles worth the next minutes of an annotator, each with its reason, and open a round."""
     from engine.stages.rank import RankConfig
-    from engine.stages.rank import rank as stage
 
-    if budget_minutes is not None:
-        if budget_seconds is not None:
-            raise UsageError("--budget-minutes and --budget-seconds", expected="one of them", remedy="Leave one of them out")
-        budget_seconds = 60 * budget_minutes
-    chosen = configured(RankConfig, config, settings, budget_seconds=budget_seconds, strategy=strategy, seed=seed, predictions=predictions)
-    run_stage(stage, chosen, workspace=workspace, as_json=as_json)
+    budget = _budget(budget_minutes, budget_seconds)
+    chosen = configured(RankConfig, config, settings, budget_seconds=budget, strategy=strategy, seed=seed, predictions=predictions)
+    run_stage("rank", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def oracle(
@@ -52,13 +56,13 @@ def oracle(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Let the withheld labels stand in for an annotator: visit the round's tiles and charge for the work."""
     from engine.stages.oracle import OracleConfig
-    from engine.stages.oracle import consult_oracle as stage
 
-    run_stage(stage, configured(OracleConfig, config, settings, round=number), workspace=workspace, as_json=as_json)
+    run_stage("oracle", configured(OracleConfig, config, settings, round=number), workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def evaluate(
@@ -69,11 +73,56 @@ def evaluate(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model's predictions by COCO's metrics on reviewed tiles of held-out ground."""
     from engine.stages.evaluate import EvaluateConfig
-    from engine.stages.evaluate import evaluate as stage
 
     chosen = configured(EvaluateConfig, config, settings, model=model, split=split, predictions=predictions)
-    run_stage(stage, chosen, workspace=workspace, as_json=as_json)
+    run_stage("evaluate", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def whole_round(
+    *,
+    budget_minutes: MinutesOption = None,
+    budget_seconds: SecondsOption = None,
+    strategy: StrategyOption = None,
+    seed: ChanceOption = None,
+    annotate: Annotated[
+        str | None, typer.Option(help="Who answers: oracle (then retrain), browser or label-studio.", show_default=False)
+    ] = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    no_queue: NoQueueOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a round as one job: predict, rank, and hand the tiles to those who annotate. After a crash the next worker goes on with it."""
+    from app.workflows.rounds import RoundConfig
+
+    budget = _budget(budget_minutes, budget_seconds)
+    chosen = configured(RoundConfig, config, settings, budget_seconds=budget, strategy=strategy, seed=seed, annotate=annotate)
+    run_flow("round", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def retrain(
+    *,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    no_queue: NoQueueOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """As one job: take answers in, fine-tune on all that is reviewed, and measure on test ground. After a crash the next worker goes on."""
+    from app.workflows.rounds import RetrainConfig
+
+    run_flow("retrain", configured(RetrainConfig, config, settings), workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def _budget(minutes: float | None, seconds: float | None) -> float | None:
+    if minutes is None:
+        return seconds
+    if seconds is not None:
+        raise UsageError("--budget-minutes and --budget-seconds", expected="one of them", remedy="Leave one of them out")
+    return 60 * minutes

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import ConfigOption, JsonOption, SetOption, WorkspaceOption, configured
+from app.cli.options import ConfigOption, JsonOption, NoQueueOption, SetOption, WorkspaceOption, configured
 from app.cli.output import emit
 from app.cli.stage import run_stage
 from app.settings import find_workspace
@@ -36,14 +36,14 @@ def pretrain(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Pre-train the whole detector on all training tiles without labels. The same command after a crash goes on."""
     from engine.stages.pretrain import PretrainConfig
-    from engine.stages.pretrain import pretrain as stage
 
     options = {"name": name, "schedule.seed": seed, "schedule.images_seen": images}
-    run_stage(stage, configured(PretrainConfig, config, settings, **options), workspace=workspace, as_json=as_json)
+    run_stage("pretrain", configured(PretrainConfig, config, settings, **options), workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def finetune(
@@ -60,14 +60,14 @@ def finetune(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a detector on the tiles that annotators have looked at. The same command after a crash goes on."""
     from engine.stages.finetune import FinetuneConfig
-    from engine.stages.finetune import finetune as stage
 
     options = {"start": start, "name": name, "schedule.seed": seed, "schedule.images_seen": images}
-    run_stage(stage, configured(FinetuneConfig, config, settings, **options), workspace=workspace, as_json=as_json)
+    run_stage("finetune", configured(FinetuneConfig, config, settings, **options), workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def predict(
@@ -78,14 +78,14 @@ def predict(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a model over the tiles: boxes with scores, and an embedding of each tile, for ranking and evaluation."""
     from engine.stages.predict import PredictConfig
-    from engine.stages.predict import predict as stage
 
     chosen = configured(PredictConfig, config, settings, model=model, split=split, name=name)
-    run_stage(stage, chosen, workspace=workspace, as_json=as_json)
+    run_stage("predict", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def models(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
