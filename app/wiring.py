@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from connectors.formats import coco, geojson, geopackage, voc
 from engine.errors import BadInput, UsageError
 from engine.records import LabelFile, SceneDetections
 
-__all__ = ["LAYER_SUFFIXES", "read_labels", "require_formats", "write_layers"]
+if TYPE_CHECKING:
+    from connectors.label_studio.client import LabelStudioServer
+    from engine.catalog.workspace import Workspace
+
+__all__ = ["LAYER_SUFFIXES", "annotation_server", "label_studio", "read_labels", "require_formats", "write_labels", "write_layers"]
 
 LAYER_SUFFIXES = {"gpkg": ".gpkg", "geojson": ".geojson", "coco": ".coco.json"}
 """The formats of ``detect``, each with the end of its files' names."""
@@ -36,6 +41,11 @@ def read_labels(path: Path) -> LabelFile:
     raise BadInput(f"the label file {path} ends in {path.suffix!r}", expected=".json (COCO) or .xml (Pascal VOC), or a folder of xml files")
 
 
+def write_labels(labels: LabelFile, path: Path) -> None:
+    """Write ``labels`` to ``path`` as COCO json, atomically."""
+    coco.write(path, labels)
+
+
 def require_formats(formats: str) -> list[str]:
     """The layer formats named in ``formats``, separated by commas, each once.
 
@@ -57,3 +67,31 @@ def write_layers(detections: SceneDetections, folder: Path, formats: list[str]) 
     for name, file in files.items():
         _WRITERS[name](file, detections)
     return files
+
+
+def annotation_server(workspace: Workspace) -> LabelStudioServer:
+    """The annotation server that ``workspace`` is connected to; nothing is asked of it yet.
+
+    Raises:
+        BadInput: it is connected to none.
+    """
+    from app.connections import Connections
+
+    connection = Connections.load(workspace).label_studio
+    if connection is None:
+        raise BadInput(
+            f"the workspace {workspace.root} is connected to no annotation server",
+            remedy="Connect it: tilehawk connect label-studio URL --token-stdin",
+        )
+    return label_studio(connection.url, connection.token.get_secret_value())
+
+
+def label_studio(url: str, token: str) -> LabelStudioServer:
+    """The Label Studio at ``url``; nothing is asked of it yet.
+
+    Raises:
+        BadInput: no address, or one with credentials in it.
+    """
+    from connectors.label_studio.client import LabelStudioServer
+
+    return LabelStudioServer(url, token)

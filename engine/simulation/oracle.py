@@ -33,7 +33,7 @@ class OracleVisit:
 
 
 def shown_boxes(predicted: Boxes, accepted: Boxes, shown_score: float) -> Boxes:
-    """What an annotator finds on a tile when opening it: the boxes accepted earlier, then the predictions worth showing.
+    """What an annotator finds on a tile when opening it: the boxes accepted earlier (score 1), then the predictions worth showing.
 
     Args:
         predicted: scored boxes; those below ``shown_score`` stay hidden, and of several that overlap by more than 0.7 the best is shown.
@@ -46,7 +46,12 @@ def shown_boxes(predicted: Boxes, accepted: Boxes, shown_score: float) -> Boxes:
     strong = strong.take(np.argsort(np.zeros(0) if strong.scores is None else -strong.scores, kind="stable"))
     strong = strong.take(suppress_duplicates(strong.xyxy, DUPLICATE_IOU))
     fresh = strong.take(box_iou(strong.xyxy, accepted.xyxy).max(axis=1, initial=0.0) < EDIT_IOU)
-    return Boxes(np.concatenate([accepted.xyxy, fresh.xyxy]), np.concatenate([accepted.labels, fresh.labels]))
+    known = np.zeros(0) if fresh.scores is None else fresh.scores
+    return Boxes(
+        np.concatenate([accepted.xyxy, fresh.xyxy]),
+        np.concatenate([accepted.labels, fresh.labels]),
+        np.concatenate([np.ones(len(accepted)), known]),
+    )
 
 
 def charge(true: Boxes, shown: Boxes, prices: Prices) -> OracleVisit:

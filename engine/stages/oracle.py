@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,15 +12,14 @@ from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
-from engine.catalog.annotations import accept_withheld, label_set, mark_reviewed, tile_boxes
-from engine.catalog.predictions import predictions_directory
+from engine.catalog.annotations import accept_withheld, mark_reviewed, tile_boxes
+from engine.catalog.predictions import round_detections
 from engine.catalog.rounds import get_round, round_tiles, seconds_spent
-from engine.catalog.schema import Annotation, ModelRow, PredictionSet, Review, RoundRow, RoundTile
+from engine.catalog.schema import Annotation, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.errors import LabelSetMismatch, NothingToDo
-from engine.inference.predictions import Predictions
+from engine.errors import NothingToDo
 from engine.progress import Progress, silent, track
 from engine.selection.cost import Prices
 from engine.simulation.oracle import OracleVisit, charge, shown_boxes
@@ -82,7 +80,7 @@ def consult_oracle(workspace: Workspace, config: OracleConfig, *, progress: Prog
             chosen = [link.tile_id for link in round_tiles(session, row)]
             known = _known_scenes(session)
             records = {tile.id: tile for tile in tiles(session, ids=chosen)}
-            predicted = _shown_predictions(workspace, session, row)
+            predicted = round_detections(workspace, session, row).of_tile
         answerable = [tile_id for tile_id in chosen if config.assume_empty or records[tile_id].scene_id in known]
         if chosen and not answerable:
             raise NothingToDo(
@@ -100,21 +98,6 @@ def consult_oracle(workspace: Workspace, config: OracleConfig, *, progress: Prog
 
 def _known_scenes(session: Session) -> set[int]:
     return set(session.scalars(select(Annotation.scene_id).distinct()))
-
-
-def _shown_predictions(workspace: Workspace, session: Session, row: RoundRow) -> Callable[[int], Boxes]:
-    """By tile id, what the round's detector predicts; nothing where the round was ranked without a detector."""
-    found = None if row.prediction_set_id is None else session.get_one(PredictionSet, row.prediction_set_id)
-    model = None if found is None else session.get_one(ModelRow, found.model_id)
-    if found is None or model is None or model.stage != "finetune":
-        return lambda _: Boxes.empty(scored=True)
-    if model.label_set_fingerprint != label_set(session).fingerprint:
-        raise LabelSetMismatch(
-            f"the predictions {found.name!r} of model {model.name!r} speak of other classes than this workspace",
-            expected="predictions of a model that was fine-tuned on the workspace's classes",
-            remedy="Run `tilehawk finetune`, `tilehawk predict` and `tilehawk rank` again",
-        )
-    return Predictions.load(predictions_directory(workspace, found.name)).of_tile
 
 
 def _visit(workspace: Workspace, row: RoundRow, tile: TileRecord, predicted: Boxes, config: OracleConfig) -> bool:

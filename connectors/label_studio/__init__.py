@@ -1,0 +1,1 @@
+"""Label Studio: tiles out as tasks with a prediction each, boxes in."""

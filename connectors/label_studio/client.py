@@ -1,0 +1,366 @@
+"""A Label Studio server through its SDK, with bounded time, few repeats and errors that say what to do.
+
+Documentation of the interface: https://api.labelstud.io. Written against Label Studio 1.23 and label-studio-sdk 2.1.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from connectors.label_studio import tasks as forms
+from engine.annotation_server import MOST_TASKS_AT_ONCE, Answer, AnswerPage, Cursor, KnownTask, ServerProject, TileTask
+from engine.errors import BadInput, LabelSetMismatch, TilehawkError
+from engine.label_set import LabelSet
+
+if TYPE_CHECKING:
+    import httpx
+    from label_studio_sdk import LabelStudio
+
+__all__ = ["LabelStudioServer", "normal_address"]
+
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
+REPEATS = 3
+FIRST_PAUSE_SECONDS = 0.5
+PASSING = frozenset({429, 502, 503, 504})
+PAGE = 1000
+RECONNECT = "Connect again with `tilehawk connect label-studio URL --token-stdin`"
+
+Result = TypeVar("Result")
+
+
+def normal_address(url: str) -> str:
+    """``url`` without a slash at its end.
+
+    Raises:
+        BadInput: no http or https address, or one with credentials, a query or a fragment in it; the message does not repeat it.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadInput("the address of Label Studio cannot be used", expected="http://HOST[:PORT] or https://HOST[:PORT]")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise BadInput(
+            "the address of Label Studio has credentials or parameters in it",
+            expected="the bare address",
+            remedy="Give the token on standard input: --token-stdin",
+        )
+    return url.strip().rstrip("/")
+
+
+class LabelStudioServer:
+    """The annotation server of :mod:`engine.annotation_server` that is a Label Studio.
+
+    Args:
+        url: its address.
+        token: a legacy token, or a personal access token.
+        transport: carries the requests; None for the network.
+        pause: waits so many seconds between two tries.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, transport: httpx.BaseTransport | None = None, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.url = normal_address(url)
+        """its address, without a slash at the end"""
+        self._token = token
+        self._transport = transport
+        self._pause = pause
+
+    def __repr__(self) -> str:
+        return f"LabelStudioServer({self.url!r})"
+
+    @property
+    def address(self) -> str:
+        """Origin of the server's address."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    def who(self) -> str:
+        """Email or name of the user whose token this is: the test of the credentials.
+
+        Raises:
+            BadInput: a wrong token, or no Label Studio at that address.
+            TilehawkError: nothing answers there.
+        """
+        found = self._ask(self._sdk.users.whoami)
+        if not isinstance(found.id, int) or not isinstance(found.email, str):
+            raise self._another_server()
+        return found.email or str(found.id)
+
+    def make_project(self, title: str, marker: str, label_set: LabelSet) -> ServerProject:
+        """Make a project for boxes of these classes; ``marker`` stands in its description."""
+        config = forms.label_config(label_set)
+        make = partial(self._sdk.projects.create, title=title[:50], description=marker, label_config=config, maximum_annotations=1)
+        made = self._ask(make, repeat=False).id
+        if not isinstance(made, int):
+            raise self._another_server()
+        return self.project(made)
+
+    def find_project(self, marker: str) -> ServerProject | None:
+        """The project whose description is ``marker``."""
+        page = 1
+        while True:
+            found = self._ask(partial(self._sdk.projects.list, page=page, page_size=100))
+            for each in found.items or []:
+                if (each.description or "").strip() == marker:
+                    return self.project(each.id)
+            if len(found.items or []) < 100:
+                return None
+            page += 1
+
+    def project(self, project_id: int) -> ServerProject:
+        """The project as it is now.
+
+        Raises:
+            BadInput: it is gone.
+        """
+        found = self._ask(lambda: self._sdk.projects.get(project_id), gone=f"project {project_id}")
+        if not isinstance(found.label_config, str):
+            raise self._another_server()
+        return ServerProject(project_id, found.title or "", found.task_number or 0, found.label_config)
+
+    def require_classes(self, project: ServerProject, label_set: LabelSet) -> None:
+        """Refuse a project whose label configuration was changed into something else.
+
+        Raises:
+            LabelSetMismatch: naming the difference.
+        """
+        differences = forms.config_differences(label_set, project.label_config)
+        if differences:
+            raise LabelSetMismatch(
+                f"the labelling interface of project {project.id} on {self.address} was changed: {'; '.join(differences)}",
+                expected=f"rectangles with the classes {list(label_set.names)}",
+                remedy="Undo the change there (Settings, Labeling Interface), or push to a new project: --set new_project=true",
+            )
+
+    def tasks(self, project_id: int, *, after: int = 0) -> Iterator[KnownTask]:
+        """The tasks with an id above ``after``, by id."""
+        include = "id,data,total_annotations,cancelled_annotations,drafts"
+        while True:
+            wanted = _query("tasks:id", {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": after})
+            call = partial(self._sdk.tasks.list, project=project_id, fields="task_only", include=include, page_size=PAGE, query=wanted)
+            page = self._ask(call, gone=f"project {project_id}")
+            found = page.items or []
+            for each in found:
+                data: Mapping[str, Any] = each.data if isinstance(each.data, dict) else {}
+                answered = bool(each.total_annotations or each.cancelled_annotations or each.drafts)
+                yield KnownTask(int(each.id), str(data.get("tilehawk", "")), str(data.get("content", "")), answered)
+            if not found or page.response.total <= len(found):
+                return
+            after = int(found[-1].id)
+
+    def add_tasks(self, project_id: int, tasks: Sequence[TileTask], label_set: LabelSet) -> list[int]:
+        """Import tasks in one request, which is not repeated; returns their ids in the same order.
+
+        Raises:
+            TilehawkError: the answer does not say so many ids; what was imported is found again by its key.
+        """
+        assert len(tasks) <= MOST_TASKS_AT_ONCE
+        documents: list[Any] = [forms.as_task(task, label_set) for task in tasks]
+        call = partial(self._sdk.projects.import_tasks, id=project_id, request=documents, return_task_ids=True)
+        ids = getattr(self._ask(call, repeat=False, gone=f"project {project_id}"), "task_ids", None) or []
+        if len(ids) != len(tasks):
+            raise TilehawkError(
+                f"Label Studio imported {len(tasks)} tasks and named {len(ids)}", remedy="Push again: what is there is found again"
+            )
+        return [int(each) for each in ids]
+
+    def replace_task(self, task_id: int, task: TileTask, label_set: LabelSet) -> None:
+        """Show the new suggestion, take our old one away, then write the new data: at each step a repeat ends in the same."""
+        gone = f"task {task_id}"
+        wanted = forms.as_prediction(task, label_set)
+        prefix = forms.region_prefix(task.content_hash)
+        there = self._ask(lambda: self._sdk.predictions.list(task=task_id), gone=gone)
+        ours = [(each.id, each.result or []) for each in there if forms.is_ours({"result": each.result})]
+        current = [number for number, result in ours if wanted is not None and str(result[0]["id"]).startswith(prefix)]
+        if wanted is not None and not current:
+            self._ask(partial(self._sdk.predictions.create, task=task_id, **wanted), repeat=False, gone=gone)
+        for number, _ in ours:
+            if number not in current[:1]:
+                self._delete(partial(self._sdk.predictions.delete, number))
+        self._ask(partial(self._sdk.tasks.update, str(task_id), data=forms.task_data(task)), gone=gone)
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete a task; one that is gone already is no error."""
+        self._delete(partial(self._sdk.tasks.delete, str(task_id)))
+
+    def answers(self, project_id: int, after: Cursor, limit: int) -> AnswerPage:
+        """Tasks that changed after the cursor, by the server's time of the change.
+
+        Pages are asked for by that time and never by number: a task that changes meanwhile moves to the end, and no other one is passed
+        over. Tasks of one and the same time are never torn apart.
+        """
+        size = limit
+        while True:
+            found, total = self._changed(project_id, after, size)
+            fresh = sorted((each for each in map(self._answer, found) if each.position > after), key=lambda each: each.position)
+            if total <= len(found):
+                return AnswerPage(fresh, complete=True)
+            last = fresh[-1].position.at if fresh else after.at
+            whole = [each for each in fresh if each.position.at != last]
+            if whole:
+                return AnswerPage(whole, complete=False)
+            if len(found) < size:
+                raise TilehawkError(
+                    f"{total} tasks of project {project_id} changed at {last}, and Label Studio gives no more than {len(found)} at a time",
+                    remedy="Raise TASK_API_PAGE_SIZE_MAX of Label Studio",
+                )
+            size *= 2
+
+    def _changed(self, project_id: int, after: Cursor, size: int) -> tuple[list[Any], int]:
+        include = "id,data,updated_at,annotations,result,was_cancelled,lead_time,completed_by"
+        since = {
+            "filter": "filter:tasks:updated_at",
+            "operator": "greater_or_equal",
+            "type": "Datetime",
+            "value": after.at.replace("+00:00", "Z"),
+        }
+        wanted = _query("tasks:updated_at", *([since] if after.at else []))
+        call = partial(self._sdk.tasks.list, project=project_id, fields="all", include=include, page_size=size, query=wanted)
+        page = self._ask(call, gone=f"project {project_id}")
+        return list(page.items or []), page.response.total
+
+    def _answer(self, task: Any) -> Answer:
+        annotations = [each for each in task.annotations or [] if isinstance(each, dict)]
+        submitted = [each for each in annotations if not each.get("was_cancelled")]
+        newest = max(submitted or annotations, key=lambda each: (_moment(each.get("updated_at")), int(each.get("id") or 0)), default=None)
+        kind: Any = "submitted" if submitted else "skipped" if annotations else "none"
+        said: Mapping[str, Any] = newest or {}
+        seconds = said.get("lead_time")
+        data: Mapping[str, Any] = task.data if isinstance(task.data, dict) else {}
+        return Answer(
+            task_id=int(task.id),
+            key=str(data.get("tilehawk", "")),
+            position=Cursor(_moment(task.updated_at), int(task.id)),
+            kind=kind,
+            at=_moment(said.get("updated_at")),
+            digest=forms.digest_of(kind, newest),
+            annotator=self._name(said.get("completed_by")),
+            seconds=float(seconds) if isinstance(seconds, (int, float)) and 0 <= seconds < float("inf") else None,
+            read=partial(forms.read_boxes, said.get("result") or []),
+        )
+
+    def _name(self, user: Any) -> str | None:
+        """Email of the user, or the id where there is none."""
+        number = user.get("id") if isinstance(user, dict) else user
+        if number is None:
+            return None
+        return self._emails.get(number) or f"user {number}"
+
+    @cached_property
+    def _emails(self) -> dict[Any, str]:
+        return {each.id: each.email for each in self._ask(self._sdk.users.list) if each.email}
+
+    @cached_property
+    def _sdk(self) -> LabelStudio:
+        import httpx
+        from label_studio_sdk import LabelStudio
+        from label_studio_sdk.core.api_error import ApiError
+
+        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        carrier = httpx.Client(timeout=timeout, transport=self._transport, follow_redirects=False)
+        weakref.finalize(self, carrier.close)
+        try:
+            made: LabelStudio = LabelStudio(base_url=f"{self.url}/", api_key=self._token, httpx_client=carrier, max_retries=0)  # type: ignore[no-untyped-call]
+        except ApiError:
+            raise self._wrong_token("it has expired, or never was one") from None
+        return made
+
+    def _delete(self, call: Callable[[], Any]) -> None:
+        self._ask(call, missing_is_fine=True)
+
+    def _ask(self, call: Callable[[], Result], *, repeat: bool = True, gone: str = "", missing_is_fine: bool = False) -> Result:
+        """The answer to ``call``, tried again after a pause where it failed on the way and may be repeated.
+
+        Args:
+            call: one request, or that and the one that renews an access token.
+            repeat: it may be sent twice.
+            gone: what is gone when the server does not find it.
+            missing_is_fine: that it does not find it is an answer, too: None.
+        """
+        import httpx
+        from label_studio_sdk.core.api_error import ApiError
+
+        for attempt in range(1, REPEATS + 1):
+            last = attempt == REPEATS or not repeat
+            try:
+                return call()
+            except httpx.TransportError as error:
+                if last:
+                    raise self._unreachable(type(error).__name__) from None
+            except ApiError as error:
+                if error.status_code == 404 and missing_is_fine:
+                    return None  # type: ignore[return-value]
+                if last or error.status_code not in PASSING:
+                    raise self._refusal(error.status_code, error.body, gone) from None
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                raise self._another_server() from None
+            self._pause(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret hangs on it
+        raise AssertionError
+
+    def _refusal(self, status: int | None, body: Any, gone: str) -> TilehawkError:
+        if status in {401, 403}:
+            return self._wrong_token(self._detail(body))
+        if status == 404 and gone:
+            return BadInput(
+                f"{gone} is gone from {self.address}",
+                expected="what was pushed there",
+                remedy="Restore it there, or push to a new project: tilehawk push --set new_project=true",
+            )
+        if isinstance(body, str) or (status is not None and 300 <= status < 400):
+            if status is not None and status >= 500:
+                return self._unreachable(f"it answers with the error {status}")
+            return self._another_server()
+        if status == 404:
+            return self._another_server()
+        return TilehawkError(
+            f"Label Studio on {self.address} answered {status}: {self._detail(body)}", remedy="See the log of Label Studio"
+        )
+
+    def _detail(self, body: Any) -> str:
+        """What the server says of its refusal, without the token should it repeat that."""
+        found = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else None
+        return str(found).replace(self._token, "…")[:300] if found else "no reason given"
+
+    def _wrong_token(self, detail: str) -> BadInput:
+        return BadInput(
+            f"Label Studio on {self.address} refuses the token: {detail}",
+            expected="a token of an account that may manage projects",
+            remedy=f"Copy one from Account & Settings there. {RECONNECT}",
+        )
+
+    def _another_server(self) -> BadInput:
+        return BadInput(
+            f"what answers at {self.url} is not a Label Studio",
+            expected="the address at which Label Studio opens in a browser, with its port",
+            remedy=RECONNECT,
+        )
+
+    def _unreachable(self, what: str) -> TilehawkError:
+        return TilehawkError(
+            f"Label Studio at {self.url} cannot be reached ({what})",
+            remedy="Start it or check the network, then run the same command again: it goes on where it was",
+        )
+
+
+def _query(ordering: str, *filters: Mapping[str, Any]) -> str:
+    return json.dumps({"filters": {"conjunction": "and", "items": list(filters)}, "ordering": [ordering]})
+
+
+def _moment(value: Any) -> str:
+    """A time of the server in UTC, written so that text order is time order; empty for none."""
+    if not value:
+        return ""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,129 @@
+"""Tiles on annotation servers: which project, which task, and how far its answers were taken in."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from engine.annotation_server import Cursor
+from engine.catalog import ledger
+from engine.catalog.schema import RemoteProject, RemoteTask
+from engine.catalog.tiles import chunks
+
+__all__ = [
+    "ANNOTATED",
+    "HELD",
+    "PUSHED",
+    "add_project",
+    "add_task",
+    "advance",
+    "cursor_of",
+    "find_task",
+    "project_marker",
+    "projects",
+    "task_key",
+    "tasks_of",
+    "tile_of_key",
+    "waiting",
+    "workspace_key",
+]
+
+PUSHED, ANNOTATED, HELD = "pushed", "annotated", "held"
+"""States of a task: no answer yet; its answer is in the catalog; its answer has something that could not be taken, and waits."""
+IDENTITY = "identity"
+
+
+def workspace_key(session: Session) -> str:
+    """The name by which this workspace knows its own tasks on a server shared with others; decided once, in a writing transaction."""
+    known = ledger.events(session, IDENTITY)
+    if known:
+        return str(known[0].details["workspace"])
+    key = secrets.token_hex(8)
+    ledger.record(session, IDENTITY, workspace=key)
+    session.flush()
+    return key
+
+
+def task_key(workspace: str, tile_id: int) -> str:
+    """Our own name for a tile's task."""
+    return f"{workspace}:{tile_id}"
+
+
+def tile_of_key(workspace: str, key: str) -> int | None:
+    """The tile that ``key`` names; None where the key is not of this workspace."""
+    found = re.fullmatch(rf"{re.escape(workspace)}:([1-9]\d{{0,17}})", key)
+    return None if found is None else int(found[1])
+
+
+def projects(session: Session, server: str) -> list[RemoteProject]:
+    """The projects that this workspace made on ``server``, the newest last."""
+    return list(session.scalars(select(RemoteProject).where(RemoteProject.server == server).order_by(RemoteProject.id)))
+
+
+def project_marker(workspace: str, number: int) -> str:
+    """What a project of ours carries, so that it is found again when its id was never written down; ``number`` counts from 1."""
+    return f"tilehawk:{workspace}:{number}"
+
+
+def add_project(
+    session: Session, *, server: str, remote_id: int, title: str, label_config: str, label_set_fingerprint: str
+) -> RemoteProject:
+    """Write down a project; one that is known already is returned as it is."""
+    known = select(RemoteProject).where(RemoteProject.server == server, RemoteProject.remote_id == str(remote_id))
+    row = session.scalar(known)
+    if row is None:
+        row = RemoteProject(server=server, remote_id=str(remote_id), title=title[:256], label_config=label_config)
+        row.label_set_fingerprint = label_set_fingerprint
+        row.cursor_at, row.cursor_id = "", 0
+        session.add(row)
+        session.flush()
+    return row
+
+
+def tasks_of(session: Session, project: RemoteProject, tile_ids: Sequence[int] | None = None) -> dict[int, RemoteTask]:
+    """By tile id, the tasks of a project, of all tiles or of these."""
+    query = select(RemoteTask).where(RemoteTask.project_id == project.id)
+    queries = [query] if tile_ids is None else [query.where(RemoteTask.tile_id.in_(chunk)) for chunk in chunks(tile_ids)]
+    return {row.tile_id: row for each in queries for row in session.scalars(each)}
+
+
+def add_task(
+    session: Session, project: RemoteProject, *, tile_id: int, remote_id: int, content_hash: str, round_id: int | None = None
+) -> RemoteTask:
+    """Write down what a tile's task is now; a tile has one task a project."""
+    row = session.scalar(select(RemoteTask).where(RemoteTask.project_id == project.id, RemoteTask.tile_id == tile_id))
+    if row is None:
+        row = RemoteTask(project_id=project.id, tile_id=tile_id, state=PUSHED)
+        session.add(row)
+    row.remote_id, row.content_hash, row.created = str(remote_id), content_hash, time.time()
+    row.round_id = round_id if round_id is not None else row.round_id
+    return row
+
+
+def find_task(session: Session, project: RemoteProject, *, tile_id: int | None, remote_id: int) -> RemoteTask | None:
+    """The task of a tile, or where the tile is not known the task of that id."""
+    query = select(RemoteTask).where(RemoteTask.project_id == project.id)
+    wanted = RemoteTask.remote_id == str(remote_id) if tile_id is None else RemoteTask.tile_id == tile_id
+    return session.scalar(query.where(wanted))
+
+
+def cursor_of(project: RemoteProject) -> Cursor:
+    """How far the answers of a project were taken in."""
+    return Cursor(project.cursor_at, project.cursor_id)
+
+
+def advance(project: RemoteProject, reached: Cursor) -> None:
+    """Note that everything up to ``reached`` is taken in, in the transaction that took it in; never goes back."""
+    if reached > cursor_of(project):
+        project.cursor_at, project.cursor_id = reached.at, reached.id
+
+
+def waiting(session: Session, *, state: str | None = None) -> int:
+    """How many tasks, on whatever server, have no answer in the catalog yet: all of them, or those in ``state``."""
+    query = select(func.count()).select_from(RemoteTask)
+    return session.scalar(query.where(RemoteTask.state != ANNOTATED if state is None else RemoteTask.state == state)) or 0

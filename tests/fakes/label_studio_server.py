@@ -1,0 +1,317 @@
+"""As much of Label Studio's REST interface as our client uses, over loopback, with a clock of its own.
+
+``Fake`` counts requests and can misbehave: ``fake.faults[n] = fault`` does ``fault`` to the n-th request from now on (1 is the next).
+"""
+
+import json
+import operator
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+USERS = [{"id": 1, "email": "ada@example.com", "initials": "ad"}, {"id": 2, "email": "", "initials": "??"}]
+MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""The one form in which the real server reads a time in a filter."""
+FAULTS = ("reset", "502", "html", "cut", "late")
+
+
+class Fake:
+    """The state of the server; one request at a time changes it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.now = datetime(2026, 3, 29, 0, 59, 30, tzinfo=UTC)
+        self.projects: dict[int, dict[str, Any]] = {}
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.predictions: dict[int, dict[str, Any]] = {}
+        self.annotations: dict[int, dict[str, Any]] = {}
+        self.numbers = {"project": 0, "task": 0, "prediction": 0, "annotation": 0}
+        self.tokens = {TOKEN: "Token"}
+        self.refresh: dict[str, str] = {}
+        self.log: list[tuple[str, str]] = []
+        self.faults: dict[int, str] = {}
+        self.largest_page = 10_000
+        self.url = ""
+
+    def stamp(self) -> str:
+        self.now += timedelta(microseconds=137)
+        return self.now.strftime(MOMENT)
+
+    def number(self, kind: str) -> int:
+        self.numbers[kind] += 1
+        return self.numbers[kind]
+
+    def touch(self, task_id: int) -> None:
+        self.tasks[task_id]["updated_at"] = self.stamp()
+
+    def of_task(self, kind: str, task_id: int) -> list[dict[str, Any]]:
+        return [each for each in getattr(self, kind).values() if each["task"] == task_id]
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, detail: str) -> None:
+        self.status, self.detail = status, detail
+
+
+def whoami(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
+    return 200, USERS[0]
+
+
+def users(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
+    return 200, USERS
+
+
+def make_project(fake: Fake, _query: dict[str, str], body: Any) -> Any:
+    made = {"id": fake.number("project"), "title": body["title"], "description": body.get("description", "")}
+    made["label_config"] = body["label_config"]
+    fake.projects[made["id"]] = made
+    return 201, made
+
+
+def list_projects(fake: Fake, query: dict[str, str], _body: Any) -> Any:
+    found = [project(fake, {}, None, number)[1] for number in sorted(fake.projects, reverse=True)]
+    size = int(query.get("page_size", 30))
+    start = (int(query.get("page", 1)) - 1) * size
+    if start and start >= len(found):
+        raise Refusal(404, "Invalid page.")
+    return 200, {"count": len(found), "next": None, "previous": None, "results": found[start : start + size]}
+
+
+def project(fake: Fake, _query: dict[str, str], _body: Any, number: int) -> Any:
+    if number not in fake.projects:
+        raise Refusal(404, "No Project matches the given query.")
+    return 200, {**fake.projects[number], "task_number": sum(each["project"] == number for each in fake.tasks.values())}
+
+
+def change_project(fake: Fake, _query: dict[str, str], body: Any, number: int) -> Any:
+    fake.projects[number].update(body)
+    return 200, fake.projects[number]
+
+
+def delete_project(fake: Fake, _query: dict[str, str], _body: Any, number: int) -> Any:
+    fake.projects.pop(number)
+    return 204, None
+
+
+def import_tasks(fake: Fake, query: dict[str, str], body: Any, number: int) -> Any:
+    if number not in fake.projects:
+        return 404, "<!doctype html><title>Label Studio</title>"
+    made = []
+    for each in body:
+        if "image" not in each["data"]:
+            raise Refusal(400, "'image' key is expected in task data")
+        task_id = fake.number("task")
+        fake.tasks[task_id] = {"id": task_id, "project": number, "data": each["data"], "drafts": []}
+        fake.touch(task_id)
+        for prediction in each.get("predictions", ()):
+            add_prediction(fake, {}, {**prediction, "task": task_id})
+        made.append(task_id)
+    ids = {"task_ids": made} if query.get("return_task_ids") == "true" else {}
+    return 201, {"task_count": len(made), "annotation_count": 0, "prediction_count": len(made), **ids}
+
+
+def list_tasks(fake: Fake, query: dict[str, str], _body: Any) -> Any:
+    number = int(query["project"])
+    project(fake, {}, None, number)
+    wanted = json.loads(query.get("query", "{}"))
+    found = [document(fake, each) for each in fake.tasks.values() if each["project"] == number]
+    for condition in wanted.get("filters", {}).get("items", ()):
+        found = [each for each in found if holds(condition, each)]
+    for order in wanted.get("ordering", ()):
+        found.sort(key=operator.itemgetter(order.removeprefix("tasks:")))
+    size = min(int(query.get("page_size", 100)), fake.largest_page)
+    start = (int(query.get("page", 1)) - 1) * size
+    if start and start >= len(found):
+        raise Refusal(404, "Invalid page.")
+    page = found[start : start + size]
+    if query.get("fields") != "all":
+        page = [{**each, "annotations": None, "predictions": None} for each in page]
+    include = query.get("include")
+    return 200, {"total": len(found), "tasks": [trimmed(each, include.split(",")) for each in page] if include else page}
+
+
+def document(fake: Fake, task: dict[str, Any]) -> dict[str, Any]:
+    annotations = fake.of_task("annotations", task["id"])
+    cancelled = sum(each["was_cancelled"] for each in annotations)
+    counts = {"total_annotations": len(annotations) - cancelled, "cancelled_annotations": cancelled}
+    return {**task, **counts, "annotations": annotations, "predictions": fake.of_task("predictions", task["id"])}
+
+
+def trimmed(task: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The real server trims what lies within a task by the very same names."""
+    kept = {name: value for name, value in task.items() if name in names and value is not None}
+    if "annotations" in kept:
+        kept["annotations"] = [{name: value for name, value in each.items() if name in names} for each in kept["annotations"]]
+    return kept
+
+
+def holds(condition: dict[str, Any], task: dict[str, Any]) -> bool:
+    found, value = task[condition["filter"].removeprefix("filter:tasks:")], condition["value"]
+    if condition["type"] == "Datetime":
+        found, value = datetime.strptime(found, MOMENT), datetime.strptime(value, MOMENT)
+    return {"greater": found > value, "greater_or_equal": found >= value, "less": found < value}[condition["operator"]]
+
+
+def change_task(fake: Fake, _query: dict[str, str], body: Any, number: int) -> Any:
+    known(fake.tasks, number)["data"] = body["data"]
+    fake.touch(number)
+    return 200, document(fake, fake.tasks[number])
+
+
+def delete_task(fake: Fake, _query: dict[str, str], _body: Any, number: int) -> Any:
+    known(fake.tasks, number)
+    del fake.tasks[number]
+    return 204, None
+
+
+def list_predictions(fake: Fake, query: dict[str, str], _body: Any) -> Any:
+    if int(query["task"]) not in fake.tasks:
+        raise Refusal(400, "Select a valid choice. That choice is not one of the available choices.")
+    return 200, fake.of_task("predictions", int(query["task"]))
+
+
+def add_prediction(fake: Fake, _query: dict[str, str], body: Any) -> Any:
+    known(fake.tasks, body["task"])
+    made = {"score": None, "model_version": "", **body, "id": fake.number("prediction")}
+    fake.predictions[made["id"]] = made
+    return 201, made
+
+
+def delete_prediction(fake: Fake, _query: dict[str, str], _body: Any, number: int) -> Any:
+    known(fake.predictions, number)
+    del fake.predictions[number]
+    return 204, None
+
+
+def annotate(fake: Fake, _query: dict[str, str], body: Any, number: int) -> Any:
+    known(fake.tasks, number)
+    made = {"lead_time": None, "was_cancelled": False, "completed_by": 1, **body, "id": fake.number("annotation"), "task": number}
+    made["updated_at"] = fake.stamp()
+    fake.annotations[made["id"]] = made
+    fake.touch(number)
+    return 201, made
+
+
+def change_annotation(fake: Fake, _query: dict[str, str], body: Any, number: int) -> Any:
+    found = known(fake.annotations, number)
+    found.update(body, updated_at=fake.stamp())
+    fake.touch(found["task"])
+    return 200, found
+
+
+def delete_annotation(fake: Fake, _query: dict[str, str], _body: Any, number: int) -> Any:
+    fake.touch(known(fake.annotations, number)["task"])
+    del fake.annotations[number]
+    return 204, None
+
+
+def known(table: dict[int, dict[str, Any]], number: int) -> dict[str, Any]:
+    if number not in table:
+        raise Refusal(404, "Not found.")
+    return table[number]
+
+
+ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
+    ("GET", "/api/current-user/whoami", whoami),
+    ("GET", "/api/users", users),
+    ("GET", "/api/projects", list_projects),
+    ("POST", "/api/projects", make_project),
+    ("GET", r"/api/projects/(\d+)", project),
+    ("PATCH", r"/api/projects/(\d+)", change_project),
+    ("DELETE", r"/api/projects/(\d+)", delete_project),
+    ("POST", r"/api/projects/(\d+)/import", import_tasks),
+    ("GET", "/api/tasks", list_tasks),
+    ("PATCH", r"/api/tasks/(\d+)", change_task),
+    ("DELETE", r"/api/tasks/(\d+)", delete_task),
+    ("POST", r"/api/tasks/(\d+)/annotations", annotate),
+    ("GET", "/api/predictions", list_predictions),
+    ("POST", "/api/predictions", add_prediction),
+    ("DELETE", r"/api/predictions/(\d+)", delete_prediction),
+    ("PATCH", r"/api/annotations/(\d+)", change_annotation),
+    ("DELETE", r"/api/annotations/(\d+)", delete_annotation),
+]
+
+
+class Handler(BaseHTTPRequestHandler):
+    fake: Fake
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_arguments: Any) -> None:
+        return
+
+    def handle_any(self) -> None:
+        parts = urlsplit(self.path)
+        path = parts.path.rstrip("/")
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        with self.fake.lock:
+            self.fake.log.append((self.command, path))
+            self.fake.faults = {left - 1: fault for left, fault in self.fake.faults.items()}
+            fault = self.fake.faults.pop(0, None)
+            if fault in {"reset", "502", "html"}:
+                return self.misbehave(fault)
+            status, document = self.answer(path, query, body)
+        if fault == "late":
+            return self.misbehave("reset")
+        return self.reply(status, document, cut=fault == "cut")
+
+    def answer(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        try:
+            if path == "/api/token/refresh":
+                if body.get("refresh") not in self.fake.refresh:
+                    raise Refusal(401, "Token is invalid or expired")
+                return 200, {"access": self.fake.refresh[body["refresh"]]}
+            kind, _, token = self.headers.get("Authorization", "").partition(" ")
+            if self.fake.tokens.get(token) != kind:
+                raise Refusal(401, "Invalid token.")
+            for method, pattern, function in ROUTES:
+                found = re.fullmatch(pattern, path)
+                if found and method == self.command:
+                    return function(self.fake, query, body, *map(int, found.groups()))
+            raise Refusal(404, f"{self.command} {path} is not faked")
+        except Refusal as refusal:
+            return refusal.status, {"status_code": refusal.status, "detail": refusal.detail, "version": "1.23.2"}
+
+    def misbehave(self, fault: str) -> None:
+        self.close_connection = True
+        if fault == "502":
+            self.reply(502, "<html>Bad Gateway</html>")
+        elif fault == "html":
+            self.reply(200, "<!doctype html><title>Welcome</title>")
+
+    def reply(self, status: int, document: Any, *, cut: bool = False) -> None:
+        page = isinstance(document, str)
+        content = document.encode() if page else b"" if document is None else json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html" if page else "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        self.close_connection = self.close_connection or cut
+
+    do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - so the base class finds them
+
+
+@contextmanager
+def serving() -> Iterator[Fake]:
+    """A fake that listens on loopback for as long as the block runs."""
+    fake = Fake()
+    handler = type("FakeHandler", (Handler,), {"fake": fake})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
