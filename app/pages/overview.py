@@ -1,48 +1,98 @@
-"""The overview page: what is in the workspace, what the rounds bought, which models there are, and the tiles."""
+"""The overview page: what is in the workspace, what is at work, what the rounds bought, and what to do next."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import gradio as gr
 
 from app.pages import text
+from app.pages.context import PageContext
+from app.pages.jobs import JOBS_SHOWN, SECONDS_BETWEEN_LOOKS, jobs_table, stoppable
 from app.pictures import curve_points
-from engine.catalog.splits import NO_SPLIT
-from engine.catalog.summary import WorkspaceSummary, set_aside_files, summarize, tile_page
-from engine.catalog.workspace import Workspace
+from engine.catalog.summary import WorkspaceSummary, summarize
 
-__all__ = ["page"]
-
-TILES_A_PAGE = 24
-SET_ASIDE_SHOWN = 50
+__all__ = ["add", "rounds_table"]
 
 
-def page(workspace: Workspace) -> gr.Blocks:
-    """The page, built anew from the catalog at every visit."""
+def add(context: PageContext, blocks: gr.Blocks) -> None:
+    """Fill the page that is being built."""
+    gr.Markdown("# Tilehawk")
+    next_step = gr.HTML(elem_id="next-step")
+    counts = gr.HTML(elem_id="counts")
+    gr.Markdown("## Jobs")
+    table = gr.HTML(elem_id="jobs")
+    news = gr.HTML(elem_id="news")
+    with gr.Row():
+        chosen_stop = gr.Dropdown([], label="A job to cancel", interactive=True)
+        cancel = gr.Button("Cancel it", elem_id="cancel-job")
+        chosen_go_on = gr.Dropdown([], label="A job to go on with", interactive=True)
+        resume = gr.Button("Go on with it", elem_id="resume-job")
+    with gr.Accordion("Pre-train on all training tiles, without labels", open=False):
+        images = gr.Number(1200, label="Training images seen in all", precision=0, minimum=1)
+        pretrain = gr.Button("Pre-train", elem_id="pretrain")
+    gr.Markdown("## Rounds")
+    rounds = gr.HTML(elem_id="rounds")
+    gr.Markdown("## Models")
+    models = gr.HTML(elem_id="models")
 
     def overview() -> tuple[str, str, str, str]:
-        summary = summarize(workspace)
-        return _counts(summary), _rounds(summary), _models(summary), _set_aside(workspace, summary)
+        summary = summarize(context.workspace)
+        return _next(summary), _counts(summary), rounds_table(summary), _models(summary)
 
-    with gr.Blocks(title="Tilehawk", analytics_enabled=False) as blocks:
-        number = gr.State(0)
-        gr.Markdown("# Tilehawk")
-        counts = gr.HTML(elem_id="counts")
-        gr.Markdown("## Rounds")
-        rounds = gr.HTML(elem_id="rounds")
-        gr.Markdown("## Models")
-        models = gr.HTML(elem_id="models")
-        gr.Markdown("## Tiles")
-        pictures = gr.HTML(elem_id="tiles")
-        with gr.Row():
-            earlier = gr.Button("Earlier tiles")
-            later = gr.Button("Later tiles")
-        gr.Markdown("## Set aside")
-        set_aside = gr.HTML(elem_id="set-aside")
-        blocks.load(overview, outputs=[counts, rounds, models, set_aside], api_visibility="private")
-        blocks.load(lambda: _tiles(workspace, 0), outputs=[number, pictures], api_visibility="private")
-        earlier.click(lambda shown: _tiles(workspace, shown - 1), inputs=number, outputs=[number, pictures], api_visibility="private")
-        later.click(lambda shown: _tiles(workspace, shown + 1), inputs=number, outputs=[number, pictures], api_visibility="private")
-    return blocks
+    def look(shown: Any) -> tuple[Any, ...]:
+        known = context.jobs.list(limit=JOBS_SHOWN)
+        worker = context.jobs.worker()
+        stop, go_on = stoppable(known)
+        key = [(job.id, job.state) for job in known]
+        choices = (gr.skip(), gr.skip()) if key == shown else (_choices(stop), _choices(go_on))
+        return jobs_table(known, worker=bool(worker and worker.alive)), key, *choices
+
+    def start(images_seen: float) -> str:
+        context.jobs.enqueue("pretrain", {"schedule": {"images_seen": int(images_seen)}})
+        return text.done("Pre-training is queued.")
+
+    def stop_job(job_id: str | None) -> str:
+        if not job_id:
+            return text.note("Choose a job first.")
+        return text.done(f"{context.jobs.cancel(job_id).verb} will stop at its next report; what is finished is kept.")
+
+    def go_on_with(job_id: str | None) -> str:
+        if not job_id:
+            return text.note("Choose a job first.")
+        return text.done(f"{context.jobs.resume(job_id).verb} goes on where it was.")
+
+    shown = gr.State([])
+    page = [next_step, counts, rounds, models]
+    blocks.load(overview, outputs=page, api_visibility="private", show_progress="hidden")
+    timer = gr.Timer(SECONDS_BETWEEN_LOOKS)
+    timer.tick(
+        look,
+        inputs=shown,
+        outputs=[table, shown, chosen_stop, chosen_go_on],
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
+    shown.change(overview, outputs=page, show_progress="hidden", api_visibility="private")
+    for button, action, given in ((pretrain, start, images), (cancel, stop_job, chosen_stop), (resume, go_on_with, chosen_go_on)):
+        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
+
+
+def _choices(jobs: list[tuple[str, str]]) -> Any:
+    return gr.update(choices=jobs, value=jobs[0][1] if jobs else None)
+
+
+def _next(summary: WorkspaceSummary) -> str:
+    if not summary.scenes:
+        return text.card("Next: bring imagery in, on the page Imagery.", "")
+    if not any(model.stage == "pretrain" for model in summary.models):
+        return text.card("Next: pre-train on the imagery, below; no label is needed for it.", "")
+    if not summary.annotations:
+        return text.card("Next: name the classes on the page Review, or bring labels in on the page Imagery.", "")
+    if not summary.rounds:
+        return text.card("Next: find look-alikes of an object (page Find), or let a round choose tiles under a budget (page Rounds).", "")
+    return text.card("Next: review the tiles of the round, then retrain (page Rounds).", "")
 
 
 def _counts(summary: WorkspaceSummary) -> str:
@@ -58,9 +108,10 @@ def _counts(summary: WorkspaceSummary) -> str:
     )
 
 
-def _rounds(summary: WorkspaceSummary) -> str:
+def rounds_table(summary: WorkspaceSummary) -> str:
+    """What each round chose, cost and bought, and the learning curve where there is one."""
     if not summary.rounds:
-        return text.note("No round yet: tilehawk rank chooses the first tiles to annotate.")
+        return text.note("No round yet: the page Rounds chooses the first tiles to annotate.")
     columns = ["Round", "Strategy", "State", "Tiles", "Budget s", "Expected s", "Measured s", "AP", "AP50"]
     rows = [
         (
@@ -82,31 +133,6 @@ def _rounds(summary: WorkspaceSummary) -> str:
 
 def _models(summary: WorkspaceSummary) -> str:
     if not summary.models:
-        return text.note("No model yet: tilehawk pretrain, then tilehawk finetune.")
+        return text.note("No model yet.")
     rows = [(each.name, each.stage, *(each.metrics.get("test", {}).get(metric) for metric in ("ap", "ap50"))) for each in summary.models]
-    return text.table(["Model", "Stage", "AP on test ground", "AP50 on test ground"], rows)
-
-
-def _set_aside(workspace: Workspace, summary: WorkspaceSummary) -> str:
-    if not summary.set_aside:
-        return text.note("No file was set aside.")
-    with workspace.session(write=False) as session:
-        shown = set_aside_files(session, limit=SET_ASIDE_SHOWN)
-    left = summary.set_aside - len(shown)
-    return text.table(["Source", "File", "Reason"], [(each.source, each.name, each.reason) for each in shown]) + (
-        text.note(f"and {left} more: tilehawk status --json") if left else ""
-    )
-
-
-def _tiles(workspace: Workspace, number: int) -> tuple[int, str]:
-    """The page ``number`` (from 0, brought into range) of the tiles, and the number that is shown."""
-    counts = summarize(workspace).tiles
-    total = sum(count for split, count in counts.items() if split != NO_SPLIT)
-    if not total:
-        return 0, text.note("No tile yet: tilehawk ingest ARCHIVE_OR_FOLDER.")
-    last = (total - 1) // TILES_A_PAGE
-    number = min(max(number, 0), last)
-    with workspace.session(write=False) as session:
-        shown = tile_page(session, limit=TILES_A_PAGE, offset=number * TILES_A_PAGE)
-    pictures = [(f"/tiles/{tile.id}.png", f"{tile.scene_name} · {tile.window.x}, {tile.window.y} · {tile.split}") for tile in shown]
-    return number, text.note(f"Page {number + 1} of {last + 1}, {total} tiles") + text.gallery(pictures)
+    return text.table(["Model", "Stage", "AP on test", "AP50 on test"], rows)

@@ -1,0 +1,55 @@
+"""The whole site: one page a topic, each with an address of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from app.pages import annotators, export, find, imagery, overview, review, rounds, text
+from app.pages.context import PageContext
+
+__all__ = ["PAGES", "STYLE", "build"]
+
+PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
+    "": ("Overview", overview.add),
+    "imagery": ("Imagery", imagery.add),
+    "review": ("Review", review.add),
+    "find": ("Find", find.add),
+    "rounds": ("Rounds", rounds.add),
+    "annotators": ("Annotators", annotators.add),
+    "export": ("Export", export.add),
+}
+"""Path → title and what fills the page."""
+HOURS_UPLOADS_ARE_KEPT = 24
+STYLE = """
+.card { border: 1px solid #8886; border-left-width: 4px; border-radius: 4px; padding: .5rem .8rem; margin: .3rem 0; }
+.card.problem { border-left-color: #c0392b; }
+.card.done { border-left-color: #1e8449; }
+.card.readonly { border-left-color: #b9770e; }
+"""
+
+
+def build(context: PageContext) -> gr.Blocks:
+    """The pages on one workspace; each reads the catalog anew at every visit, so that a reload loses nothing."""
+    lifetime = HOURS_UPLOADS_ARE_KEPT * 3600
+    blocks = gr.Blocks(title="Tilehawk", analytics_enabled=False, fill_width=True, delete_cache=(3600, lifetime))
+    for path, (title, fill) in PAGES.items():
+        with blocks if not path else blocks.route(title, path):
+            if not path:
+                gr.Navbar(main_page_name=title)
+            _banner(context, blocks)
+            fill(context, blocks)
+    return blocks
+
+
+def _banner(context: PageContext, blocks: gr.Blocks) -> None:
+    """Why nothing can be changed here, where that is so; looked at every second."""
+    banner = gr.HTML(elem_id="banner")
+
+    def look() -> str:
+        why = context.read_only()
+        return text.card(f"Read only: {why}", "", kind="readonly") if why else ""
+
+    blocks.load(look, outputs=banner, show_progress="hidden", api_visibility="private")
+    gr.Timer(2.0).tick(look, outputs=banner, show_progress="hidden", queue=False, api_visibility="private")

@@ -1,0 +1,162 @@
+"""What the review page does, without a browser."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from app.pages.review import Actions, asked_tile
+from engine.catalog.annotations import set_label_set
+from engine.catalog.models import add_model
+from engine.catalog.predictions import add_prediction_set, predictions_directory
+from engine.catalog.reviews import review_queue, tile_state
+from engine.catalog.rounds import ChosenTile, add_round, get_round
+from engine.catalog.tiles import tiles
+from engine.errors import BadInput, NothingToDo, StaleReview, UsageError
+from engine.inference.predictions import Predictions
+
+NUMBER, PICTURE, ABOUT, OPENED, QUEUE, CLASS, NAMING, NEWS = range(8)
+
+
+@pytest.fixture
+def named(context):
+    with context.workspace.session() as session:
+        set_label_set(session, ["car", "ship"])
+    return context
+
+
+@pytest.fixture
+def actions(named):
+    ticks = itertools.count(100, 5)
+    return Actions(named, clock=lambda: float(next(ticks)))
+
+
+def train_ids(context):
+    with context.workspace.session(write=False) as session:
+        return [tile.id for tile in tiles(session, split="train")]
+
+
+def drawing(opened, *boxes, label="car"):
+    return {
+        "boxes": [
+            dict(zip(("xmin", "ymin", "xmax", "ymax"), (side * opened.zoom for side in box), strict=True), label=label) for box in boxes
+        ]
+    }
+
+
+def state(context, tile_id):
+    with context.workspace.session(write=False) as session:
+        return tile_state(session, tile_id)
+
+
+def test_a_box_is_saved_exactly_and_the_tile_stays_open(named, actions):
+    tile = train_ids(named)[0]
+    opened = actions.open(tile, 0.3)[OPENED]
+    answer = actions.save(drawing(opened, (2.25, 3.5, 12.125, 14)), opened, None)
+    assert "1 added" in answer[NEWS]
+    assert answer[PICTURE] == gr.skip()
+    assert state(named, tile).boxes_tile.xyxy.tolist() == [[2.25, 3.5, 12.125, 14]]
+    assert not state(named, tile).reviewed
+    again = actions.save(drawing(opened, (2.25, 3.5, 12.125, 14)), answer[OPENED], None)
+    assert "1 unchanged" in again[NEWS]
+
+
+def test_a_complete_tile_is_reviewed_with_its_seconds_and_the_next_one_opens(named, actions):
+    first, second, *_ = train_ids(named)
+    with named.workspace.session() as session:
+        add_round(
+            session,
+            budget_seconds=60,
+            strategy="random",
+            seed=0,
+            chosen=[ChosenTile(tile, 1.0, 30.0, {}) for tile in (second, first)],
+        )
+    opened = actions.open(None, 0.3)[OPENED]
+    assert opened.tile_id == second, "the first of the round"
+    answer = actions.complete(drawing(opened), opened, "car", 0.3)
+    assert answer[NUMBER] == first
+    assert (state(named, second).reviewed, len(state(named, second).boxes_tile)) == (True, 0)
+    with named.workspace.session(write=False) as session:
+        assert get_round(session).measured_seconds == 5.0
+        assert second not in [tile.id for tile in review_queue(session)]
+
+
+def test_two_tabs_the_second_to_save_is_told_and_keeps_its_drawing(named, actions):
+    tile = train_ids(named)[0]
+    one, other = actions.open(tile, 0.3)[OPENED], actions.open(tile, 0.3)[OPENED]
+    actions.save(drawing(one, (2, 2, 9, 9)), one, None)
+    with pytest.raises(StaleReview):
+        actions.save(drawing(other, (20, 20, 29, 29)), other, None)
+    answer = named.answer(actions.save, outputs=actions.OUTPUTS, changes=True)(drawing(other, (20, 20, 29, 29)), other, None)
+    assert answer[PICTURE] == gr.skip()
+    assert "Open the tile again" in answer[NEWS]
+    assert state(named, tile).boxes_tile.xyxy.tolist() == [[2, 2, 9, 9]]
+
+
+def test_classes_are_named_once(context):
+    actions = Actions(context)
+    opened = actions.open(None, 0.3)
+    assert opened[NAMING]["visible"] is True
+    with pytest.raises(UsageError, match="no classes"):
+        actions.save({"boxes": []}, opened[OPENED], None)
+    answer = actions.name_classes("car,  ship ,", opened[NUMBER], 0.3)
+    assert (answer[NAMING]["visible"], answer[CLASS]["value"]) == (False, "car")
+    assert answer[PICTURE]["label_list"] == ["car", "ship"]
+    with pytest.raises(BadInput):
+        actions.name_classes("plane", opened[NUMBER], 0.3)
+
+
+def predict(context, tile_id, *boxes):
+    found = Predictions(
+        tile_ids=np.array([tile_id]),
+        embeddings=np.zeros((1, 2), dtype=np.float32),
+        tile_index=np.zeros(len(boxes), dtype=np.int64),
+        boxes_tile=np.array([box for box, _ in boxes], dtype=np.float32),
+        labels=np.ones(len(boxes), dtype=np.int64),
+        scores=np.array([score for _, score in boxes], dtype=np.float32),
+        class_scores=np.array([[0, score] for _, score in boxes], dtype=np.float32),
+        drift=np.zeros(len(boxes), dtype=np.float32),
+    )
+    found.save(predictions_directory(context.workspace, "d-train"))
+    with context.workspace.session() as session:
+        fingerprint = set_label_set(session, ["car", "ship"]).fingerprint
+        model = add_model(session, name="d", stage="finetune", config={}, data_hash="0" * 64, label_set_fingerprint=fingerprint)
+        add_prediction_set(session, name="d-train", model=model, tiles=1)
+
+
+def test_suggestions_are_shown_above_the_threshold_until_somebody_has_looked(named, actions):
+    tile = train_ids(named)[0]
+    predict(named, tile, ((1, 1, 9, 9), 0.9), ((20, 20, 28, 28), 0.2))
+    opened = actions.open(tile, 0.3)
+    assert [box["label"] for box in opened[PICTURE]["value"]["boxes"]] == ["ship"]
+    assert len(actions.open(tile, 0.1)[PICTURE]["value"]["boxes"]) == 2
+    saved = actions.save(drawing(opened[OPENED], (1, 1, 9, 9), label="ship"), opened[OPENED], None)
+    assert len(actions.open(tile, 0.3)[PICTURE]["value"]["boxes"]) == 1, "accepted: not suggested once more"
+    actions.complete(drawing(saved[OPENED]), saved[OPENED], None, 0.3)
+    assert actions.open(tile, 0.1)[PICTURE]["value"]["boxes"] == []
+
+
+def test_next_goes_on_behind_the_open_tile_and_begins_anew_at_the_end(named, actions):
+    first, second, *_, last = train_ids(named)
+    assert actions.following(actions.open(first, 0.3)[OPENED], 0.3)[NUMBER] == second
+    assert actions.following(actions.open(last, 0.3)[OPENED], 0.3)[NUMBER] == first
+
+
+def test_an_unknown_tile_and_an_empty_queue_say_what_to_do(named, actions):
+    with pytest.raises(BadInput, match="no tile 99999"):
+        actions.open(99999, 0.3)
+    for tile in train_ids(named):
+        opened = actions.open(tile, 0.3)[OPENED]
+        answer = actions.complete(drawing(opened), opened, None, 0.3)
+    assert "No further tile waits" in answer[NEWS]
+    with pytest.raises(NothingToDo, match="no tile waits"):
+        actions.open(None, 0.3)
+
+
+@pytest.mark.parametrize(("asked", "tile"), [("12", 12), ("", None), ("-1", None), ("1" * 19, None), ("12<script>", None), ("²", None)])
+def test_the_address_names_a_tile_or_none(asked, tile):
+    assert asked_tile(SimpleNamespace(query_params={"tile": asked})) == tile
