@@ -13,45 +13,57 @@ from app.workflows.layers import LAYERS, exports
 from engine.catalog.models import models
 from engine.errors import NothingToDo
 
-__all__ = ["add"]
+__all__ = ["Actions", "add"]
+
+
+class Actions:
+    """What the page does."""
+
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
+
+    def refresh(self, model: str | None, export: str | None) -> tuple[Any, ...]:
+        """The models and exports to choose from, and what can be taken away."""
+        with self._context.workspace.session(write=False) as session:
+            known = [row.name for row in models(session, stage="finetune")]
+        made = exports(self._context.workspace)
+        return _choice(known, model), _choice(made, export), _files(self._context, made)
+
+    def export(self, model: str | None) -> str:
+        """Queue the export of a model."""
+        if not model:
+            raise NothingToDo("there is no fine-tuned model yet", remedy="Run a round, or retrain, on the page Rounds")
+        self._context.jobs.enqueue("export", {"model": model})
+        return text.done(f"The export of {model} is queued.")
+
+    def search_scenes(self, export: str | None, score: float) -> str:
+        """Queue the search of every scene."""
+        if not export:
+            raise NothingToDo("no model has been exported", remedy="Export one first")
+        self._context.jobs.enqueue("layers", {"export": export, "score_threshold": score})
+        return text.done("The search of every scene is queued.")
 
 
 def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
+    actions = Actions(context)
     gr.Markdown("# Export")
     news = gr.HTML(elem_id="news")
     with gr.Row():
-        model = gr.Dropdown([], label="Fine-tuned model", interactive=True, elem_id="model")
-        make = gr.Button("Export it to ONNX", variant="primary", elem_id="export")
-        chosen = gr.Dropdown([], label="Exported model", interactive=True, elem_id="exported")
-        score = gr.Slider(0.05, 0.95, 0.3, step=0.05, label="Boxes from this score up")
-        layers = gr.Button("Search every scene, write layers", elem_id="layers")
-    follow_here = gr.Column()
+        with gr.Column():
+            model = gr.Dropdown([], label="Fine-tuned model", interactive=True, elem_id="model")
+            make = gr.Button("Export it to ONNX", variant="primary", elem_id="export")
+        with gr.Column():
+            chosen = gr.Dropdown([], label="Exported model", interactive=True, elem_id="exported")
+            score = gr.Slider(0.05, 0.95, 0.3, step=0.05, label="Boxes from this score up")
+            layers = gr.Button("Search every scene, write layers", elem_id="layers")
+    jobs_here = gr.Column()
     gr.Markdown("## To take away")
     files = gr.HTML(elem_id="files")
-
-    def refresh(shown_model: str | None, shown_export: str | None) -> tuple[Any, ...]:
-        with context.workspace.session(write=False) as session:
-            known = [row.name for row in models(session, stage="finetune")]
-        made = exports(context.workspace)
-        return _choice(known, shown_model), _choice(made, shown_export), _files(context, made)
-
-    def start(name: str | None) -> str:
-        if not name:
-            raise NothingToDo("there is no fine-tuned model yet", remedy="Run a round, or retrain, on the page Rounds")
-        context.jobs.enqueue("export", {"model": name})
-        return text.done(f"The export of {name} is queued.")
-
-    def search(name: str | None, threshold: float) -> str:
-        if not name:
-            raise NothingToDo("no model has been exported", remedy="Export one first")
-        context.jobs.enqueue("layers", {"export": name, "score_threshold": threshold})
-        return text.done("The search of every scene is queued.")
-
-    with follow_here:
-        follow(context, blocks, verbs={"export", "layers"}, refresh=refresh, inputs=[model, chosen], outputs=[model, chosen, files])
-    make.click(context.answer(start, outputs=1, changes=True), inputs=model, outputs=news, api_visibility="private")
-    layers.click(context.answer(search, outputs=1, changes=True), inputs=[chosen, score], outputs=news, api_visibility="private")
+    with jobs_here:
+        follow(context, blocks, verbs={"export", "layers"}, refresh=actions.refresh, inputs=[model, chosen], outputs=[model, chosen, files])
+    for button, action, given in ((make, actions.export, [model]), (layers, actions.search_scenes, [chosen, score])):
+        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
 
 
 def _choice(known: list[str], shown: str | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from engine.catalog.summary import set_aside_files
 from engine.catalog.tiles import TileRecord
 from engine.errors import BadInput, UsageError
 
-__all__ = ["TILES_A_PAGE", "add"]
+__all__ = ["TILES_A_PAGE", "Actions", "add"]
 
 TILES_A_PAGE = 100
 UPLOADS = "uploads"
@@ -27,69 +28,73 @@ EVERY_SPLIT = "every split"
 LOOKED_AT = {"all": None, "looked at": True, "not yet": False}
 
 
+class Actions:
+    """What the page does; the line of news is each answer's last part."""
+
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
+
+    def show(self, number: float | None, split: str, seen: str) -> tuple[int, str, str]:
+        """A page of the tiles under the filters, and what was set aside."""
+        return *_tiles(self._context, int(number or 1), split, seen), _set_aside(self._context)
+
+    def take_in(self, uploaded: str | None, typed: str, side: float, overlap: float) -> tuple[Any, str, str]:
+        """Queue the upload, or the path on the server."""
+        source = _source(self._context, uploaded, typed)
+        self._context.jobs.enqueue("ingest", {"tile": int(side), "overlap": int(overlap)}, inputs={"source": str(source)})
+        return None, "", text.done(f"{source.name} is queued to be taken in.")
+
+    def bring_labels(self, uploaded: str | None, withhold: bool) -> tuple[Any, str]:
+        """Queue a label file."""
+        if not uploaded:
+            raise UsageError("no label file", expected="a COCO json or a Pascal VOC xml", remedy="Choose one first")
+        file = _keep(self._context, Path(uploaded))
+        self._context.jobs.enqueue("labels-import", {"withhold": withhold}, inputs={"file": str(file)})
+        return None, text.done("The labels are queued to be brought in.")
+
+
 def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
+    actions = Actions(context)
     gr.Markdown("# Imagery")
     news = gr.HTML(elem_id="news")
     with gr.Row():
         with gr.Column():
-            upload = gr.File(label="An archive (zip, tar) or a picture", type="filepath", elem_id="upload-imagery")
+            upload = gr.File(label="An archive (zip, tar) or a picture", type="filepath", elem_id="upload-imagery", height=160)
             path = gr.Textbox(label="… or a folder, archive or picture on the server", placeholder="/data/flights/2024.zip")
             with gr.Row():
                 side = gr.Number(320, label="Tile side in pixels", precision=0, minimum=32)
                 overlap = gr.Number(64, label="Overlap in pixels", precision=0, minimum=0)
             take_in = gr.Button("Take it in", variant="primary", elem_id="ingest")
         with gr.Column():
-            labels = gr.File(label="Labels: COCO json or Pascal VOC xml", type="filepath", elem_id="upload-labels")
+            labels = gr.File(label="Labels: COCO json or Pascal VOC xml", type="filepath", elem_id="upload-labels", height=160)
             withhold = gr.Checkbox(False, label="Withhold those on training ground, for a simulation with the oracle")
-            import_them = gr.Button("Bring the labels in", elem_id="labels-import")
+            bring = gr.Button("Bring the labels in", elem_id="labels-import")
     jobs_here = gr.Column()
     gr.Markdown("## Tiles")
     with gr.Row():
-        split = gr.Dropdown([EVERY_SPLIT, "train", "dev", "test"], value=EVERY_SPLIT, label="Split")
-        seen = gr.Dropdown(list(LOOKED_AT), value="all", label="Looked at")
+        split = gr.Dropdown([EVERY_SPLIT, "train", "dev", "test"], value=EVERY_SPLIT, label="Split", elem_id="split")
+        seen = gr.Dropdown(list(LOOKED_AT), value="all", label="Looked at", elem_id="seen")
         number = gr.Number(1, label="Page", precision=0, minimum=1, elem_id="tile-page")
     pictures = gr.HTML(elem_id="tiles")
     with gr.Row():
         earlier, later = gr.Button("Earlier tiles"), gr.Button("Later tiles")
     gr.Markdown("## Set aside")
     set_aside = gr.HTML(elem_id="set-aside")
-
-    def show(wanted: float | None, chosen_split: str, chosen_seen: str) -> tuple[int, str, str]:
-        return *_tiles(context, int(wanted or 1), chosen_split, chosen_seen), _set_aside(context)
-
-    def move(step: int) -> Any:
-        return lambda wanted, *chosen: show((wanted or 1) + step, *chosen)
-
-    def start(uploaded: str | None, typed: str, tile_side: float, tile_overlap: float) -> tuple[Any, str, str]:
-        source = _source(context, uploaded, typed)
-        context.jobs.enqueue("ingest", {"tile": int(tile_side), "overlap": int(tile_overlap)}, inputs={"source": str(source)})
-        return None, "", text.done(f"{source.name} is queued to be taken in.")
-
-    def start_labels(uploaded: str | None, withheld: bool) -> tuple[Any, str]:
-        if not uploaded:
-            raise UsageError("no label file", expected="a COCO json or a Pascal VOC xml", remedy="Choose one first")
-        file = _keep(context, Path(uploaded))
-        context.jobs.enqueue("labels-import", {"withhold": withheld}, inputs={"file": str(file)})
-        return None, text.done("The labels are queued to be brought in.")
-
     filters, page = [number, split, seen], [number, pictures, set_aside]
     with jobs_here:
-        follow(context, blocks, verbs={"ingest", "labels-import"}, refresh=show, inputs=filters, outputs=page)
-    for event in (split.change, seen.change):
-        event(lambda *chosen: show(1, *chosen), inputs=[split, seen], outputs=page, api_visibility="private")
-    number.submit(show, inputs=filters, outputs=page, api_visibility="private")
-    earlier.click(move(-1), inputs=filters, outputs=page, api_visibility="private")
-    later.click(move(1), inputs=filters, outputs=page, api_visibility="private")
-    take_in.click(
-        context.answer(start, outputs=3, changes=True),
-        inputs=[upload, path, side, overlap],
-        outputs=[upload, path, news],
-        api_visibility="private",
-    )
-    import_them.click(
-        context.answer(start_labels, outputs=2, changes=True), inputs=[labels, withhold], outputs=[labels, news], api_visibility="private"
-    )
+        follow(context, blocks, verbs={"ingest", "labels-import"}, refresh=actions.show, inputs=filters, outputs=page)
+
+    def on(event: Any, action: Callable[..., Any], inputs: list[Any], outputs: list[Any], *, changes: bool = False) -> None:
+        event(context.answer(action, outputs=len(outputs), changes=changes), inputs=inputs, outputs=outputs, api_visibility="private")
+
+    on(number.submit, actions.show, filters, page)
+    on(split.change, lambda *chosen: actions.show(1, *chosen), filters[1:], page)
+    on(seen.change, lambda *chosen: actions.show(1, *chosen), filters[1:], page)
+    on(earlier.click, lambda shown, *chosen: actions.show((shown or 1) - 1, *chosen), filters, page)
+    on(later.click, lambda shown, *chosen: actions.show((shown or 1) + 1, *chosen), filters, page)
+    on(take_in.click, actions.take_in, [upload, path, side, overlap], [upload, path, news], changes=True)
+    on(bring.click, actions.bring_labels, [labels, withhold], [labels, news], changes=True)
 
 
 def _source(context: PageContext, uploaded: str | None, typed: str) -> Path:

@@ -16,7 +16,7 @@ from engine.catalog.summary import summarize
 from engine.catalog.tiles import TileRecord, tiles
 from engine.errors import UsageError
 
-__all__ = ["add"]
+__all__ = ["ANNOTATE", "Actions", "add"]
 
 ANNOTATE = {
     "people, in this browser": "browser",
@@ -24,12 +24,54 @@ ANNOTATE = {
     "the oracle (withheld labels, a simulation)": "oracle",
 }
 STRATEGIES = ["tilehawk", "entropy", "k-center", "random"]
+VERBS_SHOWN = frozenset({"round", "retrain", "rank", "oracle", "push", "pull", "finetune", "predict", "evaluate"})
 TILES_SHOWN = 100
 CARD_PIXELS = 150
 
 
+class Actions:
+    """What the page does."""
+
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
+
+    def price(self, minutes: float | None, rate: float | None) -> str:
+        """What the budget costs."""
+        return text.note(f"{minutes or 0:g} minutes cost {(minutes or 0) / 60 * (rate or 0):.2f} at that rate.")
+
+    def begin(self, minutes: float | None, strategy: str, who: str, images: float) -> str:
+        """Queue a round."""
+        if not minutes or minutes <= 0:
+            raise UsageError(f"a budget of {minutes or 0:g} minutes", expected="more than 0", remedy="Say how long an annotator may work")
+        config = {
+            "budget_seconds": 60 * float(minutes),
+            "strategy": strategy,
+            "annotate": ANNOTATE[who],
+            "retrain": {"finetune": {"schedule": {"images_seen": int(images)}}},
+        }
+        self._context.jobs.enqueue("round", config)
+        return text.done("The round is queued: its tiles appear below when they are ranked.")
+
+    def retrain(self, images: float) -> str:
+        """Queue a training on everything that is looked at."""
+        self._context.jobs.enqueue("retrain", {"finetune": {"schedule": {"images_seen": int(images)}}})
+        return text.done("Retraining is queued.")
+
+    def refresh(self) -> tuple[Any, ...]:
+        """What the rounds bought, the rounds to choose from, and the tiles of one; a new round is shown at once."""
+        summary = summarize(self._context.workspace)
+        known = [each.number for each in summary.rounds]
+        chosen = known[-1] if known else None
+        return rounds_table(summary), gr.update(choices=list(reversed(known)), value=chosen), self.cards(chosen)
+
+    def cards(self, number: int | None) -> str:
+        """The tiles of a round."""
+        return _cards(self._context, number)
+
+
 def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
+    actions = Actions(context)
     gr.Markdown("# Rounds")
     news = gr.HTML(elem_id="news")
     with gr.Row():
@@ -42,50 +84,21 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     with gr.Row():
         start = gr.Button("Start a round", variant="primary", elem_id="start-round")
         retrain = gr.Button("Retrain on everything that is looked at", elem_id="retrain")
-    follow_here = gr.Column()
+    jobs_here = gr.Column()
     gr.Markdown("## What the rounds bought")
     history = gr.HTML(elem_id="rounds")
     gr.Markdown("## Tiles of a round")
     number = gr.Dropdown([], label="Round", interactive=True, elem_id="round")
     cards = gr.HTML(elem_id="round-tiles")
-
-    def cost(spent: float | None, hourly: float | None) -> str:
-        return text.note(f"{spent or 0:g} minutes cost {(spent or 0) / 60 * (hourly or 0):.2f} at that rate.")
-
-    def begin(spent: float | None, chosen_strategy: str, who: str, seen: float) -> str:
-        if not spent or spent <= 0:
-            raise UsageError(f"a budget of {spent or 0:g} minutes", expected="more than 0", remedy="Say how long an annotator may work")
-        config = {
-            "budget_seconds": 60 * float(spent),
-            "strategy": chosen_strategy,
-            "annotate": ANNOTATE[who],
-            "retrain": {"finetune": {"schedule": {"images_seen": int(seen)}}},
-        }
-        context.jobs.enqueue("round", config)
-        return text.done("The round is queued: its tiles appear below when they are ranked.")
-
-    def train(seen: float) -> str:
-        context.jobs.enqueue("retrain", {"finetune": {"schedule": {"images_seen": int(seen)}}})
-        return text.done("Retraining is queued.")
-
-    def refresh(shown: int | None) -> tuple[Any, ...]:
-        summary = summarize(context.workspace)
-        known = [each.number for each in summary.rounds]
-        chosen = shown if shown in known else (known[-1] if known else None)
-        return rounds_table(summary), gr.update(choices=list(reversed(known)), value=chosen), _cards(context, chosen)
-
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    with follow_here:
-        verbs = {"round", "retrain", "rank", "oracle", "push", "pull", "finetune", "predict", "evaluate"}
-        follow(context, blocks, verbs=verbs, refresh=refresh, inputs=[number], outputs=[history, number, cards])
-    blocks.load(cost, inputs=[minutes, rate], outputs=price, **quiet)
+    with jobs_here:
+        follow(context, blocks, verbs=VERBS_SHOWN, refresh=actions.refresh, outputs=[history, number, cards])
+    blocks.load(actions.price, inputs=[minutes, rate], outputs=price, **quiet)
     for changed in (minutes, rate):
-        changed.change(cost, inputs=[minutes, rate], outputs=price, **quiet)
-    number.change(lambda chosen: _cards(context, chosen), inputs=number, outputs=cards, **quiet)
-    start.click(
-        context.answer(begin, outputs=1, changes=True), inputs=[minutes, strategy, annotate, images], outputs=news, api_visibility="private"
-    )
-    retrain.click(context.answer(train, outputs=1, changes=True), inputs=images, outputs=news, api_visibility="private")
+        changed.change(actions.price, inputs=[minutes, rate], outputs=price, **quiet)
+    number.input(actions.cards, inputs=number, outputs=cards, **quiet)
+    for button, action, given in ((start, actions.begin, [minutes, strategy, annotate, images]), (retrain, actions.retrain, [images])):
+        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
 
 
 def _cards(context: PageContext, number: int | None) -> str:
