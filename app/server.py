@@ -1,61 +1,172 @@
-"""The web server: our own routes, the Gradio page mounted beside them, one guard before all of it."""
+"""The web server: our own routes, the Gradio pages mounted beside them, one guard before all of it."""
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-import gradio as gr
-import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
-from app.pages import overview
-from app.routes import curve, health, tiles
-from app.security import LoopbackOnly
+from app.accounts import Accounts, Sessions
+from app.bodies import BodyLimit, Uploads
+from app.ownership import Ownership
+from app.routes import curve, downloads, health, hits, login, signed, tiles, webhooks
+from app.security import USER, Access, Guard, require_accounts
+from app.settings import Settings
+from app.signing import Signer, webhook_secret
+from app.tile_pictures import TilePictures
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
 
-__all__ = ["create_app", "serve"]
+if TYPE_CHECKING:
+    import gradio
 
-ADDRESS = "127.0.0.1"
+    from app.jobs import Jobs
+    from app.pages.context import PageContext
+
+__all__ = ["LOOPBACK", "create_app", "serve"]
+
+LOOPBACK = "127.0.0.1"
 SECONDS_TO_CLOSE = 2
 
 
-def create_app(workspace: Workspace) -> FastAPI:
-    """The application for ``workspace``; every route, Gradio's too, is behind :class:`LoopbackOnly`."""
+def create_app(
+    workspace: Workspace,
+    settings: Settings,
+    *,
+    jobs: Jobs,
+    host: str = LOOPBACK,
+    read_only: Callable[[], str | None] = lambda: None,
+    pages: Callable[[PageContext], gradio.Blocks] | None = None,
+) -> FastAPI:
+    """The application for ``workspace``; every route, Gradio's too, is behind :class:`app.security.Guard`.
+
+    Args:
+        workspace: what is shown.
+        settings: the service's.
+        jobs: client of the job store.
+        host: where the server is going to listen: it decides whether a login is needed.
+        read_only: why nothing may be changed at the moment; None where this app is in charge.
+        pages: makes what Gradio shows; None for the site of :mod:`app.pages.site`.
+
+    Raises:
+        UsageError: it is going to be reached from elsewhere, and there is no account.
+    """
+    access = Access.of(host, settings.public_url)
+    accounts, signer = Accounts(workspace), Signer.of(workspace)
+    require_accounts(access, accounts.names(), settings.public_url or host)
+    sessions, pictures, uploads = Sessions(accounts, signer), TilePictures(workspace), Uploads(workspace)
     app = FastAPI(title="Tilehawk", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(health.router())
-    app.include_router(tiles.router(workspace))
-    app.include_router(curve.router(workspace))
-    gr.mount_gradio_app(
-        app,
-        overview.page(workspace),
-        path="/",
-        footer_links=[],
-        allowed_paths=[],
-        show_error=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-    )
-    app.add_middleware(LoopbackOnly)
+    for router in (
+        health.router(),
+        login.router(accounts, sessions, access, secure=(settings.public_url or "").startswith("https:")),
+        tiles.router(pictures),
+        signed.router(pictures, signer),
+        hits.router(workspace, pictures),
+        curve.router(workspace),
+        downloads.router(workspace),
+        webhooks.router(jobs, webhook_secret(workspace)),
+    ):
+        app.include_router(router)
+    _prepare_gradio(uploads)
+    from app.pages.context import PageContext
+
+    _mount(app, PageContext(workspace, jobs, settings, read_only, local=not access.login), pages)
+    app.add_middleware(BodyLimit, uploads=uploads, upload_bytes=settings.upload_bytes)
+    app.add_middleware(Guard, access=access, user_of=sessions.user, read_only=read_only)
     return app
 
 
-def serve(workspace: Workspace, *, port: int) -> None:
-    """Serve until the user stops it.
+def serve(workspace: Workspace, *, host: str, port: int, worker: bool, settings: Settings) -> None:
+    """Serve until the user stops it; with ``worker`` a worker is kept running beside it, while this app is in charge.
 
     Raises:
-        UsageError: the port is taken.
+        UsageError: the port is taken, or others can reach it and there is no account.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    import uvicorn
+
+    from app.jobs import Jobs
+    from app.supervisor import Supervisor
+
+    access = Access.of(host, settings.public_url)
+    require_accounts(access, Accounts(workspace).names(), settings.public_url or host)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listener(host, port))
+        port = listener.getsockname()[1]
+        address = settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        uploads = Uploads(workspace)
+
+        jobs = Jobs(workspace)
+        stack.callback(jobs.close)
+        beside = stack.enter_context(ExitStack())
+
+        def in_charge() -> None:
+            uploads.sweep()
+            if worker:
+                beside.enter_context(Supervisor(workspace))
+
+        ownership = Ownership(workspace, address, taken=in_charge)
+        app = create_app(workspace, settings, jobs=jobs, host=host, read_only=ownership.read_only)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_CLOSE, server_header=False)
+        stack.enter_context(ownership)
+        if reason := ownership.read_only():
+            sys.stderr.write(f"{reason}\n")
+        sys.stderr.write(f"Tilehawk is at {address} (Ctrl-C ends it)\n")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _prepare_gradio(uploads: Uploads) -> None:
+    """Say where uploads go: Gradio reads that from the environment, some of it while it is imported."""
+    uploads.folder.mkdir(parents=True, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)
+
+
+def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gradio.Blocks] | None) -> None:
+    """Gradio's pages at ``/``, with all that a page does not need switched off."""
+    import gradio as gr
+
+    def user(request: Request) -> str | None:
+        return request.scope.get(USER)
+
+    style = ""
+    if pages is None:
+        from app.pages import site
+
+        pages, style = site.build, site.STYLE
+    gr.mount_gradio_app(
+        app,
+        pages(context),
+        path="/",
+        footer_links=[],
+        allowed_paths=[],
+        auth_dependency=user,
+        max_file_size=int(context.settings.upload_bytes),
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        run_history=False,
+        css=style,
+    )
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as unknown:
+        raise UsageError(f"the host {host!r}: {unknown.strerror}", expected="a name or address of this machine") from unknown
+    listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((ADDRESS, port))
+        listener.bind(address)
     except OSError as taken:
         listener.close()
         raise UsageError(
-            f"port {port} on {ADDRESS}: {taken.strerror}", expected="a free port", remedy="Choose another: --port 7861"
+            f"port {port} on {host}: {taken.strerror}", expected="a free port", remedy="Choose another: --port 7861"
         ) from taken
-    config = uvicorn.Config(create_app(workspace), log_level="warning", timeout_graceful_shutdown=SECONDS_TO_CLOSE)
-    sys.stderr.write(f"Tilehawk is at http://{ADDRESS}:{port} (Ctrl-C ends it)\n")
-    uvicorn.Server(config).run(sockets=[listener])
+    return listener

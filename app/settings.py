@@ -71,6 +71,8 @@ class Settings(BaseModel):
 
 ENVIRONMENT = {
     "TILEHAWK_WORKSPACE": "The workspace where `--workspace` is not given; else the current folder's nearest parent that is one.",
+    "TILEHAWK_DATABASE_URL": "The PostgreSQL database that holds the catalogs of workspaces that were made while it was set, as "
+    "`postgresql+psycopg://user:password@host/database` (operations.md).",
     "TILEHAWK_DATA": "A folder of real data for tests and benchmarks; those that need it are skipped where it is not set.",
     **{f"{PREFIX}{name.upper()}": " ".join((field.description or "").split()) for name, field in Settings.model_fields.items()},
 }

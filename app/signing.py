@@ -16,7 +16,7 @@ from engine.files import atomic_file
 
 __all__ = ["SECRET_FILE", "Signer", "webhook_secret"]
 
-SECRET_FILE = "secret.key"
+SECRET_FILE = "secret.key"  # noqa: S105 - its name, not it
 SECRET_BYTES = 32
 NINETY_DAYS = 90 * 86400.0
 SECONDS_TO_WAIT = 30.0
@@ -50,7 +50,7 @@ class Signer:
             raise BadInput(
                 f"{path} has {len(secret)} bytes",
                 expected=f"{SECRET_BYTES}",
-                remedy="Put a backup back, or remove it: sessions and the addresses that annotators have end then, and tiles are pushed anew",
+                remedy="Put a backup back, or remove it: every session ends then, and tiles that annotators wait for must be pushed again",
             )
         return cls(secret)
 

@@ -21,15 +21,23 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     *,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1.")] = 7860,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Where to listen; anywhere but this machine needs an account.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 7860,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Keep a worker running that does the jobs.")] = True,
+    public_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The address under which others reach the app; else $TILEHAWK_PUBLIC_URL.", show_default=False),
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Show the workspace in the browser; reached from this machine only. Ctrl-C ends it."""
+    """Show the workspace in the browser, and work off its jobs. Ctrl-C ends it."""
     from app.server import serve as run_server
+    from app.settings import Settings
     from engine.catalog.workspace import Workspace
 
+    settings = Settings.from_environment(public_url=public_url)
     with Workspace.open(find_workspace(workspace)) as opened:
-        run_server(opened, port=port)
+        run_server(opened, host=host, port=port, worker=worker, settings=settings)
 
 
 def doctor(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -8,10 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from PIL import Image, ImageDraw
 
-from app.routes.tiles import LARGEST_ID
-from engine.catalog.pixels import TilePixels
+from app.tile_pictures import LARGEST_ID, TilePictures
 from engine.catalog.schema import SearchHit
-from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 
@@ -23,7 +21,7 @@ SMALLEST_SIDE = 48
 CACHE = {"Cache-Control": "private, max-age=3600"}
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace, pictures: TilePictures) -> APIRouter:
     """``GET /hits/{id}.png?width=N``: a square of N pixels around the look-alike."""
     routes = APIRouter()
 
@@ -31,12 +29,11 @@ def router(workspace: Workspace) -> APIRouter:
     def hit(hit_id: Annotated[int, Path(ge=1, le=LARGEST_ID)], width: Annotated[int, Query(ge=16, le=1024)] = 140) -> Response:
         with workspace.session(write=False) as session:
             row = session.get(SearchHit, hit_id)
-            found = tiles(session, ids=[row.tile_id]) if row else []
-        if row is None or not found:
+        found = pictures.tile(row.tile_id) if row else None
+        if row is None or found is None:
             raise HTTPException(404, "no such look-alike")
         try:
-            with TilePixels(workspace) as pixels:
-                tile = Image.fromarray(pixels.read(found[0]))
+            tile = Image.fromarray(pictures.pixels(found))
         except BadInput as unreadable:
             raise HTTPException(404, "the scene of this look-alike cannot be read any more") from unreadable
         picture = io.BytesIO()

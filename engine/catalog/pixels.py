@@ -1,16 +1,14 @@
-"""The pixels of tiles, decoded once and kept within a bound of memory."""
+"""The pixels of tiles, decoded once and kept within a bound of memory; torch is loaded with the first sample only."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from engine.boxes import Boxes
 from engine.catalog.schema import Scene
@@ -18,7 +16,11 @@ from engine.catalog.tiles import TileRecord, scene_file
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
 from engine.imagery.raster import Raster
-from engine.training.data import Sample, pad_to_square
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.training.data import Sample
 
 __all__ = ["TilePixels", "WorkspaceTiles"]
 
@@ -90,6 +92,8 @@ class WorkspaceTiles:
 
     def image(self, index: int) -> Tensor:
         """Pixels (3, S, S) uint8 of the tile at ``index``, padded to the square."""
+        from engine.training.data import pad_to_square
+
         cached = self._cache.get(index)
         if cached is None:
             cached = pad_to_square(self._pixels.read(self._tiles[index]), self._size)
@@ -99,5 +103,9 @@ class WorkspaceTiles:
 
     def sample(self, index: int) -> Sample:
         """The tile at ``index`` with its boxes."""
+        import torch
+
+        from engine.training.data import Sample
+
         known = self._boxes.get(self._tiles[index].id, Boxes.empty())
         return Sample(self.image(index), torch.from_numpy(known.xyxy.astype(np.float32)), torch.from_numpy(known.labels))

@@ -21,7 +21,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -161,6 +161,20 @@ class Raster:
         place = self._place(window)
         with _gdal(self.path.name):
             return self._rule.apply(self._dataset.read(list(self._rule.bands), window=place))
+
+    def overview(self, width: int, height: int) -> NDArray[np.uint8]:
+        """RGB (height, width, 3) of the whole scene, made smaller: averaged, colours of a palette picked.
+
+        Raises:
+            UnreadableImage: the pixels are damaged.
+            UsageError: more pixels than the scene has.
+        """
+        if not (1 <= width <= self.info.width and 1 <= height <= self.info.height):
+            raise UsageError(f"an overview of {width} × {height} px", expected=f"at most {self.info.width} × {self.info.height}")
+        resampling = Resampling.average if self._rule.palette is None else Resampling.nearest
+        with _gdal(self.path.name):
+            raw = self._dataset.read(list(self._rule.bands), out_shape=(len(self._rule.bands), height, width), resampling=resampling)
+            return self._rule.apply(raw)
 
     def valid_share(self, window: Window) -> float:
         """Share in [0, 1] of the pixels of ``window`` that hold data, by the file's nodata value, alpha band or mask.

@@ -1,17 +1,16 @@
-"""The server: own routes, the mounted page, and the guard before both."""
+"""The server: own routes, the mounted pages, and how it starts."""
 
 from __future__ import annotations
 
-import asyncio
-import io
 import socket
-from urllib.parse import quote
+import subprocess
+import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from engine.catalog.tiles import tiles
+from app.accounts import Accounts, Passwords
+from app.server import serve
+from app.settings import Settings
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
 
@@ -22,80 +21,57 @@ pytestmark = [
 ]
 
 
-def build(workspace):
-    """The application, made inside an event loop: without one Gradio opens one of its own and never closes it."""
-    from app.server import create_app
-
-    async def make():
-        return create_app(workspace)
-
-    return asyncio.run(make())
-
-
 @pytest.fixture(scope="module")
-def application(filled_workspace):
-    return build(filled_workspace)
+def client(filled_workspace, fake):
+    web = fake("web")
+    return web.client(web.application(filled_workspace, fake("jobs").FakeJobs(), fake("pages").build))
 
 
-@pytest.fixture
-def client(application):
-    from starlette.testclient import TestClient
-
-    return TestClient(application, base_url="http://127.0.0.1:7860", client=("127.0.0.1", 5000))
-
-
-def test_health(client):
+def test_health_and_the_pages_are_there(client):
     assert client.get("/health").json() == {"status": "ok"}
+    page = client.get("/", headers={"accept": "text/html"})
+    assert page.status_code == 200
+    assert "window.gradio_config" in page.text
 
 
-def test_tile_is_the_pixels_of_its_window(client, filled_workspace):
-    with filled_workspace.session(write=False) as session:
-        tile = tiles(session)[3]
-    answer = client.get(f"/tiles/{tile.id}.png")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "image/png"
-    source = next(path for path in filled_workspace.root.parents[1].rglob(tile.scene_name) if path.is_file())
-    window = tile.window
-    expected = np.asarray(Image.open(source))[window.y : window.y + window.height, window.x : window.x + window.width]
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected)
-
-
-@pytest.mark.parametrize("name", ["0", "999999", "-1", "x", quote("../../catalog.sqlite", safe=""), "99999999999999999999999"])
-def test_anything_but_a_tile_of_the_catalog_is_not_found(client, name):
-    assert client.get(f"/tiles/{name}.png").status_code in {404, 422}
-
-
-def test_curve_is_a_picture_once_a_round_is_evaluated(client):
-    assert Image.open(io.BytesIO(client.get("/curve.png").content)).format == "PNG"
-
-
-def test_curve_of_a_new_workspace_is_not_found(tmp_path):
-    from starlette.testclient import TestClient
-
-    with Workspace.create(tmp_path / "new") as workspace:
-        client = TestClient(build(workspace), base_url="http://localhost", client=("127.0.0.1", 5000))
-        assert client.get("/curve.png").status_code == 404
-        assert client.get("/").status_code == 200
-
-
-def test_every_route_refuses_another_host_and_another_machine(application):
-    from starlette.testclient import TestClient
-
-    elsewhere = TestClient(application, base_url="http://127.0.0.1", client=("192.168.1.9", 5000))
-    renamed = TestClient(application, base_url="http://evil.example", client=("127.0.0.1", 5000))
-    own = application.openapi()["paths"]
-    assert {"/health", "/tiles/{tile_id}.png", "/curve.png"} <= set(own)
-    for path in [*own, "/", "/gradio_api/info", "/config"]:
-        concrete = path.replace("{tile_id}", "1")
-        assert elsewhere.get(concrete).status_code == 403, path
-        assert renamed.get(concrete).status_code == 403, path
+def test_gradio_keeps_to_itself(client, filled_workspace):
+    config = client.get("/config").json()
+    assert config["analytics_enabled"] is False
+    assert config["max_file_size"] == Settings().upload_bytes
+    assert config["username"] == "local"
 
 
 def test_taken_port_is_wrong_use_and_named(filled_workspace):
-    from app.server import serve
-
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(UsageError, match=str(other.getsockname()[1])):
-            serve(filled_workspace, port=other.getsockname()[1])
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=str(port)):
+            serve(filled_workspace, host="127.0.0.1", port=port, worker=False, settings=Settings())
+
+
+def test_unknown_host_is_wrong_use_and_named(tmp_path):
+    with Workspace.create(tmp_path / "new") as workspace:
+        Accounts(workspace, Passwords(cost=2**4)).add("anna", "correct horse")
+        with pytest.raises(UsageError, match=r"nowhere\.invalid"):
+            serve(workspace, host="nowhere.invalid", port=0, worker=False, settings=Settings())
+
+
+@pytest.mark.parametrize(("host", "public_url"), [("0.0.0.0", None), ("127.0.0.1", "https://tiles.example.org")])
+def test_others_are_let_in_only_where_somebody_can_log_in(tmp_path, host, public_url):
+    with Workspace.create(tmp_path / "new") as workspace, pytest.raises(UsageError, match="tilehawk users add NAME"):
+        serve(workspace, host=host, port=0, worker=False, settings=Settings(public_url=public_url))
+
+
+def test_the_server_loads_no_torch():
+    """It is what makes a start slow, and the worker's to use."""
+    script = """
+import sys
+from app.settings import prepare_environment
+prepare_environment()
+import app.jobs, app.server, app.supervisor
+import app.pages.site
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr

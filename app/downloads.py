@@ -1,0 +1,117 @@
+"""What can be downloaded, always by a name that the catalog or a listing of ours knows: exported models, layers, labels."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from engine.catalog import ledger
+from engine.catalog.annotations import accepted_labels
+from engine.catalog.models import exports_directory
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput
+
+__all__ = ["Download", "find"]
+
+LAYERS = "layers"
+"""The folder of an export's layers, below it."""
+MODEL_FILE = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Download:
+    """Something to download: the name it is saved under, and how its file comes to be, for as long as it is sent."""
+
+    filename: str
+    file: Callable[[], AbstractContextManager[Path]]
+
+
+def find(workspace: Workspace, kind: str, name: str) -> Download:
+    """The download of that kind and name.
+
+    Args:
+        workspace: whose.
+        kind: ``exports``: a model's folder as zip by its name, its bare network as ``NAME.onnx``; ``layers``: what one found, as zip by
+            its name; ``labels``: the accepted boxes as ``coco.json``.
+        name: never made a path: it is looked for among the names that there are.
+
+    Raises:
+        BadInput: there is none.
+    """
+    makers = {"exports": _exports, "layers": _layers, "labels": _labels}
+    found = makers[kind](workspace).get(name) if kind in makers else None
+    if found is None:
+        raise BadInput(f"nothing to download as {kind}/{name}", expected="something that the page Export shows", remedy="Look there")
+    return found
+
+
+def _exports(workspace: Workspace) -> dict[str, Download]:
+    found = {}
+    for name, folder in _exported(workspace):
+        found[name] = Download(f"{name}.zip", partial(_zipped, workspace, folder, without=LAYERS))
+        found[f"{name}.onnx"] = Download(f"{name}.onnx", partial(_there, folder / MODEL_FILE))
+    return found
+
+
+def _layers(workspace: Workspace) -> dict[str, Download]:
+    return {
+        name: Download(f"{name}-layers.zip", partial(_zipped, workspace, folder / LAYERS))
+        for name, folder in _exported(workspace)
+        if (folder / LAYERS).is_dir()
+    }
+
+
+def _labels(workspace: Workspace) -> dict[str, Download]:
+    return {"coco.json": Download("labels.coco.json", partial(_written_labels, workspace))}
+
+
+def _exported(workspace: Workspace) -> Iterator[tuple[str, Path]]:
+    """The exported models that the catalog knows and that are still there."""
+    with workspace.session(write=False) as session:
+        names = dict.fromkeys(str(event.details["export"]) for event in ledger.events(session, "export"))
+    for name in names:
+        folder = exports_directory(workspace, name)
+        if (folder / MODEL_FILE).is_file():
+            yield name, folder
+
+
+@contextmanager
+def _there(file: Path) -> Iterator[Path]:
+    yield file
+
+
+@contextmanager
+def _zipped(workspace: Workspace, folder: Path, *, without: str = "") -> Iterator[Path]:
+    """``folder`` as a zip, links and what begins with a dot left out."""
+    with _scratch(workspace) as scratch:
+        target = scratch / "files.zip"
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+            for file in sorted(folder.rglob("*")):
+                parts = file.relative_to(folder).parts
+                if file.is_file() and not file.is_symlink() and parts[0] != without and not any(part.startswith(".") for part in parts):
+                    archive.write(file, Path(folder.name, *parts))
+        yield target
+
+
+@contextmanager
+def _written_labels(workspace: Workspace) -> Iterator[Path]:
+    from app.wiring import write_labels
+
+    with workspace.session(write=False) as session:
+        labels = accepted_labels(session)
+    with _scratch(workspace) as scratch:
+        write_labels(labels, scratch / "labels.json")
+        yield scratch / "labels.json"
+
+
+@contextmanager
+def _scratch(workspace: Workspace) -> Iterator[Path]:
+    folder = workspace.temporary / "downloads"
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        yield Path(made)
