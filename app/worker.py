@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from app.jobs import Jobs
 from app.pulse import Pulse
 from app.settings import prepare_environment
+from app.workflows import verbs
 from app.workflows.durable import serving
-from app.workflows.verbs import VERBS
 
 if TYPE_CHECKING:
     from engine.catalog.workspace import Workspace
@@ -44,7 +44,7 @@ def run_worker(workspace: Workspace, *, stop: threading.Event | None = None) -> 
 
 def _warm_up(stop: threading.Event) -> None:
     """Import what the verbs need, so that a job starts at once."""
-    for verb in VERBS.values():
+    for verb in verbs.VERBS.values():
         for name in (verb.config, verb.function):
             if stop.is_set():
                 return

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 
 
 def until(condition, *, seconds=PATIENCE, every=0.02):
@@ -60,6 +60,11 @@ class Workers:
     def run(self, *arguments):
         """A whole command; returns its exit code."""
         return os.waitstatus_to_exitcode(self._ask(wait=self._ask(start=[str(each) for each in arguments], environment={})))
+
+    def tell(self, pid, number):
+        """Send a signal to a worker."""
+        assert pid in self._running
+        os.kill(pid, number)
 
     def end(self, pid, signal_number=signal.SIGTERM):
         """Send a signal and wait; returns the exit code, negative for a death by signal."""
