@@ -144,6 +144,7 @@ _ALL = (
     Verb("oracle", "engine.stages.oracle:OracleConfig", "engine.stages.oracle:consult_oracle"),
     Verb("evaluate", "engine.stages.evaluate:EvaluateConfig", "engine.stages.evaluate:evaluate"),
     Verb("export", "engine.stages.export:ExportConfig", "engine.stages.export:export"),
+    Verb("layers", "app.workflows.layers:LayersConfig", "app.workflows.layers:write_scene_layers"),
     Verb("search", "engine.stages.search:SearchConfig", "engine.stages.search:search"),
     Verb("push", "engine.stages.push:PushConfig", "engine.stages.push:push", given=_server_and_pictures),
     Verb("pull", "engine.stages.pull:PullConfig", "engine.stages.pull:pull", given=_server),
