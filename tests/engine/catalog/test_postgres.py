@@ -364,12 +364,15 @@ def test_the_journey_from_imagery_to_a_round_leaves_no_password_behind(tmp_path,
 
 
 @pytest.mark.skipif(importlib.util.find_spec("app.worker") is None, reason="there is no worker yet")
-def test_a_job_waits_in_the_database_until_a_worker_does_it(made, write_picture):
+def test_a_job_waits_in_the_database_until_a_worker_does_it(made, write_picture, postgres, monkeypatch):
+    """The password comes as the services of ``docker/compose.yaml`` get it, beside the address."""
     from app.jobs import Jobs
     from engine.progress import silent
 
     write_picture(made.root.parent / "imagery" / "a.png", width=64, height=64)
-    with Jobs(made) as jobs:
+    monkeypatch.setenv("PGPASSWORD", "CANARY-of-postgres")
+    monkeypatch.setenv(VARIABLE, postgres.url().replace(":CANARY-of-postgres", ""))
+    with Workspace.open(made.root) as opened, Jobs(opened) as jobs:
         job = jobs.enqueue("ingest", {"tile": 32, "overlap": 0}, inputs={"source": str(made.root.parent / "imagery")})
         assert jobs.get(job).state == "queued"
         script = (
