@@ -137,9 +137,10 @@ def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gr
         from app.pages import site
 
         pages, style = site.build, site.STYLE
+    blocks = pages(context)
     gr.mount_gradio_app(
         app,
-        pages(context),
+        blocks,
         path="/",
         footer_links=[],
         allowed_paths=[],
@@ -153,6 +154,7 @@ def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gr
         run_history=False,
         css=style,
     )
+    blocks.has_launched = True  # or Gradio hands an event any file of this machine that a request names: it checks launched pages only
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -139,6 +139,30 @@ def test_the_stretch_does_not_depend_on_the_window(tmp_path):
 
 
 @pytest.mark.guarantee("G18")
+def test_an_overview_is_the_mean_of_what_it_stands_for(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", ramp(height=40, width=48))
+    with Raster(path) as raster:
+        assert np.array_equal(raster.overview(48, 40), raster.read(Window(0, 0, 48, 40)))
+        small = raster.overview(12, 10)
+        exact = raster.read(Window(0, 0, 48, 40)).reshape(10, 4, 12, 4, 3).mean(axis=(1, 3))
+    assert small.shape == (10, 12, 3)
+    assert np.abs(small - exact).max() <= 1
+
+
+def test_an_overview_of_a_palette_has_its_colours_alone(tmp_path):
+    palette = {0: (10, 20, 30, 255), 200: (250, 0, 0, 255)}
+    pixels = np.where(ramp(bands=1, top=1) > 0, 200, 0).astype(np.uint8)
+    with Raster(write_tiff(tmp_path / "a.tif", pixels, palette=palette)) as raster:
+        colours = raster.overview(11, 7).reshape(-1, 3)
+    assert {tuple(colour) for colour in colours.tolist()} <= {(10, 20, 30), (250, 0, 0)}
+
+
+@pytest.mark.parametrize("size", [(49, 40), (48, 41), (0, 1), (1, 0)])
+def test_an_overview_larger_than_the_scene_is_refused(tmp_path, size):
+    with Raster(write_tiff(tmp_path / "a.tif", ramp())) as raster, pytest.raises(UsageError, match="overview"):
+        raster.overview(*size)
+
+
 def test_the_orientation_in_exif_is_ignored(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
