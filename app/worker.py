@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import threading
 import time
@@ -48,8 +47,7 @@ def _warm_up(stop: threading.Event) -> None:
         for name in (verb.config, verb.function):
             if stop.is_set():
                 return
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(name.partition(":")[0])
+            importlib.import_module(name.partition(":")[0])
 
 
 def _stay(workspace: Workspace, jobs: Jobs, stop: threading.Event) -> None:
@@ -69,11 +67,8 @@ def _pull_seconds() -> float:
 
 
 def _answers_are_due(workspace: Workspace) -> bool:
-    try:
-        from app.connections import Connections
-        from engine.catalog.remote import waiting
-    except ModuleNotFoundError:
-        return False
+    from app.connections import Connections
+    from engine.catalog.remote import waiting
 
     if Connections.load(workspace).label_studio is None:
         return False

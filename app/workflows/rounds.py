@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from app.cli.output import as_document
@@ -13,6 +12,7 @@ from engine.catalog.schema import PredictionSet
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
+from engine.errors import NothingToDo
 from engine.progress import Progress
 from engine.selection.rank import SelectionConfig
 from engine.stages.evaluate import EvaluateConfig
@@ -71,7 +71,8 @@ def run_round(steps: Steps, config: RoundConfig) -> dict[str, Any]:
         report["oracle"] = steps("oracle", lambda progress: consult_oracle(workspace, asked, progress=progress))
         report["retrain"] = retrain(steps, config.retrain)
     if config.annotate == "label-studio":
-        report["push"] = _connected(steps, "push", {"round": number})
+        push = verb_named("push")
+        report["push"] = push.run(steps, push.config_class.from_mapping({"round": number}), {})
     return report
 
 
@@ -80,7 +81,7 @@ def retrain(steps: Steps, config: RetrainConfig) -> dict[str, Any]:
     workspace = steps.workspace
     report: dict[str, Any] = {}
     if steps("looking for a server", lambda _: _is_connected(workspace)):
-        report["pull"] = _connected(steps, "pull", {})
+        report["pull"] = steps("pull", lambda progress: _pull(workspace, progress))
     report["finetune"] = steps("finetune", lambda progress: run_finetune(workspace, config.finetune, progress=progress))
     if not steps("looking for test tiles", lambda _: _reviewed_test_tiles(workspace)):
         report["evaluate"] = {"skipped": "no test tile is reviewed: label some of that ground to measure the detector"}
@@ -105,9 +106,13 @@ def rank_once(steps: Steps, config: RankConfig) -> Any:
     return as_document(steps("rank", act))
 
 
-def _connected(steps: Steps, name: str, config: Mapping[str, Any]) -> Any:
-    verb = verb_named(name)
-    return verb.run(steps, verb.config_class.from_mapping(config), {})
+def _pull(workspace: Workspace, progress: Progress) -> Any:
+    """What came in, or that nothing was sent out."""
+    pull = verb_named("pull")
+    try:
+        return pull.call(workspace, pull.config_class(), {}, progress)
+    except NothingToDo as nothing:
+        return {"skipped": nothing.found}
 
 
 def _newest_model(workspace: Workspace) -> str | None:
@@ -128,10 +133,8 @@ def _reviewed_test_tiles(workspace: Workspace) -> int:
 
 
 def _is_connected(workspace: Workspace) -> bool:
-    try:
-        from app.connections import Connections
-    except ModuleNotFoundError:
-        return False
+    from app.connections import Connections
+
     return Connections.load(workspace).label_studio is not None
 
 

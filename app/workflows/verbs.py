@@ -119,14 +119,13 @@ class Verb:
 
     def run(self, steps: Steps, config: StageConfig, inputs: Mapping[str, str]) -> Any:
         """Run it; returns its report."""
-        function = _imported(self.function)
         if self.flow:
-            return function(steps, config)
+            return _imported(self.function)(steps, config)
+        return steps(self.name, lambda progress: self.call(steps.workspace, config, inputs, progress))
 
-        def act(progress: Progress) -> Any:
-            return function(steps.workspace, *self.given(steps.workspace, inputs), config, progress=progress)
-
-        return steps(self.name, act)
+    def call(self, workspace: Workspace, config: StageConfig, inputs: Mapping[str, str], progress: Progress) -> Any:
+        """Call the stage; a flow cannot be called."""
+        return _imported(self.function)(workspace, *self.given(workspace, inputs), config, progress=progress)
 
 
 def _imported(name: str) -> Any:

@@ -4,7 +4,6 @@ One JSON document a line on stdin: {"start": [arguments of ``tilehawk``], "envir
 {"wait": process id} with its exit status, as ``waitpid`` gives it. Nothing in this process may start a thread.
 """
 
-import contextlib
 import importlib
 import json
 import os
@@ -22,8 +21,7 @@ torch.set_num_threads(1)
 configure_mappers()
 for verb in VERBS.values():
     for name in (verb.config, verb.function):
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(name.partition(":")[0])
+        importlib.import_module(name.partition(":")[0])
 assert app.worker
 
 
