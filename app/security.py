@@ -30,7 +30,7 @@ STATE_CHANGING = re.compile(r"/webhooks/.*|/gradio_api/upload")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 GRADIO_SERVED = re.compile(
     r"/gradio_api/(?:app_id|cancel|component_server|custom_component/.+|file=/.+|heartbeat/[^/]+|info|login_check|queue/(?:data|join|status)"
-    r"|reset|startup-events|theme\.css|upload|upload_progress|user)/?"
+    r"|reset|run/predict|startup-events|theme\.css|upload|upload_progress|user)/?"
 )
 """What the pages need of Gradio's own routes. The rest (fetching addresses, proxying, editing code, recordings, …) is not there."""
 GRADIO_ADMINISTRATION = re.compile(r"/(?:gradio_api|monitoring)(?:/.*)?")
@@ -46,7 +46,7 @@ CONTENT_POLICY = "; ".join(
         "worker-src 'self' blob:",
         "connect-src 'self'",
         "object-src 'none'",
-        "base-uri 'none'",
+        "base-uri 'self'",
         "form-action 'self'",
         "frame-ancestors 'none'",
     ]

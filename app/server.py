@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -138,22 +139,24 @@ def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gr
 
         pages, style = site.build, site.STYLE
     blocks = pages(context)
-    gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        footer_links=[],
-        allowed_paths=[],
-        auth_dependency=user,
-        max_file_size=int(context.settings.upload_bytes),
-        show_error=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        pwa=False,
-        run_history=False,
-        css=style,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "SSR mode is not supported")
+        gr.mount_gradio_app(
+            app,
+            blocks,
+            path="/",
+            footer_links=[],
+            allowed_paths=[],
+            auth_dependency=user,
+            max_file_size=int(context.settings.upload_bytes),
+            show_error=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            pwa=False,
+            run_history=False,
+            css=style,
+        )
     blocks.has_launched = True  # or Gradio hands an event any file of this machine that a request names: it checks launched pages only
 
 

@@ -217,6 +217,10 @@ def test_the_open_ones_are_open(path):
     [
         ("/gradio_api/queue/join", True),
         ("/gradio_api/upload", True),
+        ("/gradio_api/run/predict", True),
+        ("/gradio_api/run/other", False),
+        ("/gradio_api/call/predict", False),
+        ("/gradio_api/openapi.json", False),
         ("/gradio_api/file=/w/temporary/uploads/a.png", True),
         ("/gradio_api/heartbeat/abc", True),
         ("/gradio_api/file=http://169.254.169.254/", False),
@@ -257,8 +261,8 @@ def test_every_answer_tells_the_browser_to_be_careful(answered):
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cross-origin-resource-policy"] == "same-origin"
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
-    assert policy["default-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
-    assert policy["frame-ancestors"] == policy["base-uri"] == policy["object-src"] == "'none'"
+    assert policy["default-src"] == policy["connect-src"] == policy["form-action"] == policy["base-uri"] == "'self'"
+    assert policy["frame-ancestors"] == policy["object-src"] == "'none'"
     assert "http" not in headers["content-security-policy"]
 
 
