@@ -215,16 +215,17 @@ def _project(
 def _reconcile(workspace: Workspace, server: AnnotationServer, project: RemoteProject, there: ServerProject, key: str) -> tuple[int, int]:
     """Learn what the server has that the catalog does not know, and forget what it no longer has.
 
-    Only tasks newer than the newest known one are looked at, unless the counts differ: then all of them.
+    Only tasks newer than the newest known one are looked at, unless the counts differ or a tile has two: then all of them.
 
     Returns:
         How many tasks were found, and how many doubles removed.
     """
     with workspace.session(write=False) as session:
-        known = {int(row.remote_id) for row in remote.tasks_of(session, project).values()}
+        rows = remote.tasks_of(session, project)
+    known = {int(row.remote_id) for row in rows.values()}
     newest = max(known, default=0)
     listed = list(server.tasks(there.id, after=newest))
-    complete = len(known) + len(listed) != there.tasks
+    complete = len(known) + len(listed) != there.tasks or any(remote.tile_of_key(key, task.key) in rows for task in listed)
     if complete and newest:
         listed = list(server.tasks(there.id))
     if complete:
@@ -269,8 +270,10 @@ def _adopt(
 
 def _sorted(workspace: Workspace, project: RemoteProject, batch: _Batch, config: PushConfig) -> tuple[list[TileTask], list[TileTask], int]:
     """The tasks to add, those to bring up to date, and how many are there just so."""
-    with workspace.session(write=False) as session:
+    with workspace.session() as session:
         known = remote.tasks_of(session, project, [task.tile_id for task in batch.tasks])
+        for row in known.values():
+            row.round_id = batch.row.id
     oldest = time.time() - config.renew_days * 86400
     fresh = [task for task in batch.tasks if task.tile_id not in known]
     there = [(task, known[task.tile_id]) for task in batch.tasks if task.tile_id in known]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,9 @@ def task(tile: int, *xyxy: list[float], content: str = "0" * 64, model: str = "d
     )
 
 
-def rectangle(x: float, y: float, width: float, height: float, label: str = "car", **value: Any) -> dict[str, Any]:
-    region = {"id": f"r{next(numbers)}", "type": "rectanglelabels", "from_name": "label", "to_name": "image", "image_rotation": 0}
-    numbers_of = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": [label], **value}
-    return {**region, "original_width": SIDE, "original_height": SIDE, "value": numbers_of}
+@pytest.fixture(scope="session")
+def rectangle(fake):
+    return partial(fake("annotators").rectangle, side=SIDE)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_tasks_of_others_have_no_key_and_people_at_work_show(server, people, pro
     assert [(each.key, each.answered) for each in server.tasks(project.id)] == [("", False), ("ws:1", True), ("ws:2", False)]
 
 
-def test_a_replaced_task_shows_the_new_suggestion_alone_and_keeps_what_others_made(server, people, project):
+def test_a_replaced_task_shows_the_new_suggestion_alone_and_keeps_what_others_made(server, people, project, rectangle):
     [number] = server.add_tasks(project.id, [task(1, [0, 0, 10, 10], content="a" * 64)], CLASSES)
     people.predict(number, [rectangle(1, 1, 5, 5)], "theirs")
     annotation = people.submit(number, [rectangle(0, 0, 50, 50)])
@@ -128,7 +128,7 @@ def test_deleting_a_task_twice_is_no_error(server, project):
     assert server.project(project.id).tasks == 0
 
 
-def test_answers_come_by_the_time_of_their_change_and_only_once_past_the_cursor(server, people, project):
+def test_answers_come_by_the_time_of_their_change_and_only_once_past_the_cursor(server, people, project, rectangle):
     ids = server.add_tasks(project.id, [task(tile) for tile in range(1, 5)], CLASSES)
     first = server.answers(project.id, Cursor(), 100)
     assert first.complete
@@ -156,7 +156,7 @@ def test_every_answer_is_on_exactly_one_of_the_small_pages(server, people, proje
     assert seen == ids
 
 
-def test_the_newest_submitted_annotation_counts_and_an_edit_is_a_new_answer(server, people, project):
+def test_the_newest_submitted_annotation_counts_and_an_edit_is_a_new_answer(server, people, project, rectangle):
     [number] = server.add_tasks(project.id, [task(1)], CLASSES)
 
     def newest() -> Any:
