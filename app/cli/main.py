@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import annotators, data, delivery, demo, jobs, machine, rounds, training, users
+from app.cli import annotators, data, delivery, demo, jobs, machine, rounds, search, training, users
 from app.faults import unexpected
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
@@ -56,6 +56,7 @@ def build() -> typer.Typer:
     app.add_typer(labels, name="labels")
     training.add_to(app)
     rounds.add_to(app)
+    search.add_to(app)
     connect = typer.Typer(cls=CommandGroup, help="Annotation servers.", rich_markup_mode=None)
     annotators.add_to(app, connect)
     app.add_typer(connect, name="connect")

@@ -1,0 +1,50 @@
+"""The command ``search``: more like this."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.cli.options import ConfigOption, JsonOption, NoQueueOption, SetOption, WorkspaceOption, configured
+from app.cli.stage import run_stage
+from engine.errors import UsageError
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(search)
+
+
+def search(
+    *,
+    tile: Annotated[int | None, typer.Option(help="Number of the tile on which the box lies.", show_default=False)] = None,
+    box: Annotated[
+        str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="The box around one object, in pixels of the tile.", show_default=False)
+    ] = None,
+    hits: Annotated[int | None, typer.Option(help="Look-alikes at most.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model; else the newest pre-trained.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    no_queue: NoQueueOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find on the training ground what looks like one box; the page Find shows the look-alikes and takes a yes or no to each."""
+    from engine.stages.search import SearchConfig
+
+    sides = None if box is None else _sides(box)
+    chosen = configured(SearchConfig, config, settings, tile=tile, box=sides, hits=hits, model=model)
+    run_stage("search", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def _sides(text: str) -> list[float]:
+    try:
+        sides = [float(side) for side in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) != 4:
+        raise UsageError(f"--box {text}", expected="four numbers X1,Y1,X2,Y2", remedy="For example --box 12,40,55,90")
+    return sides

@@ -1,0 +1,163 @@
+"""``search``: where on the training ground something lies that looks like what one drawn box shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from engine.catalog import ledger
+from engine.catalog.look_alikes import LookAlikes
+from engine.catalog.models import get_model, model_directory, models
+from engine.catalog.pixels import TilePixels
+from engine.catalog.schema import ModelRow
+from engine.catalog.searches import add_search, searches
+from engine.catalog.tiles import TileRecord, tiles
+from engine.catalog.workspace import Workspace
+from engine.config import StageConfig
+from engine.errors import BadInput, NothingToDo
+from engine.models.store import StoredModel, load_detector
+from engine.progress import Progress, silent
+
+__all__ = ["SearchConfig", "SearchReport", "search"]
+
+SMALLEST_SIDE_PIXELS = 4.0
+
+
+class SearchConfig(StageConfig):
+    """What is sought, and how thoroughly."""
+
+    tile: int = Field(ge=1)
+    """The tile on which the box was drawn."""
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2 of the box in tile pixels: one object, tightly."""
+    model: str | None = None
+    """The model; none for the newest pre-trained one, or the newest of all where none was pre-trained."""
+    hits: int = Field(default=40, ge=1, le=1000)
+    """Look-alikes kept, at most."""
+    candidates: int = Field(default=300, ge=1)
+    """Windows that are cut out and looked at closely, chosen among all by the tiles' feature maps."""
+    refined: int = Field(default=40, ge=0)
+    """Of the best boxes, how many are moved about for a better fit."""
+    one_shot_tiles: int = Field(default=0, ge=0)
+    """On how many of the most promising tiles the model's query slots propose boxes too. After a short pre-training that adds nothing."""
+    patch_size: int = Field(default=64, ge=32)
+    """Side to which a box is resized before the backbone describes it, in pixels; as in pre-training."""
+    batch_size: int = Field(default=8, ge=1)
+    """Tiles a forward pass."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 leaves torch's own choice."""
+
+    @model_validator(mode="after")
+    def _box_has_an_area(self) -> Self:
+        x1, y1, x2, y2 = self.box
+        if x2 <= x1 or y2 <= y1:
+            raise ValueError(f"box {self.box} must have x1 < x2 and y1 < y2")
+        return self
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What was found; the hits themselves are in the catalog."""
+
+    search: int
+    model: str
+    tiles: int
+    """tiles of the training ground that were searched"""
+    described: int
+    """tiles whose features were computed in this call; the others were known"""
+    hits: int
+    seconds: float
+    already_there: bool
+    """the very same search had been done before, and its hits are returned"""
+
+
+def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = silent) -> SearchReport:
+    """Find look-alikes on tiles of the training ground, the best first; dev and test ground are never shown.
+
+    The features of tiles are kept under ``predictions/`` by content, backbone and input size, so that later searches need not compute
+    them. The same search again returns the hits that are stored, as long as neither model nor training ground has changed.
+
+    Raises:
+        BadInput: no such tile or model, or a box outside the tile.
+        NothingToDo: there is no tile of the training ground.
+        UsageError: tiles larger than the model's input.
+        CheckpointRefused: the model is damaged.
+    """
+    began = time.monotonic()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with workspace.worker_lock("search"):
+        with workspace.session(write=False) as session:
+            row = _model(models(session), config.model) or get_model(session, config.model)
+            asked = tiles(session, ids=[config.tile])
+            archive = tiles(session, split="train")
+        if not asked:
+            raise BadInput(f"no tile {config.tile} that belongs to a split", remedy="Take a number from the page Imagery")
+        if not archive:
+            raise NothingToDo("there is no tile of the training ground", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
+        box = _inside(config.box, asked[0])
+        model, stored = load_detector(model_directory(workspace, row.name))
+        fingerprint = _fingerprint(config, box, asked[0], stored, archive)
+        with workspace.session(write=False) as session:
+            known = searches(session, fingerprint=fingerprint)
+        if known:
+            return SearchReport(known[0].id, row.name, len(archive), 0, known[0].hits, time.monotonic() - began, True)
+        with TilePixels(workspace) as pixels:
+            finder = LookAlikes(workspace, model, pixels, archive, batch_size=config.batch_size, patch_size=config.patch_size)
+            described = finder.describe(progress)
+            found = finder.find(
+                finder.query(asked[0], box),
+                hits=config.hits,
+                candidates=config.candidates,
+                refined=config.refined,
+                one_shot_tiles=config.one_shot_tiles,
+                progress=progress,
+            )
+        with workspace.session() as session:
+            number = add_search(
+                session,
+                fingerprint=fingerprint,
+                tile_id=asked[0].id,
+                box_tile=box,
+                model_id=row.id,
+                config=config.model_dump(mode="json"),
+                found=found,
+            )
+            ledger.record(session, "search", search=number, tile=asked[0].id, model=row.name, hits=len(found))
+        return SearchReport(number, row.name, len(archive), described, len(found), time.monotonic() - began, False)
+
+
+def _model(known: Sequence[ModelRow], name: str | None) -> ModelRow | None:
+    """The newest pre-trained model where none is named: what it says of a box does not depend on the classes of today."""
+    pretrained = [row for row in known if row.stage == "pretrain"]
+    return pretrained[-1] if name is None and pretrained else None
+
+
+def _inside(box: tuple[float, float, float, float], tile: TileRecord) -> tuple[float, float, float, float]:
+    """The part of the box that lies in the tile."""
+    width, height = tile.window.width, tile.window.height
+    x1, y1, x2, y2 = np.clip(box, 0, [width, height, width, height]).tolist()
+    if x2 - x1 < SMALLEST_SIDE_PIXELS or y2 - y1 < SMALLEST_SIDE_PIXELS:
+        raise BadInput(
+            f"the box {list(box)} on tile {tile.id} of {width} × {height} pixels",
+            expected=f"sides of {SMALLEST_SIDE_PIXELS:.0f} pixels at least inside the tile",
+            remedy="Draw the box around one object",
+        )
+    return x1, y1, x2, y2
+
+
+def _fingerprint(config: SearchConfig, box: tuple[float, ...], tile: TileRecord, stored: StoredModel, archive: Sequence[TileRecord]) -> str:
+    document: dict[str, Any] = config.model_dump(mode="json", exclude={"model", "batch_size", "threads", "box"})
+    document |= {"box": box, "content": tile.content_hash, "model": stored.manifest["sha256"]}
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+    for each in archive:
+        digest.update(f"{each.id} {each.content_hash}\n".encode())
+    return digest.hexdigest()
