@@ -21,7 +21,6 @@ from engine.errors import BadInput, UsageError
 __all__ = ["TILES_A_PAGE", "Actions", "add"]
 
 TILES_A_PAGE = 100
-UPLOADS = "uploads"
 THUMBNAIL_PIXELS = 128
 SET_ASIDE_SHOWN = 50
 EVERY_SPLIT = "every split"
@@ -123,7 +122,7 @@ def _on_the_server(context: PageContext, path: Path) -> Path:
 
 def _keep(context: PageContext, uploaded: Path) -> Path:
     """Move an upload out of the page's own cache, where it would be swept away, into a folder that jobs read from."""
-    folder = context.workspace.root / UPLOADS / uuid.uuid4().hex
+    folder = context.workspace.uploads / uuid.uuid4().hex
     folder.mkdir(parents=True)
     try:
         return Path(shutil.move(uploaded, folder / uploaded.name))

@@ -36,8 +36,7 @@ def build(context: PageContext) -> gr.Blocks:
     blocks = gr.Blocks(title="Tilehawk", analytics_enabled=False, fill_width=True, delete_cache=(3600, lifetime))
     for path, (title, fill) in PAGES.items():
         with blocks if not path else blocks.route(title, path):
-            if not path:
-                gr.Navbar(main_page_name=title)
+            gr.Navbar(main_page_name=PAGES[""][0])
             _banner(context, blocks)
             fill(context, blocks)
     return blocks

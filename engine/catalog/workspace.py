@@ -193,6 +193,11 @@ class Workspace:
         return self.root / "reports"
 
     @property
+    def uploads(self) -> Path:
+        """What came in through the pages, a folder each: the originals of what was ingested from there."""
+        return self.root / "uploads"
+
+    @property
     def temporary(self) -> Path:
         """Scratch space on the workspace's own file system; nothing in it outlives its job."""
         return self.root / "temporary"

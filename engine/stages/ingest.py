@@ -168,7 +168,7 @@ def ingest(workspace: Workspace, source: Path, config: IngestConfig | None = Non
     """
     path = Path(source).resolve()
     kind = source_kind(path)
-    if path.is_relative_to(workspace.root.resolve()):
+    if path.is_relative_to(workspace.root.resolve()) and not path.is_relative_to(workspace.uploads.resolve()):
         raise BadInput(f"{str(source)!r} lies inside the workspace", expected="imagery from elsewhere", remedy="Name the original")
     job = _Job(workspace, path, kind, config or IngestConfig(), progress)
     with workspace.worker_lock("ingest"):
@@ -230,6 +230,12 @@ def _count_images(job: _Job) -> int:
         except UnreadableImage as error:
             first_refusal = first_refusal or f" ({error.found})"
         job.progress(0, 0, f"looking through {job.path.name}: {looked_at}")
+    if not images and job.kind == "file":
+        raise ArchiveRefused(
+            f"{job.path.name!r} is neither an archive nor an image",
+            expected="a zip or tar archive, a folder, or a JPEG, PNG or GeoTIFF",
+            remedy="Check the file; an archive that was cut off while it was copied looks like this too",
+        )
     if not images:
         raise ArchiveRefused(
             f"no image in {job.path.name!r}{first_refusal}", expected="JPEG, PNG or GeoTIFF files", remedy="Check what the source holds"

@@ -255,6 +255,14 @@ def test_a_source_without_a_usable_image_is_refused_and_leaves_nothing(workspace
     assert catalog_is_empty(workspace)
 
 
+@pytest.mark.parametrize(("name", "content"), [("p.zip", b"no archive at all"), ("p.tif", b"II*\x00"[:2]), ("p", b"")])
+def test_a_file_that_is_neither_archive_nor_image_is_said_to_be_that(workspace, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArchiveRefused, match=f"'{name}' is neither an archive nor an image"):
+        ingest(workspace, tmp_path / name, SMALL)
+    assert catalog_is_empty(workspace)
+
+
 @pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz"])
 def test_a_cut_off_archive_is_refused_before_anything_is_written(workspace, pictures, tmp_path, name):
     whole = pack(pictures, tmp_path / name).read_bytes()
@@ -348,6 +356,13 @@ def test_the_split_that_the_first_ingest_asked_for_holds(workspace, pictures):
 def test_an_impossible_config_is_refused(values):
     with pytest.raises(UsageError):
         IngestConfig.from_mapping(values)
+
+
+def test_what_came_in_through_the_pages_is_a_source(workspace, pictures):
+    uploaded = workspace.uploads / "1" / "a.png"
+    uploaded.parent.mkdir(parents=True)
+    uploaded.write_bytes((pictures / "a.png").read_bytes())
+    assert ingest(workspace, uploaded, SMALL).scenes_added == 1
 
 
 def test_the_workspace_is_no_source_and_is_not_entered(workspace, pictures, tmp_path):
