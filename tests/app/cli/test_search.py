@@ -1,0 +1,26 @@
+"""The command ``search``."""
+
+import pytest
+
+
+@pytest.fixture
+def workspace(tilehawk, tmp_path):
+    assert tilehawk("init", tmp_path / "workspace").code == 0
+    return tmp_path / "workspace"
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "", "1;2;3;4", "5,5,5,9"])
+def test_a_box_is_four_numbers_with_an_area(tilehawk, workspace, box):
+    typed = tilehawk("search", "--tile", 1, "--box", box, "--workspace", workspace)
+    assert typed.code == 2
+
+
+@pytest.mark.parametrize("given", [("--tile", 1), ("--box", "1,2,30,40")])
+def test_tile_and_box_are_needed(tilehawk, workspace, given):
+    assert tilehawk("search", *given, "--workspace", workspace).code == 2
+
+
+def test_a_workspace_without_a_model_says_how_to_make_one(tilehawk, workspace):
+    typed = tilehawk("search", "--tile", 1, "--box", "1,2,30,40", "--workspace", workspace, "--json")
+    assert typed.code == 3
+    assert "tilehawk" in typed.document["remedy"]
