@@ -39,6 +39,8 @@ def examine(workspace: Path) -> list[Check]:
         lambda: _disk(workspace),
         _threads,
         lambda: _workspace(workspace),
+        lambda: _secret(workspace),
+        lambda: _jobs(workspace),
         _browser,
     ]
     return [check() for check in checks]
@@ -127,3 +129,36 @@ def _browser() -> Check:
     if found is None:
         return Check("chromium", "warn", "not found", "Only the browser tests need it: apt-get install chromium")
     return Check("chromium", "ok", found)
+
+
+def _secret(root: Path) -> Check:
+    from app.signing import SECRET_FILE
+
+    path = root / SECRET_FILE
+    if not path.is_file():
+        return Check("secret", "ok", "none yet; the app makes it")
+    if path.stat().st_mode & 0o077:
+        return Check("secret", "warn", f"{path} can be read by others", f"chmod 600 {path}; remove it if somebody may have read it")
+    return Check("secret", "ok", "readable by its owner alone")
+
+
+def _jobs(root: Path) -> Check:
+    """The job store, and whether a worker is there to work it off; a store that is not there yet is not made."""
+    from app.jobs import Jobs
+    from engine.catalog.workspace import MARKER, Workspace
+
+    if not (root / MARKER).is_file():
+        return Check("jobs", "warn", f"no workspace at {root}", f"Make one: tilehawk init {root}")
+    try:
+        with Workspace.open(root) as opened:
+            if opened.jobs_url.startswith("sqlite") and not (root / "jobs.sqlite").is_file():
+                return Check("jobs", "ok", "none yet")
+            with Jobs(opened) as jobs:
+                waiting = [job for job in jobs.list() if job.state in {"queued", "running", "interrupted"}]
+                worker = jobs.worker()
+    except TilehawkError as refused:
+        return Check("jobs", "fail", refused.found, refused.remedy)
+    who = "no worker" if worker is None else f"worker {worker.pid} on {worker.host}" + ("" if worker.alive else ", without a sign of life")
+    if waiting and (worker is None or not worker.alive):
+        return Check("jobs", "warn", f"{len(waiting)} to do, {who}", "Start one: tilehawk worker, or tilehawk app")
+    return Check("jobs", "ok", f"{len(waiting)} to do, {who}")

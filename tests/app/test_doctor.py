@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.doctor import examine
+from app.jobs import Jobs
+from app.signing import Signer
+from engine.catalog.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +32,27 @@ def test_damaged_workspace_fails_and_ends_with_1(tilehawk, tmp_path):
     checks = {check["name"]: check for check in typed.document["checks"]}
     assert checks["workspace"]["result"] == "fail"
     assert checks["python"]["result"] in {"ok", "warn"}
+
+
+def checked(root, name):
+    return next(check for check in examine(root) if check.name == name)
+
+
+def test_secret_that_others_can_read_is_warned_of(tmp_path):
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        assert checked(workspace.root, "secret").result == "ok"
+        Signer.of(workspace)
+        assert checked(workspace.root, "secret").result == "ok"
+        (workspace.root / "secret.key").chmod(0o644)
+        found = checked(workspace.root, "secret")
+    assert (found.result, "chmod 600" in found.do) == ("warn", True)
+
+
+def test_jobs_that_nobody_works_off_are_warned_of_and_no_store_is_made_to_look(tmp_path):
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        assert checked(workspace.root, "jobs").found == "none yet"
+        assert not (workspace.root / "jobs.sqlite").exists()
+        with Jobs(workspace) as jobs:
+            jobs.enqueue("pull", {})
+        found = checked(workspace.root, "jobs")
+    assert (found.result, found.found, "tilehawk worker" in found.do) == ("warn", "1 to do, no worker", True)
