@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -92,6 +93,7 @@ def serve(workspace: Workspace, *, host: str, port: int, worker: bool, settings:
 
     from app.jobs import Jobs
     from app.supervisor import Supervisor
+    from app.workflows.verbs import load_all
 
     access = Access.of(host, settings.public_url)
     require_accounts(access, Accounts(workspace).names(), settings.public_url or host)
@@ -117,6 +119,7 @@ def serve(workspace: Workspace, *, host: str, port: int, worker: bool, settings:
         if reason := ownership.read_only():
             sys.stderr.write(f"{reason}\n")
         sys.stderr.write(f"Tilehawk is at {address} (Ctrl-C ends it)\n")
+        threading.Thread(target=load_all, daemon=True, name="loading the verbs").start()
         uvicorn.Server(config).run(sockets=[listener])
 
 

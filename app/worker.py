@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -32,22 +31,13 @@ def run_worker(workspace: Workspace, *, stop: threading.Event | None = None) -> 
     prepare_environment()
     stop = stop or threading.Event()
     with workspace.as_worker(wait_seconds=SECONDS_FOR_THE_LOCK), Jobs(workspace) as jobs, Pulse(workspace, jobs.is_cancelled) as pulse:
-        _warm_up(stop)
+        verbs.load_all(stop)
         if stop.is_set():
             return
         with serving(workspace, pulse):
             _stay(workspace, jobs, stop)
             pulse.stop()
         jobs.requeue_begun()
-
-
-def _warm_up(stop: threading.Event) -> None:
-    """Import what the verbs need, so that a job starts at once."""
-    for verb in verbs.VERBS.values():
-        for name in (verb.config, verb.function):
-            if stop.is_set():
-                return
-            importlib.import_module(name.partition(":")[0])
 
 
 def _stay(workspace: Workspace, jobs: Jobs, stop: threading.Event) -> None:

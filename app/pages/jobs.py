@@ -76,15 +76,19 @@ def follow(
 ) -> None:
     """A table of the last jobs of these verbs, looked at every second; ``refresh`` fills ``outputs`` at each visit and when one ends."""
     table = gr.HTML(elem_id="jobs")
-    ended = gr.State("")
+    ended = gr.State(None)
 
-    def look() -> tuple[str, str]:
+    def look(seen: str | None, *values: Any) -> tuple[Any, ...]:
         mine = [job for job in context.jobs.list(limit=50) if job.verb in verbs]
         worker = context.jobs.worker()
         finished = ",".join(job.id for job in mine if job.state not in GOING_ON)
-        return jobs_table(mine[:shown], worker=bool(worker and worker.alive)), finished
+        if seen == finished:
+            fresh: tuple[Any, ...] = tuple(gr.skip() for _ in outputs)
+        else:
+            found = refresh(*values)
+            fresh = found if isinstance(found, tuple) else (found,)
+        return jobs_table(mine[:shown], worker=bool(worker and worker.alive)), finished, *fresh
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     blocks.load(refresh, inputs=list(inputs), outputs=list(outputs), **quiet)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, outputs=[table, ended], queue=False, **quiet)
-    ended.change(refresh, inputs=list(inputs), outputs=list(outputs), **quiet)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, inputs=[ended, *inputs], outputs=[table, ended, *outputs], **quiet)

@@ -24,9 +24,9 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     table = gr.HTML(elem_id="jobs")
     news = gr.HTML(elem_id="news")
     with gr.Row():
-        chosen_stop = gr.Dropdown([], label="A job to cancel", interactive=True)
+        chosen_stop = gr.Dropdown([], label="A job to cancel", interactive=True, elem_id="job-to-cancel")
         cancel = gr.Button("Cancel it", elem_id="cancel-job")
-        chosen_go_on = gr.Dropdown([], label="A job to go on with", interactive=True)
+        chosen_go_on = gr.Dropdown([], label="A job to go on with", interactive=True, elem_id="job-to-resume")
         resume = gr.Button("Go on with it", elem_id="resume-job")
     with gr.Accordion("Pre-train on all training tiles, without labels", open=False):
         images = gr.Number(1200, label="Training images seen in all", precision=0, minimum=1)
@@ -43,10 +43,12 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     def look(shown: Any) -> tuple[Any, ...]:
         known = context.jobs.list(limit=JOBS_SHOWN)
         worker = context.jobs.worker()
-        stop, go_on = stoppable(known)
         key = [(job.id, job.state) for job in known]
-        choices = (gr.skip(), gr.skip()) if key == shown else (_choices(stop), _choices(go_on))
-        return jobs_table(known, worker=bool(worker and worker.alive)), key, *choices
+        table_now = jobs_table(known, worker=bool(worker and worker.alive))
+        if key == shown:
+            return table_now, key, *(gr.skip() for _ in range(6))
+        stop, go_on = stoppable(known)
+        return table_now, key, _choices(stop), _choices(go_on), *overview()
 
     def start(images_seen: float) -> str:
         context.jobs.enqueue("pretrain", {"schedule": {"images_seen": int(images_seen)}})
@@ -62,19 +64,17 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
             return text.note("Choose a job first.")
         return text.done(f"{context.jobs.resume(job_id).verb} goes on where it was.")
 
-    shown = gr.State([])
+    shown = gr.State(None)
     page = [next_step, counts, rounds, models]
     blocks.load(overview, outputs=page, api_visibility="private", show_progress="hidden")
     timer = gr.Timer(SECONDS_BETWEEN_LOOKS)
     timer.tick(
         look,
         inputs=shown,
-        outputs=[table, shown, chosen_stop, chosen_go_on],
+        outputs=[table, shown, chosen_stop, chosen_go_on, *page],
         show_progress="hidden",
-        queue=False,
         api_visibility="private",
     )
-    shown.change(overview, outputs=page, show_progress="hidden", api_visibility="private")
     for button, action, given in ((pretrain, start, images), (cancel, stop_job, chosen_stop), (resume, go_on_with, chosen_go_on)):
         button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from engine.progress import Progress
 if TYPE_CHECKING:
     from engine.catalog.workspace import Workspace
 
-__all__ = ["VERBS", "DirectSteps", "Steps", "Verb", "verb_named"]
+__all__ = ["VERBS", "DirectSteps", "Steps", "Verb", "load_all", "verb_named"]
 
 
 class Steps(Protocol):
@@ -152,6 +153,15 @@ _ALL = (
 )
 VERBS: Mapping[str, Verb] = MappingProxyType({verb.name: verb for verb in _ALL})
 """Every kind of job by its name."""
+
+
+def load_all(stop: threading.Event | None = None) -> None:
+    """Import what the verbs need, several seconds' worth, so that a job is queued and starts at once; ``stop`` ends it early."""
+    for verb in VERBS.values():
+        for name in (verb.config, verb.function):
+            if stop is not None and stop.is_set():
+                return
+            importlib.import_module(name.partition(":")[0])
 
 
 def verb_named(name: str) -> Verb:

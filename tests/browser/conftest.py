@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,26 +48,43 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def serve() -> Callable[..., Any]:
+    """Run ``tilehawk app`` on a workspace as a process of its own while the block runs; gives its address."""
+    return _serve
+
+
+@pytest.fixture(scope="session")
 def app_address(filled_workspace: Workspace) -> Iterator[str]:
-    """The address of ``tilehawk app`` on the filled workspace."""
+    """The address of ``tilehawk app`` on the filled workspace, which nobody works on."""
+    with _serve(filled_workspace, "--no-worker") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serve(workspace: Workspace, *options: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "app.cli.main", "app", "--port", str(port), "--workspace", str(filled_workspace.root)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-m", "app.cli.main", "app", "--port", str(port), "--workspace", str(workspace.root), *options]
+    log = workspace.root / "app.log"
+    with log.open("wb") as output, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=output) as server:
         address = f"http://127.0.0.1:{port}"
-        _wait_for(f"{address}/health", server)
-        yield address
-        server.terminate()
-        server.wait(timeout=20)
+        try:
+            _wait_for(f"{address}/health", server, log)
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
-def _wait_for(address: str, server: subprocess.Popen[str]) -> None:
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            assert server.stderr is not None
-            pytest.fail(f"the app ended with {server.returncode}: {server.stderr.read()}")
+            pytest.fail(f"the app ended with {server.returncode}: {log.read_text()}")
         try:
             with urllib.request.urlopen(address, timeout=1):
                 return

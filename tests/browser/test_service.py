@@ -1,0 +1,296 @@
+"""The service as a person uses it, in a real Chromium: from an archive to a detector without a terminal.
+
+With ``TILEHAWK_SCREENSHOTS`` naming a folder, the pictures of the README are written there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.catalog.annotations import tile_boxes
+from engine.catalog.reviews import tile_state
+from engine.catalog.searches import hits, searches
+from engine.catalog.tiles import tiles
+from engine.catalog.workspace import Workspace
+
+pytestmark = pytest.mark.browser
+
+SECONDS = 1000.0
+JOB_SECONDS = 240 * SECONDS
+SCENES = 6
+SIDE = 640
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, fake: Callable[[str], ModuleType]) -> Path:
+    """A zip of generated scenes, one of its files cut off, and beside it the labels of the cars and houses."""
+    folder = tmp_path_factory.mktemp("archive")
+    path = folder / "flight.zip"
+    images, annotations = [], []
+    with zipfile.ZipFile(path, "w") as target:
+        for seed in range(SCENES):
+            scene = fake("landscape").landscape(seed, side=SIDE)
+            encoded = BytesIO()
+            Image.fromarray(scene.pixels).save(encoded, "PNG")
+            target.writestr(f"scene-{seed}.png", encoded.getvalue())
+            images.append({"id": seed, "file_name": f"scene-{seed}.png", "width": SIDE, "height": SIDE})
+            for label, boxes in enumerate((scene.houses, scene.cars), start=1):
+                for x1, y1, x2, y2 in boxes.tolist():
+                    box = [x1, y1, x2 - x1, y2 - y1]
+                    annotations.append({"id": len(annotations), "image_id": seed, "category_id": label, "bbox": box})
+        target.writestr("cut-off.png", encoded.getvalue()[:200])
+    categories = [{"id": 1, "name": "house"}, {"id": 2, "name": "car"}]
+    (folder / "labels.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Any]) -> Iterator[tuple[str, Workspace]]:
+    """``tilehawk app`` with its worker, on a new workspace."""
+    with Workspace.create(tmp_path_factory.mktemp("service") / "workspace") as workspace, serve(workspace) as address:
+        yield address, workspace
+
+
+@pytest.fixture
+def page(browser: Any, service: tuple[str, Workspace]) -> Iterator[Any]:
+    """A tab that may ask nobody but the app, and must not fail."""
+    address, _ = service
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
+    tab = context.new_page()
+    tab.set_default_timeout(60 * SECONDS)
+    asked: list[str] = []
+    errors: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    context.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert errors == []
+
+
+def keep_picture(page: Any, name: str) -> None:
+    if folder := os.environ.get("TILEHAWK_SCREENSHOTS"):
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def news(page: Any, words: str) -> None:
+    """Wait until the line of news says ``words``."""
+    page.wait_for_function("words => document.querySelector('#news')?.innerText.includes(words)", arg=words)
+
+
+def wait_for_job(page: Any, verb: str, state: str = "done") -> None:
+    """Wait until the newest job shown is ``verb`` and has come to an end, which must be ``state``."""
+    ended = """([verb, states]) => {
+        const cells = document.querySelector('#jobs tbody tr')?.cells
+        return cells?.[0].innerText === verb && states.includes(cells[1].innerText)
+    }"""
+    page.wait_for_function(ended, arg=[verb, ["done", "failed", "cancelled"]], timeout=JOB_SECONDS)
+    assert page.locator("#jobs tbody tr").first.locator("td").nth(1).inner_text() == state, page.locator("#jobs").inner_text()
+
+
+def drawing(page: Any) -> Any:
+    """The surface once it shows a picture: its box on the page, and by what factor a tile of 320 px is enlarged on it."""
+    canvas = page.locator("#drawing canvas").first
+    canvas.wait_for()
+    page.wait_for_function("document.querySelector('#drawing canvas').height > 300")
+    canvas.scroll_into_view_if_needed()
+    return canvas.bounding_box()
+
+
+def draw(page: Any, box: tuple[float, float, float, float], *, tile: int = 320, enlarged: int = 2) -> None:
+    """Draw a box given in tile pixels."""
+    surface = drawing(page)
+    left = surface["x"] + (surface["width"] - tile * enlarged) / 2
+    x1, y1, x2, y2 = (side * enlarged for side in box)
+    page.mouse.move(left + x1, surface["y"] + y1)
+    page.mouse.down()
+    page.mouse.move(left + (x1 + x2) / 2, surface["y"] + (y1 + y2) / 2)
+    page.mouse.move(left + x2, surface["y"] + y2)
+    page.mouse.up()
+
+
+def open_tile(page: Any, path: str, tile_id: int) -> None:
+    """Visit a page on a tile, until the page shows that tile."""
+    page.goto(f"/{path}?tile={tile_id}")
+    page.wait_for_function("id => document.querySelector('#tile-number input')?.value === String(id)", arg=tile_id)
+    drawing(page)
+
+
+def objects_inside(workspace: Workspace, fake: Callable[[str], ModuleType], kind: str) -> list[tuple[int, list[float]]]:
+    """(tile id, box in tile pixels) of generated objects that lie whole in a tile of the training ground."""
+    found = []
+    with workspace.session(write=False) as session:
+        known = tiles(session, split="train")
+    for tile in known:
+        scene = fake("landscape").landscape(int(re.findall(r"\d+", tile.scene_name)[0]), side=SIDE)
+        shift = np.array([tile.window.x, tile.window.y] * 2)
+        for box in getattr(scene, kind) - shift:
+            if box.min() >= 6 and box.max() <= 314:
+                found.append((tile.id, box.tolist()))
+    return found
+
+
+def test_1_an_upload_that_is_no_archive_is_named_and_the_worker_goes_on(page, service, tmp_path):
+    broken = tmp_path / "not-an-archive.zip"
+    broken.write_bytes(b"PK\x03\x04 this is no archive" * 50)
+    page.goto("/imagery")
+    page.set_input_files("#upload-imagery input[type=file]", broken)
+    page.get_by_text("not-an-archive.zip").first.wait_for()
+    page.locator("#ingest").click()
+    news(page, "not-an-archive.zip is queued")
+    wait_for_job(page, "ingest", "failed")
+    assert "do:" in page.locator("#jobs").inner_text()
+
+
+def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, service, archive):
+    _, workspace = service
+    page.goto("/imagery")
+    page.set_input_files("#upload-imagery input[type=file]", archive)
+    page.get_by_text("flight.zip").first.wait_for()
+    page.locator("#ingest").click()
+    news(page, "flight.zip is queued")
+    wait_for_job(page, "ingest")
+    page.wait_for_function("document.querySelectorAll('#tiles img').length > 20")
+    assert "cut-off.png" in page.locator("#set-aside").inner_text()
+    page.wait_for_function("[...document.querySelectorAll('#tiles img')].slice(0, 8).every(img => img.complete && img.naturalWidth > 0)")
+    keep_picture(page, "imagery")
+    shown = page.locator("#tiles img").count()
+    page.reload()
+    page.wait_for_function("shown => document.querySelectorAll('#tiles img').length === shown", arg=shown)
+    with workspace.session(write=False) as session:
+        assert len(tiles(session)) == shown
+
+
+def test_3_a_job_is_seen_to_progress_and_is_cancelled_and_goes_on(page, service):
+    page.goto("/")
+    page.get_by_text("Pre-train on all training tiles").click()
+    page.locator("#pretrain").wait_for()
+    page.get_by_label("Training images seen in all").fill("160")
+    page.locator("#pretrain").click()
+    news(page, "Pre-training is queued")
+    page.wait_for_function("Number(document.querySelector('#jobs progress')?.getAttribute('value')) >= 2", timeout=JOB_SECONDS)
+    keep_picture(page, "overview")
+    page.wait_for_function("document.querySelector('#job-to-cancel input')?.value.includes('pretrain')")
+    page.locator("#cancel-job").click()
+    wait_for_job(page, "pretrain", "cancelled")
+    page.reload()
+    wait_for_job(page, "pretrain", "cancelled")
+    page.wait_for_function("document.querySelector('#job-to-resume input')?.value.includes('cancelled')")
+    page.locator("#resume-job").click()
+    news(page, "goes on where it was")
+    wait_for_job(page, "pretrain", "done")
+    assert "pretrain" in page.locator("#models").inner_text()
+
+
+def test_4_a_drawn_box_is_saved_exactly_and_survives_a_reload(page, service, fake):
+    _, workspace = service
+    (tile, box), *_ = objects_inside(workspace, fake, "houses")
+    open_tile(page, "review", tile)
+    page.locator("#class-names input, #class-names textarea").first.fill("house, car")
+    page.locator("#name-classes").click()
+    news(page, "The classes are house, car")
+    draw(page, tuple(box))
+    page.locator("#save").click()
+    news(page, f"Tile {tile} saved: 1 added")
+    keep_picture(page, "review")
+    with workspace.session(write=False) as session:
+        (saved,) = tile_state(session, tile).boxes_tile.xyxy
+    assert np.abs(saved - np.array(box)).max() <= 1.0, "as drawn, within a pixel of the screen"
+    open_tile(page, "review", tile)
+    page.wait_for_function("document.querySelector('#tile').innerText.includes('1 accepted')")
+    page.locator("#complete").click()
+    news(page, f"Tile {tile} saved as complete: 0 added, 0 moved, 0 relabelled, 0 removed, 1 unchanged")
+    with workspace.session(write=False) as session:
+        assert tile_state(session, tile).reviewed
+        assert np.array_equal(tile_state(session, tile).boxes_tile.xyxy[0], saved)
+
+
+def test_5_two_tabs_on_one_tile_the_second_is_told_and_nothing_is_overwritten(page, browser, service, fake):
+    address, workspace = service
+    (tile, box) = objects_inside(workspace, fake, "cars")[-1]
+    other = browser.new_page(viewport={"width": 1280, "height": 900})
+    other.set_default_timeout(60 * SECONDS)
+    open_tile(page, "review", tile)
+    other.goto(f"{address}/review?tile={tile}")
+    other.wait_for_function("id => document.querySelector('#tile-number input')?.value === String(id)", arg=tile)
+    draw(page, tuple(box))
+    page.locator("#save").click()
+    news(page, "1 added")
+    draw(other, (40, 40, 90, 90))
+    other.locator("#save").click()
+    news(other, "was changed by")
+    other.close()
+    with workspace.session(write=False) as session:
+        assert len(tile_state(session, tile).boxes_tile) == 1
+
+
+def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
+    _, workspace = service
+    (tile, box) = objects_inside(workspace, fake, "houses")[1]
+    open_tile(page, "find", tile)
+    draw(page, tuple(box))
+    page.locator("#find").click()
+    news(page, "The search is queued")
+    wait_for_job(page, "search")
+    page.wait_for_function("document.querySelectorAll('#hits img').length > 3")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#hits img, #hit img')].slice(0, 6).every(img => img.complete && img.naturalWidth > 0)"
+    )
+    keep_picture(page, "find")
+    page.locator("#yes").click()
+    news(page, "Kept as house")
+    page.locator("#no").click()
+    news(page, "not one of them")
+    page.reload()
+    page.wait_for_function("document.querySelector('#hit')?.innerText.includes('2 of')")
+    with workspace.session(write=False) as session:
+        (search,) = searches(session)
+        first, second, *_ = hits(session, search.id)
+        assert (first.decision, second.decision) == ("yes", "no")
+        assert len(tile_boxes(session, [first.tile])[first.tile.id]) >= 1
+
+
+def test_7_a_round_with_the_oracle_ends_in_a_measured_detector_that_is_exported(page, service, archive):
+    page.goto("/imagery")
+    page.set_input_files("#upload-labels input[type=file]", archive.parent / "labels.json")
+    page.get_by_text("labels.json").first.wait_for()
+    page.get_by_label("Withhold those on training ground").check()
+    page.locator("#labels-import").click()
+    wait_for_job(page, "labels-import")
+    page.goto("/rounds")
+    page.get_by_label("Annotator minutes to spend").fill("10")
+    page.get_by_label("Training images seen in all").fill("48")
+    page.locator("#annotate input").click()
+    page.get_by_role("option", name="the oracle").click()
+    page.locator("#start-round").click()
+    news(page, "The round is queued")
+    wait_for_job(page, "round")
+    page.wait_for_function("document.querySelectorAll('#round-tiles img').length > 2")
+    assert "s expected" in page.locator("#round-tiles").inner_text()
+    keep_picture(page, "rounds")
+    page.goto("/export")
+    page.wait_for_function("document.querySelector('#model input')?.value.length > 0")
+    page.locator("#export").click()
+    wait_for_job(page, "export")
+    page.wait_for_function("document.querySelectorAll('#files a').length >= 2")
+    with page.expect_download() as started:
+        page.locator("#files a[href*='/downloads/exports/']").first.click()
+    with zipfile.ZipFile(started.value.path()) as taken:
+        assert any(name.endswith("model.onnx") for name in taken.namelist())
+    page.locator("#layers").click()
+    wait_for_job(page, "layers")
+    page.wait_for_function("document.querySelectorAll(\"#files a[href*='/downloads/layers/']\").length === 1")
+    keep_picture(page, "export")
