@@ -102,10 +102,7 @@ class LabelStudioServer:
         """Make a project for boxes of these classes; ``marker`` stands in its description."""
         config = forms.label_config(label_set)
         make = partial(self._sdk.projects.create, title=title[:50], description=marker, label_config=config, maximum_annotations=1)
-        made = self._ask(make, repeat=False).id
-        if not isinstance(made, int):
-            raise self._another_server()
-        return self.project(made)
+        return self._described(self._ask(make, repeat=False))
 
     def find_project(self, marker: str) -> ServerProject | None:
         """The project whose description is ``marker``."""
@@ -114,7 +111,7 @@ class LabelStudioServer:
             found = self._ask(partial(self._sdk.projects.list, page=page, page_size=100))
             for each in found.items or []:
                 if (each.description or "").strip() == marker:
-                    return self.project(each.id)
+                    return self._described(each)
             if len(found.items or []) < 100:
                 return None
             page += 1
@@ -126,9 +123,12 @@ class LabelStudioServer:
             BadInput: it is gone.
         """
         found = self._ask(lambda: self._sdk.projects.get(project_id), gone=f"project {project_id}")
-        if not isinstance(found.label_config, str):
+        return self._described(found)
+
+    def _described(self, found: Any) -> ServerProject:
+        if not isinstance(found.id, int) or not isinstance(found.label_config, str):
             raise self._another_server()
-        return ServerProject(project_id, found.title or "", found.task_number or 0, found.label_config)
+        return ServerProject(found.id, found.title or "", getattr(found, "task_number", None) or 0, found.label_config)
 
     def require_classes(self, project: ServerProject, label_set: LabelSet) -> None:
         """Refuse a project whose label configuration was changed into something else.

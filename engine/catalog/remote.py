@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -19,9 +20,11 @@ __all__ = [
     "ANNOTATED",
     "HELD",
     "PUSHED",
+    "PushedTask",
     "add_project",
-    "add_task",
+    "add_tasks",
     "advance",
+    "count_tasks",
     "cursor_of",
     "find_task",
     "project_marker",
@@ -92,17 +95,32 @@ def tasks_of(session: Session, project: RemoteProject, tile_ids: Sequence[int] |
     return {row.tile_id: row for each in queries for row in session.scalars(each)}
 
 
-def add_task(
-    session: Session, project: RemoteProject, *, tile_id: int, remote_id: int, content_hash: str, round_id: int | None = None
-) -> RemoteTask:
-    """Write down what a tile's task is now; a tile has one task a project."""
-    row = session.scalar(select(RemoteTask).where(RemoteTask.project_id == project.id, RemoteTask.tile_id == tile_id))
-    if row is None:
-        row = RemoteTask(project_id=project.id, tile_id=tile_id, state=PUSHED)
-        session.add(row)
-    row.remote_id, row.content_hash, row.created = str(remote_id), content_hash, time.time()
-    row.round_id = round_id if round_id is not None else row.round_id
-    return row
+@dataclass(frozen=True)
+class PushedTask:
+    """What a tile's task is now: its id on the server, and the hash of what was pushed (empty where that is not known)."""
+
+    tile_id: int
+    remote_id: int
+    content_hash: str
+
+
+def add_tasks(session: Session, project: RemoteProject, tasks: Sequence[PushedTask], *, round_id: int | None = None) -> list[RemoteTask]:
+    """Write down what the tasks of tiles are now; a tile has one task a project."""
+    known = tasks_of(session, project, [task.tile_id for task in tasks])
+    rows, now = [], time.time()
+    for task in tasks:
+        row = known.get(task.tile_id) or RemoteTask(project_id=project.id, tile_id=task.tile_id, state=PUSHED)
+        row.remote_id, row.content_hash, row.created = str(task.remote_id), task.content_hash, now
+        row.round_id = round_id if round_id is not None else row.round_id
+        rows.append(row)
+    session.add_all(rows)
+    session.flush()
+    return rows
+
+
+def count_tasks(session: Session, project: RemoteProject) -> int:
+    """How many tasks of a project are written down."""
+    return session.scalar(select(func.count()).select_from(RemoteTask).where(RemoteTask.project_id == project.id)) or 0
 
 
 def find_task(session: Session, project: RemoteProject, *, tile_id: int | None, remote_id: int) -> RemoteTask | None:

@@ -192,8 +192,7 @@ def _task_of(session: Session, project: RemoteProject, answer: Answer, reader: _
     tile_id = remote.tile_of_key(reader.key, answer.key)
     row = remote.find_task(session, project, tile_id=tile_id, remote_id=answer.task_id)
     if row is None and tile_id is not None and tiles(session, ids=[tile_id]):
-        row = remote.add_task(session, project, tile_id=tile_id, remote_id=answer.task_id, content_hash="")
-        session.flush()
+        [row] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, answer.task_id, "")])
     return row
 
 

@@ -121,7 +121,7 @@ def push(
             progress(done, total, "updating tasks")
             _replace(workspace, server, project, batch, task)
         progress(total, total, "pushed")
-        removed += _reconcile(workspace, server, project, server.project(there.id), key)[1]
+        removed += _doubles_of_a_late_import(workspace, server, project, key)
         report = PushReport(
             round=batch.row.number,
             server=server.address,
@@ -159,15 +159,16 @@ def _batch(workspace: Workspace, session: Session, image_url: Callable[[int], st
 
 
 def _suggestion(tile: TileRecord, detections: RoundDetections, accepted: Boxes, shown_score: float) -> Suggestion | None:
-    predicted = detections.of_tile(tile.id).visible_in((0, 0, tile.window.width, tile.window.height), 0.0)
-    shown = shown_boxes(predicted, accepted, shown_score)
-    sides = shown.xyxy[:, 2:] - shown.xyxy[:, :2]
-    kept = np.flatnonzero(sides.min(axis=1, initial=np.inf) >= SMALLEST_SHOWN_PIXELS)
+    shown = shown_boxes(detections.of_tile(tile.id), accepted, shown_score)
+    assert shown.scores is not None
+    side = [tile.window.width, tile.window.height]
+    clipped = np.clip(shown.xyxy, 0, [*side, *side])
+    kept = np.flatnonzero((clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) >= SMALLEST_SHOWN_PIXELS)
     if not len(kept):
         return None
-    assert shown.scores is not None
     scores = shown.scores[kept[kept >= len(accepted)]]
-    return Suggestion(shown.take(kept), detections.model or ACCEPTED, float(scores.mean()) if len(scores) else None)
+    model = detections.model or ACCEPTED
+    return Suggestion(Boxes(clipped[kept], shown.labels[kept]), model, float(scores.mean()) if len(scores) else None)
 
 
 def _task(tile: TileRecord, shown: Suggestion | None, classes: LabelSet, key: str, image: str, reason: str) -> TileTask:
@@ -222,6 +223,8 @@ def _reconcile(workspace: Workspace, server: AnnotationServer, project: RemotePr
     """
     with workspace.session(write=False) as session:
         rows = remote.tasks_of(session, project)
+    if not rows and not there.tasks:
+        return 0, 0
     known = {int(row.remote_id) for row in rows.values()}
     newest = max(known, default=0)
     listed = list(server.tasks(there.id, after=newest))
@@ -234,6 +237,14 @@ def _reconcile(workspace: Workspace, server: AnnotationServer, project: RemotePr
     for task in doubles:
         server.delete_task(task)
     return found, len(doubles)
+
+
+def _doubles_of_a_late_import(workspace: Workspace, server: AnnotationServer, project: RemoteProject, key: str) -> int:
+    """Remove what the server only now finished of a request that an earlier push had given up; returns how many tasks."""
+    there = server.project(int(project.remote_id))
+    with workspace.session(write=False) as session:
+        known = remote.count_tasks(session, project)
+    return 0 if known == there.tasks else _reconcile(workspace, server, project, there, key)[1]
 
 
 def _forget(workspace: Workspace, project: RemoteProject, gone: set[int]) -> None:
@@ -256,15 +267,13 @@ def _adopt(
                 continue
             row = remote.find_task(session, project, tile_id=tile_id, remote_id=task.id)
             if row is None:
-                remote.add_task(session, project, tile_id=tile_id, remote_id=task.id, content_hash=task.content_hash)
-                session.flush()
+                remote.add_tasks(session, project, [remote.PushedTask(tile_id, task.id, task.content_hash)])
                 found += 1
             elif not task.answered:
                 doubles.append(task.id)
             elif int(row.remote_id) in listed and not listed[int(row.remote_id)].answered:
                 doubles.append(int(row.remote_id))
-                remote.add_task(session, project, tile_id=tile_id, remote_id=task.id, content_hash=task.content_hash)
-                session.flush()
+                remote.add_tasks(session, project, [remote.PushedTask(tile_id, task.id, task.content_hash)])
     return found, doubles
 
 
@@ -284,8 +293,7 @@ def _sorted(workspace: Workspace, project: RemoteProject, batch: _Batch, config:
 def _add(workspace: Workspace, server: AnnotationServer, project: RemoteProject, batch: _Batch, tasks: Sequence[TileTask]) -> None:
     ids = server.add_tasks(int(project.remote_id), tasks, batch.label_set)
     with workspace.session() as session:
-        for task, number in zip(tasks, ids, strict=True):
-            _write_down(session, project, batch, task, number)
+        remote.add_tasks(session, project, [_written(task, number) for task, number in zip(tasks, ids, strict=True)], round_id=batch.row.id)
 
 
 def _replace(workspace: Workspace, server: AnnotationServer, project: RemoteProject, batch: _Batch, task: TileTask) -> None:
@@ -293,8 +301,8 @@ def _replace(workspace: Workspace, server: AnnotationServer, project: RemoteProj
         number = int(remote.tasks_of(session, project, [task.tile_id])[task.tile_id].remote_id)
     server.replace_task(number, task, batch.label_set)
     with workspace.session() as session:
-        _write_down(session, project, batch, task, number)
+        remote.add_tasks(session, project, [_written(task, number)], round_id=batch.row.id)
 
 
-def _write_down(session: Session, project: RemoteProject, batch: _Batch, task: TileTask, number: int) -> None:
-    remote.add_task(session, project, tile_id=task.tile_id, remote_id=number, content_hash=task.content_hash, round_id=batch.row.id)
+def _written(task: TileTask, number: int) -> remote.PushedTask:
+    return remote.PushedTask(task.tile_id, number, task.content_hash)

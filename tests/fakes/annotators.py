@@ -56,5 +56,8 @@ class Annotators:
         found = self._send("GET", f"/api/tasks/?project={project}&page_size=1000&fields=all")["tasks"]
         return next(each for each in found if each["id"] == task)
 
+    def personal_token(self) -> str:
+        return self._send("POST", "/api/token/", {})["token"]
+
     def close(self) -> None:
         self._http.close()

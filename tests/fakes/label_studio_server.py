@@ -6,13 +6,17 @@
 import json
 import operator
 import re
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import jwt
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 USERS = [{"id": 1, "email": "ada@example.com", "initials": "ad"}, {"id": 2, "email": "", "initials": "??"}]
@@ -65,6 +69,17 @@ def whoami(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
 
 def users(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
     return 200, USERS
+
+
+def personal_token(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
+    lasting, access = signed("refresh", 9000), signed("access", 300)
+    fake.refresh[lasting], fake.tokens[access] = access, "Bearer"
+    return 201, {"token": lasting}
+
+
+def signed(kind: str, seconds: float) -> str:
+    """A token as the real server makes them, that runs out so many seconds from now."""
+    return jwt.encode({"token_type": kind, "exp": int(time.time() + seconds), "user_id": 1}, "k" * 32, algorithm="HS256")
 
 
 def make_project(fake: Fake, _query: dict[str, str], body: Any) -> Any:
@@ -220,6 +235,7 @@ def known(table: dict[int, dict[str, Any]], number: int) -> dict[str, Any]:
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", "/api/current-user/whoami", whoami),
     ("GET", "/api/users", users),
+    ("POST", "/api/token", personal_token),
     ("GET", "/api/projects", list_projects),
     ("POST", "/api/projects", make_project),
     ("GET", r"/api/projects/(\d+)", project),
@@ -299,13 +315,21 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - so the base class finds them
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that die are what some tests are about."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving() -> Iterator[Fake]:
     """A fake that listens on loopback for as long as the block runs."""
     fake = Fake()
     handler = type("FakeHandler", (Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), handler)
     fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -162,7 +162,7 @@ def test_a_push_that_dies_anywhere_ends_as_one_that_did_not(world: World) -> Non
         assert recorded(world.trial) == {number: task["data"]["tile_id"] for number, task in world.studio.tasks.items()}
 
     places = world.deaths("push", {**PUSH, "round": 1}, check, "before", "after")
-    assert places["before"] == places["after"] >= 8
+    assert places["before"] == places["after"] >= 6
 
 
 @pytest.mark.guarantee("G6")
@@ -184,7 +184,7 @@ def test_a_push_that_changes_tasks_dies_anywhere_and_ends_as_one_that_did_not(wo
             assert recorded(world.trial) == {number: task["data"]["tile_id"] for number, task in world.studio.tasks.items()}
 
         places = world.deaths("push", PUSH, check, "before", "after")
-        assert places["before"] == places["after"] >= 9
+        assert places["before"] == places["after"] >= 8
     finally:
         shutil.rmtree(world.template)
         restored.rename(world.template)

@@ -44,6 +44,11 @@ def test_the_token_is_that_of_a_user(server):
     assert server.who() == "ada@example.com"
 
 
+@pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
+def test_a_personal_access_token_serves_as_well(people):
+    assert LabelStudioServer(people.url, people.personal_token()).who() == "ada@example.com"
+
+
 def test_a_wrong_token_is_refused_by_name_and_not_repeated(people):
     wrong = "f" * 40
     with pytest.raises(BadInput, match=r"refuses the token.*Invalid token.*tilehawk connect") as refusal:
