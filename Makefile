@@ -33,8 +33,9 @@ $(STAMP): pyproject.toml $(LOCKS)
 demo: install  ## the whole loop on real aerial imagery: ingest, pre-train, three rounds, export, detect, GeoPackage
 	$(BIN)/tilehawk demo
 
-app: install  ## the web page, on this machine only
-	$(BIN)/tilehawk app
+app: install  ## the app in the browser, on this machine only; its workspace is ./workspace, made where missing
+	$(BIN)/tilehawk init workspace
+	$(BIN)/tilehawk app --workspace workspace
 
 test: install browser  ## the quick honest suite
 	$(BIN)/python -m pytest -m "not nightly"

@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from app.downloads import LAYERS
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
-from app.workflows.layers import LAYERS, exports
-from engine.catalog.models import models
+from engine.catalog.models import exports, models
 from engine.errors import NothingToDo
 
 __all__ = ["Actions", "add"]

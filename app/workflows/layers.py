@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
+from app.downloads import LAYERS
 from app.wiring import require_formats, write_layers
 from engine.catalog import ledger
-from engine.catalog.models import exports_directory
+from engine.catalog.models import exports, exports_directory
 from engine.catalog.schema import Scene
 from engine.catalog.tiles import scene_file
 from engine.catalog.workspace import Workspace
@@ -17,10 +18,7 @@ from engine.errors import BadInput, NothingToDo
 from engine.progress import Progress, silent
 from engine.stages.detect import DetectConfig, detect
 
-__all__ = ["LAYERS", "LayersConfig", "exports", "write_scene_layers"]
-
-LAYERS = "layers"
-"""The folder of an export's layers, below it."""
+__all__ = ["LayersConfig", "write_scene_layers"]
 
 
 class LayersConfig(DetectConfig):
@@ -34,12 +32,6 @@ class LayersConfig(DetectConfig):
     """Layers to write, separated by commas: gpkg, geojson, coco."""
     limit: int = Field(default=10_000, ge=1)
     """The most scenes of one call."""
-
-
-def exports(workspace: Workspace) -> list[str]:
-    """The exported models, the newest last."""
-    known = [folder for folder in workspace.exports.iterdir() if (folder / "export.json").is_file()]
-    return [folder.name for folder in sorted(known, key=lambda folder: ((folder / "export.json").stat().st_mtime_ns, folder.name))]
 
 
 def write_scene_layers(workspace: Workspace, config: LayersConfig, *, progress: Progress = silent) -> dict[str, Any]:

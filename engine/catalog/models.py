@@ -16,7 +16,7 @@ from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 from engine.files import inside
 
-__all__ = ["add_model", "exports_directory", "get_model", "model_directory", "models"]
+__all__ = ["add_model", "exports", "exports_directory", "get_model", "model_directory", "models"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -32,6 +32,12 @@ def model_directory(workspace: Workspace, name: str) -> Path:
             f"the model name {name!r}", expected="letters, digits, dot, dash and underscore, at most 128", remedy="Choose another name"
         )
     return inside(workspace.models, name)
+
+
+def exports(workspace: Workspace) -> list[str]:
+    """The exported models whose folders are whole, the newest last."""
+    known = [folder / "export.json" for folder in workspace.exports.iterdir() if (folder / "export.json").is_file()]
+    return [file.parent.name for file in sorted(known, key=lambda file: (file.stat().st_mtime_ns, file.parent.name))]
 
 
 def exports_directory(workspace: Workspace, name: str) -> Path:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -202,6 +201,8 @@ def _in_scene(session: Session, tile: TileRecord, drawn: Boxes) -> Boxes:
 
 def _partners(drawn: NDArray[np.float64], shown: NDArray[np.float64]) -> dict[int, int]:
     """By index of a drawn box, the index of the earlier box that it is: the assignment of the largest overlap in all."""
+    from scipy.optimize import linear_sum_assignment
+
     overlap = box_iou(drawn, shown)
     pairs = zip(*(side.tolist() for side in linear_sum_assignment(overlap, maximize=True)), strict=True)
     return {one: other for one, other in pairs if overlap[one, other] >= SAME_OBJECT_IOU}
