@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from app.jobs import Jobs
     from app.settings import Settings
 
-__all__ = ["PageContext", "writable"]
+__all__ = ["PageContext", "visitor", "writable"]
 
 
 def writable() -> str | None:
     """Nothing speaks against changing the workspace."""
     return None
+
+
+def visitor(request: gr.Request | None) -> str:
+    """Who is at the page: the name of the account, or ``local`` for somebody on this machine."""
+    return (request.username if request is not None else None) or "local"
 
 
 @dataclass(frozen=True)

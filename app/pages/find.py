@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from app.pages import text
-from app.pages.context import PageContext
+from app.pages.context import PageContext, visitor
 from app.pages.drawing import corners, surface, to_draw, zoom_of
 from app.pages.jobs import follow
-from app.pages.review import ANNOTATOR, asked_tile, workspace_classes
+from app.pages.review import asked_tile, workspace_classes
 from engine.boxes import Boxes
 from engine.catalog.browse import tile_page
 from engine.catalog.pixels import TilePixels
@@ -75,18 +74,24 @@ class Actions:
             found = hits(session, search_id)
         return *_current(found, after), ""
 
-    def say(self, search_id: int | None, hit_id: int | None, name: str | None, *, accept: bool) -> tuple[Any, ...]:
-        """Yes makes the look-alike a box of the class ``name``; no sets it aside."""
+    def accept(self, search_id: int | None, hit_id: int | None, name: str | None, request: gr.Request | None = None) -> tuple[Any, ...]:
+        """Make the look-alike a box of the class ``name``."""
         classes = workspace_classes(self._context)
+        if classes is None or name not in classes.names:
+            raise BadInput("no class for a yes", expected="one of the workspace's classes", remedy="Name the classes on the page Review")
+        answer = self._decide(search_id, hit_id, classes.names.index(name), visitor(request))
+        return *answer, text.done(f"Kept as {name}; it is shown on its tile from now on.")
+
+    def refuse(self, search_id: int | None, hit_id: int | None, request: gr.Request | None = None) -> tuple[Any, ...]:
+        """Set the look-alike aside."""
+        return *self._decide(search_id, hit_id, None, visitor(request)), text.done("Noted: not one of them.")
+
+    def _decide(self, search_id: int | None, hit_id: int | None, label: int | None, annotator: str) -> tuple[Any, ...]:
         if hit_id is None or search_id is None:
             raise UsageError("no look-alike to decide on", expected="a search with open look-alikes", remedy="Find some first")
-        if accept and (classes is None or name not in classes.names):
-            raise BadInput("no class for a yes", expected="one of the workspace's classes", remedy="Name the classes on the page Review")
-        number = classes.names.index(name) if accept and classes and name else None
         with self._context.workspace.session() as session:
-            decide(session, hit_id, accept=accept, label=number, annotator=ANNOTATOR)
-        said = f"Kept as {name}; it is shown on its tile from now on." if accept else "Noted: not one of them."
-        return *self.look(search_id)[:-1], text.done(said)
+            decide(session, hit_id, accept=label is not None, label=label, annotator=annotator)
+        return self.look(search_id)[:-1]
 
 
 def add(context: PageContext, blocks: gr.Blocks) -> None:
@@ -132,8 +137,8 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     on(find.click, actions.start, [picture, number, most], [news], changes=True, preprocess=False)
     on(search.change, actions.look, search, decided)
     on(later.click, actions.look, [search, hit], decided)
-    on(yes.click, partial(actions.say, accept=True), [search, hit, label], decided, changes=True)
-    on(no.click, partial(actions.say, accept=False), [search, hit, label], decided, changes=True)
+    on(yes.click, actions.accept, [search, hit, label], decided, changes=True)
+    on(no.click, actions.refuse, [search, hit], decided, changes=True)
 
 
 def _named(search: SearchRecord) -> str:

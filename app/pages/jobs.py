@@ -26,10 +26,13 @@ def jobs_table(jobs: Sequence[Job], *, worker: bool) -> str:
     """The jobs, newest first, each with how far it is, or what it brought, or what to do about it."""
     if not jobs:
         return text.note("No job yet.")
-    rows = [(job.verb, job.state, text.bar(job.done, job.total) if job.state == "running" else "", _words(job), _age(job)) for job in jobs]
+    rows = [
+        (job.verb, job.state, text.bar(job.done, job.total) if job.state == "running" else "", _words(job), _age(job), job.id[:SHORT_ID])
+        for job in jobs
+    ]
     waiting = any(job.state in GOING_ON for job in jobs) and not worker
     hint = text.note("No worker gives a sign of life; jobs wait until there is one: tilehawk worker") if waiting else ""
-    return hint + text.table(["Job", "State", "", "", ""], rows)
+    return hint + text.table(["Job", "State", "", "", "Time", "Number"], rows)
 
 
 def stoppable(jobs: Sequence[Job]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

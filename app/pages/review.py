@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from app.pages import text
-from app.pages.context import PageContext
+from app.pages.context import PageContext, visitor
 from app.pages.drawing import boxes_drawn, surface, to_draw, zoom_of
 from engine.boxes import Boxes, box_iou
 from engine.catalog.annotations import label_set, set_label_set
@@ -26,7 +26,7 @@ __all__ = ["Actions", "Opened", "add", "asked_tile", "workspace_classes"]
 
 SUGGESTION_IOU = 0.5
 """A suggestion that overlaps an accepted box by more says nothing new."""
-ANNOTATOR = "browser"
+SOURCE = "browser"
 QUEUE_SHOWN = 12
 
 
@@ -81,14 +81,18 @@ class Actions:
         behind = waiting[here:] or waiting
         return *self._show(behind[0] if behind else None, score), ""
 
-    def save(self, value: dict[str, Any] | None, before: Opened | None, new: str | None) -> tuple[Any, ...]:
+    def save(
+        self, value: dict[str, Any] | None, before: Opened | None, new: str | None, request: gr.Request | None = None
+    ) -> tuple[Any, ...]:
         """Keep the boxes as they are drawn; the tile stays open."""
-        opened, said = self._store(value, before, new, complete=False)
+        opened, said = self._store(value, before, new, visitor(request), complete=False)
         return *self._as_it_is(opened), said
 
-    def complete(self, value: dict[str, Any] | None, before: Opened | None, new: str | None, score: float) -> tuple[Any, ...]:
+    def complete(
+        self, value: dict[str, Any] | None, before: Opened | None, new: str | None, score: float, request: gr.Request | None = None
+    ) -> tuple[Any, ...]:
         """Keep the boxes, as all there are, and open the next tile that waits."""
-        opened, said = self._store(value, before, new, complete=True)
+        opened, said = self._store(value, before, new, visitor(request), complete=True)
         try:
             return *self._show(None, score), said
         except NothingToDo:
@@ -124,7 +128,9 @@ class Actions:
     def _as_it_is(self, opened: Opened) -> tuple[Any, ...]:
         return gr.skip(), gr.skip(), gr.skip(), opened, gr.skip(), gr.skip(), gr.skip()
 
-    def _store(self, value: dict[str, Any] | None, before: Opened | None, new: str | None, *, complete: bool) -> tuple[Opened, str]:
+    def _store(
+        self, value: dict[str, Any] | None, before: Opened | None, new: str | None, annotator: str, *, complete: bool
+    ) -> tuple[Opened, str]:
         known = workspace_classes(self._context)
         if before is None or known is None:
             found = "no tile is open" if before is None else "this workspace has no classes yet"
@@ -134,8 +140,8 @@ class Actions:
                 session,
                 before.tile_id,
                 boxes_drawn(value, known, zoom=before.zoom, new=new),
-                source=ANNOTATOR,
-                annotator=ANNOTATOR,
+                source=SOURCE,
+                annotator=annotator,
                 seconds=round(self._clock() - before.since, 1),
                 complete=complete,
                 expected_version=before.version,

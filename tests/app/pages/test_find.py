@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gradio as gr
 import pytest
 
 from app.pages.find import Actions
 from engine.catalog.annotations import set_label_set, tile_boxes
 from engine.catalog.models import add_model
+from engine.catalog.schema import Annotation
 from engine.catalog.searches import FoundHit, add_search, hits
 from engine.catalog.tiles import tiles
 from engine.errors import BadInput, UsageError
@@ -57,12 +60,13 @@ def test_yes_makes_a_box_and_the_next_look_alike_is_asked(found):
     context, search, (first, second, _) = found
     actions = Actions(context)
     assert actions.look(search)[HIT] == first
-    answer = actions.say(search, first, "ship", accept=True)
+    answer = actions.accept(search, first, "ship", SimpleNamespace(username="ana"))
     assert answer[HIT] == second
     assert "1 of 3 decided" in answer[SHOWN]
     with context.workspace.session(write=False) as session:
         tile = hits(session, search)[0].tile
         boxes = tile_boxes(session, [tile])[tile.id]
+        assert [row.annotator for row in session.query(Annotation)] == ["ana"]
     assert (boxes.xyxy.tolist(), boxes.labels.tolist()) == ([[4, 4, 12, 12]], [1])
 
 
@@ -70,10 +74,10 @@ def test_no_sets_aside_and_next_passes_over(found):
     context, search, (first, second, third) = found
     actions = Actions(context)
     assert actions.look(search, first)[HIT] == second
-    assert actions.say(search, first, None, accept=False)[HIT] == second
+    assert actions.refuse(search, first)[HIT] == second
     assert actions.look(search, third)[HIT] == second, "behind the last it begins anew"
     for hit in (second, third):
-        answer = actions.say(search, hit, "car", accept=False)
+        answer = actions.refuse(search, hit)
     assert answer[HIT] is None
     assert "All 3 look-alikes are decided" in answer[SHOWN]
     assert answer[GALLERY].count("/hits/") == 3
@@ -83,7 +87,7 @@ def test_no_sets_aside_and_next_passes_over(found):
 def test_a_yes_needs_a_class(found, label):
     context, search, (first, *_) = found
     with pytest.raises(BadInput, match="no class"):
-        Actions(context).say(search, first, label, accept=True)
+        Actions(context).accept(search, first, label)
 
 
 def test_searches_and_classes_are_offered_the_newest_first(found):
@@ -96,6 +100,6 @@ def test_searches_and_classes_are_offered_the_newest_first(found):
 def test_without_a_search_it_says_what_to_do(context):
     assert "draw a box" in Actions(context).look(None)[SHOWN]
     with pytest.raises(UsageError, match="no look-alike"):
-        Actions(context).say(None, None, "car", accept=True)
+        Actions(context).refuse(None, None)
     refused = context.answer(Actions(context).look, outputs=4)(99)
     assert refused[HIT] in (None, gr.skip())

@@ -77,8 +77,9 @@ def test_a_complete_tile_is_reviewed_with_its_seconds_and_the_next_one_opens(nam
         )
     opened = actions.open(None, 0.3)[OPENED]
     assert opened.tile_id == second, "the first of the round"
-    answer = actions.complete(drawing(opened), opened, "car", 0.3)
+    answer = actions.complete(drawing(opened), opened, "car", 0.3, SimpleNamespace(username="ana"))
     assert answer[NUMBER] == first
+    assert state(named, second).by == "ana"
     assert (state(named, second).reviewed, len(state(named, second).boxes_tile)) == (True, 0)
     with named.workspace.session(write=False) as session:
         assert get_round(session).measured_seconds == 5.0
