@@ -69,6 +69,7 @@ class World:
         shutil.copytree(self.template, self.trial)
         for name, value in self.kept.items():
             setattr(self.studio, name, copy.deepcopy(value))
+        self.studio.log.clear()
 
     def deaths(self, verb: str, config: dict[str, Any], check: Callable[[], None], *kinds: str) -> Counter[str]:
         """Let ``verb`` die at every place, look, run it again; ``check`` the end. Returns how many places of each kind there were."""
@@ -131,6 +132,11 @@ def pushed(studio: Any) -> Counter[tuple[int, str]]:
     )
 
 
+def removed(studio: Any) -> list[str]:
+    """Tasks that were deleted: a double must not come to be, not even for a moment."""
+    return [path for method, path in studio.log if method == "DELETE" and path.startswith("/api/tasks/")]
+
+
 def recorded(root: Path) -> dict[int, int]:
     with Workspace.open(root) as workspace, workspace.session(write=False) as session:
         return {int(row.remote_id): row.tile_id for row in session.scalars(select(RemoteTask))}
@@ -159,6 +165,7 @@ def test_a_push_that_dies_anywhere_ends_as_one_that_did_not(world: World) -> Non
     def check() -> None:
         assert pushed(world.studio) == expected
         assert len(world.studio.projects) == 1
+        assert removed(world.studio) == []
         assert recorded(world.trial) == {number: task["data"]["tile_id"] for number, task in world.studio.tasks.items()}
 
     places = world.deaths("push", {**PUSH, "round": 1}, check, "before", "after")
@@ -181,6 +188,7 @@ def test_a_push_that_changes_tasks_dies_anywhere_and_ends_as_one_that_did_not(wo
 
         def check() -> None:
             assert pushed(world.studio) == expected
+            assert removed(world.studio) == []
             assert recorded(world.trial) == {number: task["data"]["tile_id"] for number, task in world.studio.tasks.items()}
 
         places = world.deaths("push", PUSH, check, "before", "after")

@@ -256,6 +256,7 @@ def test_cancelled_between_requests_it_goes_on_where_it_was(workspace, studio, s
     assert len(tiles_of(studio)) == len(set(tiles_of(studio))) == 16
 
 
+@pytest.mark.guarantee("G6")
 def test_an_import_whose_answer_is_lost_is_found_again_and_never_repeated(workspace, studio, server):
     push(workspace, server, address, PushConfig())
     before = len([entry for entry in studio.log if entry[1].endswith("/import")])
