@@ -28,6 +28,7 @@ from engine.inference.similarity import (
     like_windows,
     mean_on_grid,
     similarity_maps,
+    size_difference,
 )
 from engine.models.detector import Detector
 from engine.progress import Progress, silent, track
@@ -37,6 +38,8 @@ __all__ = ["LookAlikes", "Query"]
 SHARD = 256
 SMALLEST_SIDE_PIXELS = 2.0
 SAME_OBJECT_IOU = 0.3
+SIZE_PRIOR = 0.2
+"""What a box e times larger or smaller than the query loses of its likeness: seen from above, objects of a kind are of a size."""
 ONE_SHOT_BOXES = 8
 NUDGES = (
     *((0.2 * x, 0.2 * y, 1.0) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))),
@@ -165,7 +168,10 @@ class LookAlikes:
         return self._clipped(_joined(*parts))
 
     def judged(self, query: Query, windows: Windows, progress: Progress = silent) -> Windows:
-        """The same boxes with their likeness on a close look, in [-1, 1]: the mean of the cosines of two levels cut out and of the grid."""
+        """The same boxes with their likeness on a close look, at most 1.
+
+        It is the mean of three cosines (two levels of the box cut out, and the grid), less what differs in size.
+        """
         rows = sorted(set(windows.tile_index.tolist()))
         source = self._source([self._archive[row] for row in rows])
         likeness = torch.zeros(len(windows.boxes))
@@ -181,7 +187,7 @@ class LookAlikes:
                 members, patches = (torch.cat(parts) for parts in zip(*waiting, strict=True))
                 likeness[members] += 2 / 3 * (describe_patches(self._model, patches) @ query.appearance)
                 waiting.clear()
-        return windows._replace(likeness=likeness)
+        return windows._replace(likeness=likeness - SIZE_PRIOR * size_difference(windows.boxes, query.box))
 
     def distinct(self, query: Query, windows: Windows, count: int) -> Windows:
         """The best, no object twice: neither on overlapping tiles of a scene nor the query itself."""

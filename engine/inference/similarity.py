@@ -29,6 +29,7 @@ __all__ = [
     "like_windows",
     "mean_on_grid",
     "similarity_maps",
+    "size_difference",
 ]
 
 Half = NDArray[np.float16]
@@ -115,6 +116,12 @@ def similarity_maps(grids: Tensor, query: Tensor, centre: Tensor) -> Tensor:
     products = torch.stack([query, centre]) @ grids.float().view(batch, channels, height * width)
     length = (1 - 2 * products[:, 1] + centre @ centre).clamp(min=1e-6).sqrt()
     return ((products[:, 0] - query @ centre) / length).view(batch, height, width)
+
+
+def size_difference(boxes: Tensor, query: Tensor) -> Tensor:
+    """How much larger or smaller boxes (N, 4) are than ``query`` (4,): |log| (N,) of the ratio of the roots of their areas."""
+    ratio = (boxes[:, 2:] - boxes[:, :2]).prod(1) / (query[2:] - query[:2]).prod()
+    return 0.5 * ratio.log().abs()
 
 
 def _window_sums(maps: Tensor, height: int, width: int) -> Tensor:

@@ -15,6 +15,7 @@ from engine.inference.similarity import (
     like_windows,
     mean_on_grid,
     similarity_maps,
+    size_difference,
 )
 from engine.models.detector import Detector
 from engine.training.loop import seeded
@@ -66,6 +67,12 @@ def test_similarity_is_the_cosine_of_what_is_left_without_the_centre():
     query = units(1, 8, seed=2)[0]
     expected = functional.cosine_similarity(grid - centre[None, :, None, None], query[None, :, None, None], dim=1)
     assert torch.allclose(similarity_maps(grid.half(), query, centre), expected, atol=5e-3)
+
+
+def test_sizes_differ_by_their_ratio_whatever_the_shape_and_the_direction():
+    query = torch.tensor([10.0, 10, 30, 20])
+    boxes = torch.tensor([[0.0, 0, 20, 10], [50, 0, 60, 20], [0, 0, 40, 20], [0, 0, 10, 5]])
+    assert size_difference(boxes, query).tolist() == pytest.approx([0.0, 0.0, np.log(2), np.log(2)], abs=1e-6)
 
 
 def bright(*spots, tiles=2):
