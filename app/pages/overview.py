@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -98,7 +99,7 @@ def _next(summary: WorkspaceSummary) -> str:
 def _counts(summary: WorkspaceSummary) -> str:
     return text.definitions(
         {
-            "Workspace": summary.workspace,
+            "Workspace": Path(summary.workspace).name,
             "Scenes": summary.scenes,
             "Tiles": summary.tiles,
             "Tiles looked at": summary.reviewed,

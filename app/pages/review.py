@@ -86,7 +86,11 @@ class Actions:
     ) -> tuple[Any, ...]:
         """Keep the boxes as they are drawn; the tile stays open."""
         opened, said = self._store(value, before, new, visitor(request), complete=False)
-        return *self._as_it_is(opened), said
+        with self._context.workspace.session(write=False) as session:
+            state = tile_state(session, opened.tile_id)
+        skipped = [gr.skip()] * (self.OUTPUTS - 1)
+        skipped[2:4] = [_about(state, Boxes.empty(scored=True)), opened]
+        return *skipped, said
 
     def complete(
         self, value: dict[str, Any] | None, before: Opened | None, new: str | None, score: float, request: gr.Request | None = None
