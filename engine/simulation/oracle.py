@@ -40,17 +40,15 @@ def shown_boxes(predicted: Boxes, accepted: Boxes, shown_score: float) -> Boxes:
         accepted: boxes paid for earlier, seen again through an overlapping tile; a prediction of one of them (IoU ≥ 0.5) is not shown.
         shown_score: in [0, 1].
     """
-    scores = np.zeros(0) if predicted.scores is None else predicted.scores
-    strong = predicted.take(scores >= shown_score)
-    assert strong.scores is not None or not len(strong)
-    strong = strong.take(np.argsort(np.zeros(0) if strong.scores is None else -strong.scores, kind="stable"))
-    strong = strong.take(suppress_duplicates(strong.xyxy, DUPLICATE_IOU))
-    fresh = strong.take(box_iou(strong.xyxy, accepted.xyxy).max(axis=1, initial=0.0) < EDIT_IOU)
-    known = np.zeros(0) if fresh.scores is None else fresh.scores
+    scores = np.zeros(len(predicted)) if predicted.scores is None else predicted.scores
+    strong = np.flatnonzero(scores >= shown_score)
+    strong = strong[np.argsort(-scores[strong], kind="stable")]
+    strong = strong[suppress_duplicates(predicted.xyxy[strong], DUPLICATE_IOU)]
+    fresh = strong[box_iou(predicted.xyxy[strong], accepted.xyxy).max(axis=1, initial=0.0) < EDIT_IOU]
     return Boxes(
-        np.concatenate([accepted.xyxy, fresh.xyxy]),
-        np.concatenate([accepted.labels, fresh.labels]),
-        np.concatenate([np.ones(len(accepted)), known]),
+        np.concatenate([accepted.xyxy, predicted.xyxy[fresh]]),
+        np.concatenate([accepted.labels, predicted.labels[fresh]]),
+        np.concatenate([np.ones(len(accepted)), scores[fresh]]),
     )
 
 
