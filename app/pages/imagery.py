@@ -56,11 +56,14 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
     actions = Actions(context)
     gr.Markdown("# Imagery")
+    cap = context.settings.upload_bytes.human_readable()
     news = gr.HTML(elem_id="news")
     with gr.Row():
         with gr.Column():
-            upload = gr.File(label="An archive (zip, tar) or a picture", type="filepath", elem_id="upload-imagery", height=160)
-            path = gr.Textbox(label="… or a folder, archive or picture on the server", placeholder="/data/flights/2024.zip")
+            upload = gr.File(
+                label=f"An archive (zip, tar) or a picture, up to {cap}", type="filepath", elem_id="upload-imagery", height=160
+            )
+            path = gr.Textbox(label="… or a folder, archive or picture of any size on the server", placeholder="/data/flights/2024.zip")
             with gr.Row():
                 side = gr.Number(320, label="Tile side in pixels", precision=0, minimum=32)
                 overlap = gr.Number(64, label="Overlap in pixels", precision=0, minimum=0)

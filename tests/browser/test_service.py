@@ -305,3 +305,19 @@ def test_7_a_round_with_the_oracle_ends_in_a_measured_detector_that_is_exported(
     wait_for_job(page, "layers")
     page.wait_for_function("document.querySelectorAll(\"#files a[href*='/downloads/layers/']\").length === 1")
     keep_picture(page, "export")
+
+
+@pytest.mark.guarantee("G27")
+def test_8_a_second_app_says_who_is_in_charge_and_changes_nothing(page, service, serve, browser):
+    _, workspace = service
+    with serve(workspace, "--no-worker") as address:
+        other = browser.new_page()
+        other.set_default_timeout(60 * SECONDS)
+        other.goto(f"{address}/imagery")
+        other.wait_for_function("document.querySelector('#banner')?.innerText.includes('Read only')")
+        before = known_jobs(workspace)
+        other.get_by_label("on the server").fill("/somewhere")
+        other.locator("#ingest").click()
+        news(other, "is in charge of this workspace")
+        assert known_jobs(workspace) == before
+        other.close()
