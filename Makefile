@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(BIN)/uv
+TEST_PROCESSES ?= 2
 LOCKS := requirements-uv.lock requirements.lock requirements-demo.lock
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$each && break; done)
@@ -38,10 +39,10 @@ app: install  ## the app in the browser, on this machine only; its workspace is 
 	$(BIN)/tilehawk app --workspace workspace
 
 test: install browser  ## the quick honest suite
-	$(BIN)/python -m pytest -m "not nightly"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not nightly"
 
 test-all: install browser  ## the nightly tier too
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: install  ## format, lint, types, layers, generated docs
 	$(BIN)/ruff format --check --quiet

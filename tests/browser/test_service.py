@@ -83,11 +83,11 @@ def page(browser: Any, service: tuple[str, Workspace]) -> Iterator[Any]:
     assert errors == []
 
 
-def keep_picture(page: Any, name: str) -> None:
+def keep_picture(page: Any, name: str, *, whole: bool = False) -> None:
     if folder := os.environ.get("TILEHAWK_SCREENSHOTS"):
         page.evaluate("window.scrollTo(0, 0)")
         page.wait_for_timeout(2 * SECONDS)
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=whole)
 
 
 def news(page: Any, words: str) -> None:
@@ -260,7 +260,7 @@ def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
     page.wait_for_function(
         "[...document.querySelectorAll('#hits img, #hit img')].slice(0, 6).every(img => img.complete && img.naturalWidth > 0)"
     )
-    keep_picture(page, "find")
+    keep_picture(page, "find", whole=True)
     page.locator("#yes").click()
     news(page, "Kept as house")
     page.locator("#no").click()
@@ -291,7 +291,7 @@ def test_7_a_round_with_the_oracle_ends_in_a_measured_detector_that_is_exported(
     wait_for_job(page, "round")
     page.wait_for_function("document.querySelectorAll('#round-tiles img').length > 2")
     assert "s expected" in page.locator("#round-tiles").inner_text()
-    keep_picture(page, "rounds")
+    keep_picture(page, "rounds", whole=True)
     page.goto("/export")
     page.wait_for_function("document.querySelector('#model input')?.value.length > 0")
     page.locator("#export").click()
