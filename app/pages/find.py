@@ -109,8 +109,8 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
             gr.Markdown("Draw one box around one object.")
             most = gr.Number(40, label="Look-alikes at most", precision=0, minimum=1, maximum=500)
             find = gr.Button("Find look-alikes of the box", variant="primary", elem_id="find")
-            follow_here = gr.Column()
             search = gr.Dropdown([], label="Search", elem_id="search", interactive=True)
+    follow_here = gr.Column()
     gr.Markdown("## Is it one?")
     hit = gr.State(None)
     with gr.Row():
