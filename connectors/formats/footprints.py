@@ -12,7 +12,7 @@ from engine.errors import BadInput
 from engine.records import GeoReference, SceneDetections
 
 if TYPE_CHECKING:
-    from pyproj import CRS, Transformer
+    from pyproj import CRS, Geod, Transformer
 
 __all__ = ["areas", "corners", "to_lon_lat"]
 
@@ -49,9 +49,15 @@ def areas(detections: SceneDetections) -> Floats:
         unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else math.nan
         return np.abs(across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]) * unit**2
     lon, lat = np.moveaxis(_transformed(_transformer(crs, crs.geodetic_crs), ground, detections), -1, 0)
-    azimuth_across, _, width = geod.inv(lon[:, 0], lat[:, 0], lon[:, 1], lat[:, 1])
-    azimuth_down, _, height = geod.inv(lon[:, 2], lat[:, 2], lon[:, 3], lat[:, 3])
+    azimuth_across, width = _inverse(geod, lon[:, 0], lat[:, 0], lon[:, 1], lat[:, 1])
+    azimuth_down, height = _inverse(geod, lon[:, 2], lat[:, 2], lon[:, 3], lat[:, 3])
     return np.asarray(width * height * np.abs(np.sin(np.radians(azimuth_down - azimuth_across))), dtype=np.float64)
+
+
+def _inverse(geod: Geod, *degrees: Floats) -> tuple[Floats, Floats]:
+    """Azimuth (degrees) and distance (metres) of pairs of points; as lists, for pyproj takes an array of one for a number."""
+    azimuth, _, distance = geod.inv(*(values.tolist() for values in degrees))
+    return np.asarray(azimuth, dtype=np.float64), np.asarray(distance, dtype=np.float64)
 
 
 def to_lon_lat(detections: SceneDetections, points: Floats) -> Floats:
