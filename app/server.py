@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ __all__ = ["LOOPBACK", "create_app", "serve"]
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_CLOSE = 2
+SECONDS_TO_FIRST_PAGE = 4.0
+"""What the first page needs goes before what the first job needs."""
 
 
 def create_app(
@@ -119,8 +122,24 @@ def serve(workspace: Workspace, *, host: str, port: int, worker: bool, settings:
         if reason := ownership.read_only():
             sys.stderr.write(f"{reason}\n")
         sys.stderr.write(f"Tilehawk is at {address} (Ctrl-C ends it)\n")
-        threading.Thread(target=load_all, daemon=True, name="loading the verbs").start()
+        stack.enter_context(_later(SECONDS_TO_FIRST_PAGE, load_all))
         uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _later(seconds: float, action: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Start ``action`` in a thread of its own after ``seconds``; it is told when the block ends before it does."""
+    over = threading.Event()
+
+    def wait() -> None:
+        if not over.wait(seconds):
+            action(over)
+
+    threading.Thread(target=wait, daemon=True, name="loading the verbs").start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _prepare_gradio(uploads: Uploads) -> None:

@@ -1,6 +1,7 @@
 """How quick the service is: the app up, a page of 100 tiles, a job after the click. Run it on a quiet machine.
 
     python tests/bench/service.py docs/benchmarks/service/app.json
+    python tests/bench/service.py docs/benchmarks/service/app_up.json --only-start
 
 A workspace of generated scenes is made in a temporary folder; every figure is measured in Chromium or over loopback, repeated, and
 written with its median, its extremes and all single values.
@@ -151,6 +152,28 @@ def figure(values: list[float]) -> dict[str, Any]:
     }
 
 
+def start_alone(out: Path) -> None:
+    """The app's start beside what importing Gradio alone takes in that minute, in turn: this machine's speed changes by a factor of two."""
+    starts, imports = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = fill(Path(folder))
+        for _ in range(REPEATS):
+            begun = time.monotonic()
+            subprocess.run([sys.executable, "-c", "import gradio"], check=True, capture_output=True)
+            imports.append(time.monotonic() - begun)
+            with serving(workspace) as (_, seconds):
+                starts.append(seconds)
+    document = {
+        "command": f"python tests/bench/service.py {out.name} --only-start",
+        "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "load_at_the_end": os.getloadavg()[0],
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "seconds": {"app_up": figure(starts), "import_of_gradio_alone": figure(imports)},
+    }
+    out.write_text(json.dumps(document, indent=2) + "\n")
+    print(json.dumps(document["seconds"], indent=2))
+
+
 def main(out: Path) -> None:
     from playwright.sync_api import sync_playwright
 
@@ -205,4 +228,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (start_alone if "--only-start" in sys.argv else main)(Path(sys.argv[1]))

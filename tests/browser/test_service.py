@@ -177,7 +177,7 @@ def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, servic
     page.wait_for_function("document.querySelectorAll('#tiles img').length > 20")
     assert "cut-off.png" in page.locator("#set-aside").inner_text()
     page.wait_for_function("[...document.querySelectorAll('#tiles img')].slice(0, 8).every(img => img.complete && img.naturalWidth > 0)")
-    keep_picture(page, "imagery")
+    keep_picture(page, "imagery", whole=True)
     shown = page.locator("#tiles img").count()
     page.reload()
     page.wait_for_function("shown => document.querySelectorAll('#tiles img').length === shown", arg=shown)
@@ -253,6 +253,7 @@ def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
     (tile, box) = objects_inside(workspace, fake, "houses")[1]
     open_tile(page, "find", tile)
     draw(page, tuple(box))
+    page.get_by_label("Look-alikes at most").fill("12")
     page.locator("#find").click()
     news(page, "The search is queued")
     wait_for_job(page, "search")
