@@ -250,7 +250,7 @@ def test_a_source_without_a_usable_image_is_refused_and_leaves_nothing(workspace
         source.mkdir()
         for file, content in files.items():
             (source / Path(file).name).write_bytes(content)
-    with pytest.raises(ArchiveRefused, match="no image|neither an archive nor an image"):
+    with pytest.raises(ArchiveRefused, match=r"no image|neither an archive nor an image"):
         ingest(workspace, source, SMALL)
     assert catalog_is_empty(workspace)
 
