@@ -1,4 +1,4 @@
-"""The catalog page by page: tiles under a filter, scenes."""
+"""The catalog page by page: tiles under a filter."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from engine.catalog.schema import Review, Scene, Tile
+from engine.catalog.schema import Review, Tile
 from engine.catalog.splits import NO_SPLIT
 from engine.catalog.tiles import TileRecord, tiles
 
-__all__ = ["SceneRecord", "TilePage", "scene_page", "tile_page"]
+__all__ = ["TilePage", "tile_page"]
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,6 @@ class TilePage:
     tiles: Sequence[TileRecord]
     reviewed: frozenset[int]
     total: int
-
-
-@dataclass(frozen=True)
-class SceneRecord:
-    """A scene for people: its name, its size in pixels, whether it is georeferenced."""
-
-    id: int
-    name: str
-    width: int
-    height: int
-    georeferenced: bool
 
 
 def tile_page(session: Session, *, limit: int, offset: int = 0, split: str | None = None, reviewed: bool | None = None) -> TilePage:
@@ -53,9 +42,3 @@ def tile_page(session: Session, *, limit: int, offset: int = 0, split: str | Non
     ids = list(session.scalars(select(Tile.id).where(*chosen).order_by(Tile.id).limit(limit).offset(offset)))
     done = frozenset(session.scalars(select(Review.tile_id).where(Review.tile_id.in_(ids))))
     return TilePage(tiles(session, ids=ids), done, total)
-
-
-def scene_page(session: Session, *, limit: int, offset: int = 0) -> list[SceneRecord]:
-    """Scenes by id."""
-    rows = session.scalars(select(Scene).order_by(Scene.id).limit(limit).offset(offset))
-    return [SceneRecord(row.id, row.name, row.width, row.height, bool(row.crs_wkt and row.transform)) for row in rows]

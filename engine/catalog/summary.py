@@ -14,10 +14,9 @@ from engine.catalog.models import models
 from engine.catalog.rounds import rounds
 from engine.catalog.schema import Annotation, LabelSetRow, ModelRow, Review, RoundTile, Scene, SetAside, Source, Tile
 from engine.catalog.splits import NO_SPLIT, SPLITS
-from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 
-__all__ = ["ModelSummary", "RoundSummary", "SetAsideFile", "WorkspaceSummary", "set_aside_files", "summarize", "tile_page"]
+__all__ = ["ModelSummary", "RoundSummary", "SetAsideFile", "WorkspaceSummary", "set_aside_files", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,6 @@ def set_aside_files(session: Session, *, limit: int, offset: int = 0) -> list[Se
     """A page of the files that were set aside, in the order they were met."""
     query = select(Source.name, SetAside.name, SetAside.reason).join(Source, Source.id == SetAside.source_id).order_by(SetAside.id)
     return [SetAsideFile(source, name, reason) for source, name, reason in session.execute(query.limit(limit).offset(offset))]
-
-
-def tile_page(session: Session, *, limit: int, offset: int = 0) -> list[TileRecord]:
-    """A page of the tiles that have a split, by id."""
-    ids = session.scalars(select(Tile.id).where(Tile.split != NO_SPLIT).order_by(Tile.id).limit(limit).offset(offset)).all()
-    return tiles(session, ids=ids)
 
 
 def _count(session: Session, table: type[Scene | SetAside | Source]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.catalog.models import add_model
 from engine.catalog.rounds import add_round
-from engine.catalog.summary import set_aside_files, summarize, tile_page
+from engine.catalog.summary import set_aside_files, summarize
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 
@@ -64,10 +64,3 @@ def test_set_aside_files_come_in_pages(filled_workspace):
         assert [each.name for each in first] == ["broken.jpg"]
         assert first[0].reason
         assert set_aside_files(session, limit=5, offset=1) == []
-
-
-def test_pages_of_tiles_join_to_all_tiles(filled_workspace):
-    with filled_workspace.session(write=False) as session:
-        pages = [tile_page(session, limit=7, offset=offset) for offset in range(0, 200, 7)]
-        assert [tile for page in pages for tile in page] == tiles(session)
-        assert max(len(page) for page in pages) == 7
