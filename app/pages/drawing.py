@@ -16,7 +16,7 @@ from engine.errors import BadInput
 from engine.label_set import LabelSet
 from engine.records import Window
 
-__all__ = ["boxes_drawn", "corners", "surface", "to_draw", "zoom_of"]
+__all__ = ["boxes_drawn", "corners", "offered", "surface", "to_draw", "zoom_of"]
 
 SMALLEST_SIDE = 2
 SHOWN_PIXELS = 900
@@ -73,6 +73,11 @@ def to_draw(pixels: NDArray[np.uint8], boxes_tile: Boxes, names: LabelSet | None
     height, width = pixels.shape[:2]
     picture = Image.fromarray(pixels).resize((width * zoom, height * zoom), Image.Resampling.BICUBIC)
     return gr.update(value={"image": picture, "boxes": drawn}, **_classes(names.names if names else ()))
+
+
+def offered(names: LabelSet) -> Any:
+    """An update of the surface that offers other classes and leaves what is drawn as it is."""
+    return gr.update(**_classes(names.names))
 
 
 def _each(boxes: Boxes) -> Iterator[tuple[NDArray[np.float64], int]]:

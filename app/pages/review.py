@@ -12,7 +12,7 @@ import numpy as np
 
 from app.pages import text
 from app.pages.context import PageContext, visitor
-from app.pages.drawing import boxes_drawn, surface, to_draw, zoom_of
+from app.pages.drawing import boxes_drawn, offered, surface, to_draw, zoom_of
 from engine.boxes import Boxes, box_iou
 from engine.catalog.annotations import label_set, set_label_set
 from engine.catalog.pixels import TilePixels
@@ -102,15 +102,14 @@ class Actions:
         except NothingToDo:
             return *self._as_it_is(opened), said + text.note("No further tile waits for a look.")
 
-    def name_classes(self, typed: str, tile_id: float | None, score: float) -> tuple[Any, ...]:
-        """Fix the workspace's classes."""
+    def name_classes(self, typed: str) -> tuple[Any, ...]:
+        """Fix the workspace's classes; what is drawn on the open tile stays."""
         with self._context.workspace.session() as session:
             made = set_label_set(session, [name.strip() for name in typed.split(",") if name.strip()])
-        said = text.done(f"The classes are {', '.join(made.names)}.")
-        try:
-            return *self._show(tile_id, score, keep_class=False), said
-        except NothingToDo:
-            return *(gr.skip() for _ in range(self.OUTPUTS - 2)), gr.update(visible=False), said
+        names = list(made.names)
+        skipped = [gr.skip()] * (self.OUTPUTS - 1)
+        skipped[1], skipped[5:] = offered(made), [gr.update(choices=names, value=names[0]), gr.update(visible=False)]
+        return *skipped, text.done(f"The classes are {', '.join(names)}.")
 
     def _show(self, tile_id: float | None, score: float, *, keep_class: bool = True) -> tuple[Any, ...]:
         known = workspace_classes(self._context)
@@ -192,7 +191,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     on(following.click, actions.following, [opened, score])
     on(save.click, actions.save, [picture, opened, new], changes=True, preprocess=False)
     on(complete.click, actions.complete, [picture, opened, new, score], changes=True, preprocess=False)
-    on(name_them.click, actions.name_classes, [names, number, score], changes=True)
+    on(name_them.click, actions.name_classes, names, changes=True)
 
 
 def _suggestions(context: PageContext, state: TileState, threshold: float) -> Boxes:

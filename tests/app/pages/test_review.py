@@ -104,11 +104,15 @@ def test_classes_are_named_once(context):
     assert opened[NAMING]["visible"] is True
     with pytest.raises(UsageError, match="no classes"):
         actions.save({"boxes": []}, opened[OPENED], None)
-    answer = actions.name_classes("car,  ship ,", opened[NUMBER], 0.3)
+    answer = actions.name_classes("car,  ship ,")
     assert (answer[NAMING]["visible"], answer[CLASS]["value"]) == (False, "car")
     assert answer[PICTURE]["label_list"] == ["car", "ship"]
+    assert "value" not in answer[PICTURE], "what was drawn before stays"
+    assert answer[OPENED] == gr.skip()
+    saved = actions.save(drawing(opened[OPENED], (2, 2, 9, 9), label=""), opened[OPENED], "car")
+    assert "1 added" in saved[NEWS]
     with pytest.raises(BadInput):
-        actions.name_classes("plane", opened[NUMBER], 0.3)
+        actions.name_classes("plane")
 
 
 def predict(context, tile_id, *boxes):
