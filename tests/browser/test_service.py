@@ -95,6 +95,12 @@ def news(page: Any, words: str) -> None:
     page.wait_for_function("words => document.querySelector('#news')?.innerText.includes(words)", arg=words)
 
 
+def upload(page: Any, component: str, file: Path) -> None:
+    """Choose ``file`` in ``component``, and wait until the app holds it (its name is shown as one text only on its way there)."""
+    page.set_input_files(f"{component} input[type=file]", file)
+    page.locator(f"{component} td.filename[aria-label='{file.name}']").wait_for()
+
+
 def known_jobs(workspace: Workspace) -> list[str]:
     """The numbers of all jobs so far, as the pages show them."""
     with Jobs(workspace) as jobs:
@@ -157,8 +163,7 @@ def test_1_an_upload_that_is_no_archive_is_named_and_the_worker_goes_on(page, se
     broken = tmp_path / "not-an-archive.zip"
     broken.write_bytes(b"PK\x03\x04 this is no archive" * 50)
     page.goto("/imagery")
-    page.set_input_files("#upload-imagery input[type=file]", broken)
-    page.get_by_text("not-an-archive.zip").first.wait_for()
+    upload(page, "#upload-imagery", broken)
     page.locator("#ingest").click()
     news(page, "not-an-archive.zip is queued")
     wait_for_job(page, "ingest", "failed")
@@ -169,8 +174,7 @@ def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, servic
     _, workspace = service
     earlier = known_jobs(workspace)
     page.goto("/imagery")
-    page.set_input_files("#upload-imagery input[type=file]", archive)
-    page.get_by_text("flight.zip").first.wait_for()
+    upload(page, "#upload-imagery", archive)
     page.locator("#ingest").click()
     news(page, "flight.zip is queued")
     wait_for_job(page, "ingest", besides=earlier)
@@ -277,8 +281,7 @@ def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
 
 def test_7_a_round_with_the_oracle_ends_in_a_measured_detector_that_is_exported(page, service, archive):
     page.goto("/imagery")
-    page.set_input_files("#upload-labels input[type=file]", archive.parent / "labels.json")
-    page.get_by_text("labels.json").first.wait_for()
+    upload(page, "#upload-labels", archive.parent / "labels.json")
     page.get_by_label("Withhold those on training ground").check()
     page.locator("#labels-import").click()
     wait_for_job(page, "labels-import")
