@@ -59,7 +59,7 @@ docs: install  ## write the generated pages docs/cli.md and docs/configuration.m
 	$(BIN)/python -m app.cli.reference
 
 lock: install  ## resolve the dependencies anew into the lock files
-	$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile pyproject.toml --group dev --extra oracle --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header -o requirements.lock
 	echo 'uv' | $(UV) pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header -o requirements-uv.lock
