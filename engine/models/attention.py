@@ -6,9 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-__all__ = ["MultiScaleDeformableAttention"]
+from engine.models.sampling import Sampler, sample
+
+__all__ = ["MultiScaleDeformableAttention", "use_sampler"]
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -19,11 +20,16 @@ class MultiScaleDeformableAttention(nn.Module):
         heads: H, which divides D.
         levels: L, feature levels in memory.
         points: P, sampling points a head and level.
+
+    ``sampler`` is the form in which points are sampled, see :mod:`engine.models.sampling`; it may be changed at any time.
     """
+
+    sampler: Sampler
 
     def __init__(self, dimension: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
         self.heads, self.levels, self.points = heads, levels, points
+        self.sampler = "auto"
         self.sampling_offsets = nn.Linear(dimension, heads * levels * points * 2)
         self.attention_weights = nn.Linear(dimension, heads * levels * points)
         self.value_projection = nn.Linear(dimension, dimension)
@@ -64,25 +70,19 @@ class MultiScaleDeformableAttention(nn.Module):
         offsets = self.sampling_offsets(query).float().view(batch, queries, self.heads, self.levels, self.points, 2)
         weights = self.attention_weights(query).float().view(batch, queries, self.heads, self.levels * self.points)
         weights = weights.softmax(-1).view(batch, queries, self.heads, self.levels, self.points)
-        value = self.value_projection(memory).float()
-        gathered: Tensor | None = None
-        start = 0
-        for level, (height, width) in enumerate(shapes):
-            count = height * width
-            tokens = value[:, start : start + count].view(batch, height, width, self.heads, -1)
-            start += count
-            grid_map = tokens.permute(0, 3, 4, 1, 2).flatten(0, 1)
-            if reference.shape[-1] == 4:
-                step = reference[:, :, None, None, 2:].float() * (0.5 / self.points)
-            else:
-                step = offsets.new_tensor([1 / width, 1 / height])
-            places = reference[:, :, None, None, :2].float() + offsets[:, :, :, level] * step
-            grid = (places * 2 - 1).permute(0, 2, 1, 3, 4).flatten(0, 1)
-            sampled = functional.grid_sample(grid_map, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-            share = weights[:, :, :, level].permute(0, 2, 1, 3).flatten(0, 1)[:, None]
-            part = (sampled * share).sum(-1)
-            gathered = part if gathered is None else gathered + part
-        assert gathered is not None
-        joined = gathered.view(batch, -1, queries).transpose(1, 2)
-        output: Tensor = self.output_projection(joined)
+        value = self.value_projection(memory).float().view(batch, -1, self.heads, query.shape[-1] // self.heads)
+        reference = reference.float()[:, :, None, None, None]
+        if reference.shape[-1] == 4:
+            step = reference[..., 2:] * (0.5 / self.points)
+        else:
+            step = offsets.new_tensor([[[1 / width, 1 / height]] for height, width in shapes])
+        places = reference[..., :2] + offsets * step
+        output: Tensor = self.output_projection(sample(value, places, weights, shapes, self.sampler))
         return output
+
+
+def use_sampler(model: nn.Module, sampler: Sampler) -> None:
+    """Let every deformable attention in ``model`` sample in this form."""
+    for module in model.modules():
+        if isinstance(module, MultiScaleDeformableAttention):
+            module.sampler = sampler

@@ -1,0 +1,184 @@
+"""Sampling of multi-scale maps at points, in three forms that give the same numbers (Deformable DETR, section 4.1, equation 3).
+
+All compute, for every query and head, the sum over levels and points of a weight times the bilinear value of the level's map at the point;
+outside a map its values are 0, and token (i, j) of a map of (height, width) lies at ((j + ½) / width, (i + ½) / height).
+
+- ``grid``: torch's grid_sample, a level at a time. Any device; exports as GridSample.
+- ``gather``: only gathers and arithmetic; exports without GridSample, which some versions of TensorRT compute wrong.
+- ``rows``: the weighted sum as one sparse product over tokens. For a CPU, where it is quicker than grid_sample: a token's channels are read
+  in one go, not a map a channel. It cannot be exported.
+
+Shapes: B images, Q queries, H heads, L levels, P points, T tokens of all levels, C channels of a head.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+__all__ = ["SAMPLERS", "Sampler", "sample"]
+
+Sampler = Literal["auto", "grid", "gather", "rows"]
+SAMPLERS: tuple[Sampler, ...] = ("auto", "grid", "gather", "rows")
+Shapes = list[tuple[int, int]]
+
+
+def sample(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, sampler: Sampler = "auto") -> Tensor:
+    """Weighted sum of the maps' values at points.
+
+    Args:
+        value: (B, T, H, C), the tokens of all levels; float32.
+        places: (B, Q, H, L, P, 2) as (x, y); 0 and 1 are the edges of the image; float32.
+        weights: (B, Q, H, L, P); float32.
+        shapes: (height, width) of each level.
+        sampler: the form; ``auto`` takes ``rows`` on a CPU and ``grid`` elsewhere and for export.
+
+    Returns:
+        (B, Q, H·C), float32.
+    """
+    if sampler == "auto":
+        sampler = "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
+    if sampler == "rows":
+        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes)  # type: ignore[no-untyped-call]
+        return output
+    return (_grid if sampler == "grid" else _gather)(value, places, weights, shapes)
+
+
+def _grid(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    batch, queries = places.shape[:2]
+    grids = (places * 2 - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    shares = weights.permute(3, 0, 2, 1, 4).flatten(1, 2)[:, :, None]
+    gathered: Tensor | None = None
+    start = 0
+    for level, (height, width) in enumerate(shapes):
+        tokens = value[:, start : start + height * width]
+        start += height * width
+        grid_map = tokens.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (height, width))
+        sampled = functional.grid_sample(grid_map, grids[level], mode="bilinear", padding_mode="zeros", align_corners=False)
+        part = (sampled * shares[level]).sum(-1)
+        gathered = part if gathered is None else gathered + part
+    assert gathered is not None
+    return gathered.view(batch, -1, queries).transpose(1, 2)
+
+
+class _Corners(NamedTuple):
+    """The four tokens around each point, of maps that have a border of zeros; K points a query and head."""
+
+    row: Tensor
+    """(B, Q, H, 4·K) rows of the table of values, all upper left ones first, then upper right, lower left and lower right; int32."""
+    right: Tensor
+    """(B, Q, H, K) in [0, 1], how far the point lies from the left to the right tokens. A point that is no number stays none."""
+    down: Tensor
+    """(B, Q, H, K) in [0, 1], how far it lies from the upper to the lower tokens."""
+
+    @property
+    def share(self) -> Tensor:
+        """Bilinear weights (B, Q, H, 4·K) in the order of ``row``."""
+        lower = self.right * self.down
+        return torch.cat([1 - self.right - self.down + lower, self.right - lower, self.down - lower, lower], -1)
+
+
+def _table(value: Tensor, shapes: Shapes) -> Tensor:
+    """Tokens (B, T, H, C) with a border of zeros around every level, as rows (B·T'·H, C): then no point needs to be asked where it lies."""
+    batch, channels = value.shape[0], value.shape[-1]
+    levels = value.flatten(2).split([height * width for height, width in shapes], 1)
+    padded = [
+        functional.pad(level.reshape(batch, height, width, -1), (0, 0, 1, 1, 1, 1)).flatten(1, 2)
+        for level, (height, width) in zip(levels, shapes, strict=True)
+    ]
+    return torch.cat(padded, 1).reshape(-1, channels) if len(padded) > 1 else padded[0].reshape(-1, channels)
+
+
+def _corners(places: Tensor, shapes: Shapes) -> _Corners:
+    """Where to look in :func:`_table` for points (B, Q, H, L, P, 2)."""
+    batch, _, heads, _, points, _ = places.shape
+
+    def each(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int32, device=places.device).repeat_interleave(points)
+
+    sizes = [(height + 2) * (width + 2) for height, width in shapes]
+    starts = each([sum(sizes[:level]) for level in range(len(shapes))])
+    widths, heights = each([width for _, width in shapes]), each([height for height, _ in shapes])
+    x = (places[..., 0].flatten(3) * widths + 0.5).clamp(min=0).minimum(widths + 1.0)
+    y = (places[..., 1].flatten(3) * heights + 0.5).clamp(min=0).minimum(heights + 1.0)
+    left = x.detach().to(torch.int32).clamp(min=0).minimum(widths)
+    top = y.detach().to(torch.int32).clamp(min=0).minimum(heights)
+    image = torch.arange(batch, dtype=torch.int32, device=places.device).view(-1, 1, 1, 1) * sum(sizes)
+    head = torch.arange(heads, dtype=torch.int32, device=places.device).view(-1, 1)
+    upper_left = (top * (widths + 2) + left + (starts + image)) * heads + head
+    lower_left = upper_left + (widths + 2) * heads
+    row = torch.cat([upper_left, upper_left + heads, lower_left, lower_left + heads], -1)
+    return _Corners(row, x - left, y - top)
+
+
+def _gather(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    batch, _, heads, channels = value.shape
+    levels = value.split([height * width for height, width in shapes], 1)
+    gathered: Tensor | None = None
+    for level, shape in enumerate(shapes):
+        corners = _corners(places[:, :, :, level : level + 1], [shape])
+        shares = corners.share * weights[:, :, :, level].repeat(1, 1, 1, 4)
+        found = _table(levels[level], [shape]).index_select(0, corners.row.flatten())
+        part = torch.matmul(shares[:, :, :, None], found.view(batch, -1, heads, shares.shape[-1], channels))
+        gathered = part if gathered is None else gathered + part
+    assert gathered is not None
+    return gathered.reshape(batch, -1, heads * channels)
+
+
+class _Rows(torch.autograd.Function):
+    """The sum as a sparse matrix (B·Q·H rows, 4·K entries in each) times the table of values, with its gradients by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+        batch, _, heads = places.shape[:3]
+        corners = _corners(places, shapes)
+        rows, shares = corners.row.flatten(0, 2), corners.share.flatten(0, 2)
+        combined = shares * weights.reshape(len(rows), -1).repeat(1, 4)
+        ctx.save_for_backward(table, places, weights, rows, shares, combined, corners.right, corners.down)
+        ctx.shapes = shapes
+        summed = functional.embedding_bag(rows, table, mode="sum", per_sample_weights=combined)
+        return summed.view(batch, -1, heads * table.shape[1])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        table, places, weights, rows, shares, combined, right, down = ctx.saved_tensors
+        gradient = gradient.reshape(len(rows), -1)
+        table_gradient = _scattered(rows, combined, gradient, len(table)) if ctx.needs_input_grad[0] else None
+        if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+            return table_gradient, None, None, None
+        products = _products(rows, gradient, table)
+        weight_gradient = (products * shares).view(len(rows), 4, -1).sum(1).view(weights.shape)
+        upper_left, upper_right, lower_left, lower_right = products.view(*right.shape[:3], 4, -1).unbind(3)
+        across = torch.lerp(upper_right - upper_left, lower_right - lower_left, down).view(weights.shape) * weights
+        along = torch.lerp(lower_left - upper_left, lower_right - upper_right, right).view(weights.shape) * weights
+        sides = places.new_tensor([[[width, height]] for height, width in ctx.shapes])
+        reaches = ((places * sides + 0.5 > 0) & (places * sides < sides + 0.5)) * sides
+        return table_gradient, torch.stack([across, along], -1) * reaches, weight_gradient, None
+
+
+def _scattered(rows: Tensor, shares: Tensor, gradient: Tensor, count: int) -> Tensor:
+    """The transposed sparse matrix times ``gradient`` (R, C): what each of ``count`` table rows gave away, gathered back, (count, C)."""
+    entries = rows.shape[1]
+    starts = np.arange(0, rows.numel() + 1, entries, dtype=np.int32)
+    matrix = sparse.csc_matrix((shares.flatten().numpy(), rows.flatten().numpy(), starts), shape=(count, len(rows)))
+    return torch.from_numpy(matrix @ gradient.contiguous().numpy())
+
+
+def _products(rows: Tensor, gradient: Tensor, table: Tensor) -> Tensor:
+    """Scalar products (R, K) of ``gradient`` (R, C) with the table's ``rows`` (R, K)."""
+    starts = torch.arange(0, rows.numel() + 1, rows.shape[1], dtype=torch.int32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        pattern = torch.sparse_csr_tensor(
+            starts, rows.flatten(), gradient.new_zeros(rows.numel()), (len(rows), len(table)), check_invariants=False
+        )
+        products: Tensor = torch.sparse.sampled_addmm(pattern, gradient, table.t(), beta=0.0).values()
+    return products.view(rows.shape)
