@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from engine.inference.predictions import Predictions
 from engine.models.detector import Detections, Detector
 from engine.models.encoder import Memory
 from engine.progress import Progress
+
+_LOG = logging.getLogger(__name__)
+_SURE = 0.1
 
 __all__ = ["TilePrediction", "embed_tiles", "predict_batch", "predict_tiles"]
 
@@ -33,6 +37,8 @@ class TilePrediction(NamedTuple):
     """(P,) 1 − IoU between the last two decoder layers' boxes: how little the decoder has settled."""
     embedding: Tensor
     """(2 · D,), unit length."""
+    saturated: bool = False
+    """Whether every query says that something is there: the tile may hold more objects than the detector has queries."""
 
 
 def embed_tiles(memory: Memory) -> Tensor:
@@ -46,7 +52,7 @@ def embed_tiles(memory: Memory) -> Tensor:
 def _tile(
     found: Detections, embedding: Tensor, image: int, size: int, extent: Tensor, threshold: float, iou_threshold: float
 ) -> TilePrediction:
-    scores = found.layers[-1].logits[image].sigmoid()
+    scores = found.layers[-1].scores[image]
     boxes = box_convert(found.layers[-1].boxes[image], "cxcywh", "xyxy")
     before = found.layers[-2].boxes[image] if len(found.layers) > 1 else found.layers[-1].boxes[image]
     drift = 1 - box_iou(boxes, box_convert(before, "cxcywh", "xyxy")).diagonal()
@@ -56,7 +62,8 @@ def _tile(
     solid = ((boxes[:, 2:] - boxes[:, :2]) >= 1.0).all(1) & (best >= threshold)
     index = solid.nonzero()[:, 0]
     kept = index[batched_nms(boxes[index], best[index], labels[index], iou_threshold)]
-    return TilePrediction(boxes[kept], labels[kept], scores[kept], drift[kept], embedding)
+    saturated = bool((best >= max(threshold, _SURE)).all())
+    return TilePrediction(boxes[kept], labels[kept], scores[kept], drift[kept], embedding, saturated)
 
 
 @torch.inference_mode()
@@ -116,7 +123,7 @@ def predict_tiles(
         batch_size: tiles a forward pass.
         score_threshold: boxes below it are dropped.
         iou_threshold: duplicates of one class above it are dropped.
-        progress: told after every batch.
+        progress: told after every batch, and at the end of tiles in which all queries answered (logged as a warning too).
         extents: width and height of each tile in pixels, in the order of ``tiles``; boxes are clipped to them. None where all fill
             the square.
     """
@@ -130,6 +137,7 @@ def predict_tiles(
         found += predict_batch(model, pixels, score_threshold=score_threshold, iou_threshold=iou_threshold, extents=sides)
         ids += batch_ids
         progress(len(ids), count, "predict")
+    _warn_of_saturation([tile_id for tile_id, tile in zip(ids, found, strict=True) if tile.saturated], model, progress, count)
     classes = max(model.num_classes, 1)
     scores = _joined(found, "class_scores", classes)
     return Predictions(
@@ -142,6 +150,17 @@ def predict_tiles(
         class_scores=scores,
         drift=_joined(found, "drift", 1)[:, 0].clip(0, 1),
     )
+
+
+def _warn_of_saturation(tile_ids: list[int], model: Detector, progress: Progress, count: int) -> None:
+    if not tile_ids:
+        return
+    message = (
+        f"{len(tile_ids)} tiles may hold more objects than the detector finds: all {model.config.num_queries} queries answered, first in "
+        f"tile {tile_ids[0]}. Train with a larger num_queries, or cut smaller tiles"
+    )
+    _LOG.warning(message)
+    progress(count, count, message)
 
 
 def _joined(found: list[TilePrediction], name: str, width: int) -> NDArray[np.float32]:

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from engine.config import StageConfig
+from engine.models.architecture import DetectorConfig
 from engine.models.backbone import Backbone
 from engine.models.decoder_deformable import DeformableDecoder
+from engine.models.decoder_dense import DenseDecoder
+from engine.models.denoising import DenoisingQueries, NoisedObjects
 from engine.models.encoder import DeformableEncoder, Memory, ProposalHead, Proposals
-from engine.models.heads import MLP
-from engine.models.queries import PatchQueries, select_proposals
+from engine.models.encoder_dense import DenseEncoder
+from engine.models.heads import MLP, prior_bias
+from engine.models.queries import CoordinateQueries, DenseQueries, LearnedQueries, PatchQueries, Queries, select_proposals
+from engine.models.two_stage import LinearProposalHead
 
-__all__ = ["Detections", "Detector", "DetectorConfig", "Layer"]
-
-
-class DetectorConfig(StageConfig):
-    """Architecture of a deformable detector. Saved with every model; a model loads only into the same architecture."""
-
-    backbone: str = "tf_efficientnet_lite0"
-    """Any timm model with features_only."""
-    backbone_weights: Literal["packaged", "none"] = "packaged"
-    """Where the backbone starts: the packaged ImageNet weights (EfficientNet-Lite0 only), or random."""
-    feature_levels: tuple[int, ...] = (2, 3, 4)
-    """timm feature levels that become memory, finest first; 2 is stride 8. Small objects need it."""
-    frozen_stages: int = Field(default=3, ge=-1)
-    """Backbone parts that fine-tuning leaves as they are: 3 = stem and two stages; -1 = all."""
-    dimension: int = Field(default=128, ge=16, multiple_of=16)
-    """D, channels of tokens and queries."""
-    heads: int = Field(default=8, ge=1)
-    """Attention heads."""
-    points: int = Field(default=4, ge=1)
-    """Sampling points a head and level."""
-    feedforward: int = Field(default=512, ge=16)
-    """Channels inside the feed-forward parts."""
-    encoder_layers: int = Field(default=1, ge=0)
-    """Deformable encoder layers."""
-    decoder_layers: int = Field(default=3, ge=1)
-    """Deformable decoder layers."""
-    num_queries: int = Field(default=100, ge=1)
-    """Object queries chosen from the proposals: the most objects that a tile can hold."""
-    proposal_candidates: int = Field(default=300, ge=1)
-    """Proposals among which duplicates are suppressed before queries are chosen."""
-    proposal_iou: float = Field(default=0.7, gt=0, le=1)
-    """Overlap above which a proposal counts as a duplicate of a better one."""
-    patch_slots: int = Field(default=100, ge=1)
-    """Learned query slots that carry query patches in pre-training and one-shot detection."""
-    image_size: int = Field(default=320, ge=64, multiple_of=32)
-    """Side of the square input in pixels; smaller tiles are padded at the right and bottom with black."""
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        if self.dimension % self.heads:
-            raise ValueError(f"heads = {self.heads} must divide dimension = {self.dimension}")
-        if self.proposal_candidates < self.num_queries:
-            raise ValueError(f"proposal_candidates = {self.proposal_candidates} must be at least num_queries = {self.num_queries}")
-        return self
+__all__ = ["Denoised", "Detections", "Detector", "DetectorConfig", "Layer"]
 
 
 class Layer(NamedTuple):
@@ -68,20 +28,99 @@ class Layer(NamedTuple):
     """(B, N, C)."""
     boxes: Tensor
     """(B, N, 4) as (cx, cy, w, h), normalised."""
+    no_object: Tensor | None = None
+    """(B, N) logit of "nothing here", with which the classes share one softmax (DETR); None where classes are independent."""
+
+    @property
+    def scores(self) -> Tensor:
+        """Class probabilities (B, N, C)."""
+        if self.no_object is None:
+            return self.logits.sigmoid()
+        return torch.cat([self.logits, self.no_object[..., None]], -1).softmax(-1)[..., :-1]
+
+
+class Denoised(NamedTuple):
+    """What every decoder layer makes of noised objects."""
+
+    layers: list[Layer]
+    """M slots each."""
+    noised: NoisedObjects
 
 
 class Detections(NamedTuple):
     """Everything that a forward pass computes; the last layer is the answer, the others are trained too."""
 
     layers: list[Layer]
-    proposals: Proposals
+    proposals: Proposals | None
+    """None without a first stage."""
     memory: Memory
+    denoised: Denoised | None = None
+    """None without denoising."""
+
+
+def _encoder(config: DetectorConfig, channels: tuple[int, ...]) -> DeformableEncoder | DenseEncoder:
+    if config.architecture == "detr":
+        return DenseEncoder(
+            channels[0],
+            config.dimension,
+            heads=config.heads,
+            feedforward=config.feedforward,
+            layers=config.encoder_layers,
+            norm=config.encoder_norm,
+            dropout=config.dropout,
+        )
+    return DeformableEncoder(
+        channels,
+        config.dimension,
+        heads=config.heads,
+        points=config.points,
+        feedforward=config.feedforward,
+        layers=config.encoder_layers,
+        norm=config.encoder_norm,
+        dropout=config.dropout,
+        position=config.position,
+        extra_level=config.extra_level,
+    )
+
+
+def _decoder(config: DetectorConfig) -> DeformableDecoder | DenseDecoder:
+    if config.architecture == "detr":
+        return DenseDecoder(
+            config.dimension,
+            heads=config.heads,
+            feedforward=config.feedforward,
+            layers=config.decoder_layers,
+            norm=config.decoder_norm,
+            dropout=config.dropout,
+        )
+    return DeformableDecoder(
+        config.dimension,
+        heads=config.heads,
+        levels=len(config.feature_levels) + config.extra_level,
+        points=config.points,
+        feedforward=config.feedforward,
+        layers=config.decoder_layers,
+        norm=config.decoder_norm,
+        dropout=config.dropout,
+        box_moves=config.box_moves,
+        refinement=config.refinement,
+        look_forward_twice=config.look_forward_twice,
+    )
+
+
+def _class_head(dimension: int, classes: int, *, residual: bool) -> MLP:
+    head = MLP(dimension, dimension, classes, 1)
+    if residual:
+        return head.start_at_zero()
+    nn.init.constant_(head[-1].bias, prior_bias())  # type: ignore[arg-type]
+    return head
 
 
 class Detector(nn.Module):
-    """Two-stage deformable detection transformer whose decoder starts as good as the encoder's proposals.
+    """A detection transformer: DETR, or Deformable DETR with the levers that its configuration names.
 
-    Class logits are residuals on the proposals' logits and boxes are moves of the proposals' boxes, both zero until trained.
+    By default it has two stages, and its decoder starts as good as the encoder's proposals: class logits are residuals on the
+    proposals' logits and boxes are moves of the proposals' boxes, both zero until trained.
 
     Args:
         config: architecture.
@@ -97,30 +136,43 @@ class Detector(nn.Module):
         self.backbone = Backbone(
             config.backbone, pretrained=config.backbone_weights, levels=config.feature_levels, frozen_stages=config.frozen_stages
         )
-        size, levels = config.dimension, len(config.feature_levels)
-        self.encoder = DeformableEncoder(
-            self.backbone.channels,
-            size,
-            heads=config.heads,
-            points=config.points,
-            feedforward=config.feedforward,
-            layers=config.encoder_layers,
-        )
-        self.decoder = DeformableDecoder(
-            size,
-            heads=config.heads,
-            levels=levels,
-            points=config.points,
-            feedforward=config.feedforward,
-            layers=config.decoder_layers,
-        )
-        self.patch_queries = PatchQueries(config.patch_slots, size, self.backbone.channels[-1])
-        if num_classes:
-            self.proposals = ProposalHead(size, num_classes)
+        size, channels = config.dimension, self.backbone.channels
+        self.encoder = _encoder(config, channels)
+        self.decoder = _decoder(config)
+        self.patch_queries: PatchQueries | DenseQueries
+        if config.architecture == "detr":
+            self.patch_queries = DenseQueries(config.num_queries, size, channels[-1])
+        else:
+            self.patch_queries = PatchQueries(config.patch_slots, size, channels[-1])
+        if num_classes and config.architecture == "detr":
+            self.class_heads = nn.ModuleList([MLP(size, size, num_classes + 1, 1)])
+        elif num_classes:
+            self._make_detection_parts(config, num_classes)
+        self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1), persistent=False)
+
+    def _make_detection_parts(self, config: DetectorConfig, num_classes: int) -> None:
+        size = config.dimension
+        if config.two_stage:
+            self.proposals = (
+                ProposalHead(size, num_classes)
+                if config.proposal_head == "tower"
+                else LinearProposalHead(size, num_classes, box_moves=config.box_moves)
+            )
+        if config.queries == "proposals":
             self.query_content = nn.Sequential(nn.Linear(size, size), nn.LayerNorm(size))
-            self.class_heads = nn.ModuleList(MLP(size, size, num_classes, 1).start_at_zero() for _ in range(config.decoder_layers))
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5), persistent=False)
-        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.5), persistent=False)
+        elif config.queries == "mixed":
+            self.object_queries: nn.Module = nn.Embedding(config.num_queries, size)
+        elif config.queries == "coordinates":
+            self.object_queries = CoordinateQueries(size)
+        else:
+            self.object_queries = LearnedQueries(config.num_queries, size)
+            assert isinstance(self.decoder, DeformableDecoder)
+            self.decoder.start_small()
+        heads = config.decoder_layers if config.refinement else 1
+        self.class_heads = nn.ModuleList(_class_head(size, num_classes, residual=config.residual_classes) for _ in range(heads))
+        if config.denoising_groups:
+            self.denoising = DenoisingQueries(num_classes, size)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W), RGB in [0, 1] → backbone maps, finest first."""
@@ -132,23 +184,58 @@ class Detector(nn.Module):
         memory: Memory = self.encoder(self.features(images))
         return memory
 
-    def forward(self, images: Tensor) -> Detections:
+    def _select(self, proposals: Proposals) -> Queries:
+        config = self.config
+        ranked = proposals._replace(logits=proposals.logits[..., :1]) if config.queries == "coordinates" else proposals
+        queries = select_proposals(ranked, config.num_queries, candidates=config.proposal_candidates, iou_threshold=config.proposal_iou)
+        if config.queries == "proposals":
+            return queries._replace(content=self.query_content(queries.content))
+        if config.queries == "coordinates":
+            chosen: Queries = self.object_queries(queries.boxes)
+            return chosen
+        assert isinstance(self.object_queries, nn.Embedding)
+        content = self.object_queries.weight[: queries.boxes.shape[1]]
+        return queries._replace(content=content[None].expand(queries.boxes.shape[0], -1, -1))
+
+    def _start(self, memory: Memory, batch: int) -> tuple[Queries, Proposals | None]:
+        """Where the decoder starts, and the proposals that it starts from."""
+        if self.config.two_stage:
+            proposals: Proposals = self.proposals(memory)
+            return self._select(proposals), proposals
+        if isinstance(self.patch_queries, DenseQueries):
+            return self.patch_queries.plain(batch), None
+        queries: Queries = self.object_queries(batch)
+        return queries, None
+
+    def _answer(self, index: int, content: Tensor, boxes: Tensor, starting_logits: Tensor | None) -> Layer:
+        said = self.class_heads[min(index, len(self.class_heads) - 1)](content).float()
+        if self.config.architecture == "detr":
+            return Layer(said[..., :-1], boxes, said[..., -1])
+        if self.config.residual_classes:
+            assert starting_logits is not None
+            said = starting_logits + said
+        return Layer(said, boxes)
+
+    def forward(self, images: Tensor, noised: NoisedObjects | None = None) -> Detections:
         """Detect.
 
         Args:
             images: (B, 3, H, W), RGB in [0, 1].
+            noised: objects to repair, in training with denoising.
         """
         memory = self.encode(images)
-        proposals: Proposals = self.proposals(memory)
-        queries = select_proposals(
-            proposals,
-            self.config.num_queries,
-            candidates=self.config.proposal_candidates,
-            iou_threshold=self.config.proposal_iou,
-        )
-        decoded = self.decoder(memory, queries._replace(content=self.query_content(queries.content)))
+        queries, proposals = self._start(memory, images.shape[0])
+        mask, first = None, 0
+        if noised is not None:
+            queries, mask = self.denoising.join(noised, queries)
+            first = noised.labels.shape[1]
+        decoded = self.decoder(memory, queries, mask)
         layers = [
-            Layer(queries.logits + head(content).float(), boxes)
-            for head, content, boxes in zip(self.class_heads, decoded.content, decoded.boxes, strict=True)
+            self._answer(index, content, boxes, queries.logits)
+            for index, (content, boxes) in enumerate(zip(decoded.content, decoded.boxes, strict=True))
         ]
-        return Detections(layers, proposals, memory)
+        if noised is None:
+            return Detections(layers, proposals, memory)
+        repaired = [Layer(layer.logits[:, :first], layer.boxes[:, :first]) for layer in layers]
+        answers = [Layer(layer.logits[:, first:], layer.boxes[:, first:]) for layer in layers]
+        return Detections(answers, proposals, memory, Denoised(repaired, noised))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engine.models.attention import MultiScaleDeformableAttention
 from engine.models.heads import MLP, move_boxes, prior_bias
-from engine.models.position import sine_embedding, token_centres
+from engine.models.position import map_position, sine_embedding, token_centres
 
 __all__ = ["DeformableEncoder", "Memory", "ProposalHead", "Proposals"]
 
@@ -21,6 +21,8 @@ class Memory(NamedTuple):
     """(B, T, D), level after level, row by row."""
     shapes: list[tuple[int, int]]
     """(height, width) of each level."""
+    position: Tensor | None = None
+    """(T, D) position embeddings, which join the keys of dense attention."""
 
 
 class Proposals(NamedTuple):
@@ -32,49 +34,99 @@ class Proposals(NamedTuple):
     """(B, T, 4) as (cx, cy, w, h), normalised."""
     features: Tensor
     """(B, T, D)."""
+    priors: Tensor | None = None
+    """(T, 4) the boxes that the proposals move; None where nothing is supervised one-to-many."""
 
 
 class EncoderLayer(nn.Module):
-    """Deformable self-attention and a feed-forward part; pre-norm, for high learning rates on few images."""
+    """Deformable self-attention and a feed-forward part; pre-norm, for high learning rates on few images, or post-norm as in the paper."""
 
-    def __init__(self, dimension: int, heads: int, levels: int, points: int, feedforward: int) -> None:
+    def __init__(
+        self, dimension: int, heads: int, levels: int, points: int, feedforward: int, *, norm: str = "pre", dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.pre_norm = norm == "pre"
         self.attention = MultiScaleDeformableAttention(dimension, heads, levels, points)
         self.attention_norm = nn.LayerNorm(dimension)
-        self.feedforward = MLP(dimension, feedforward, dimension, 2)
+        self.feedforward = MLP(dimension, feedforward, dimension, 2, dropout=dropout)
         self.feedforward_norm = nn.LayerNorm(dimension)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """Tokens (B, T, D) → (B, T, D)."""
-        normed = self.attention_norm(tokens)
-        tokens = tokens + self.attention(normed + position, reference, normed, shapes)
-        output: Tensor = tokens + self.feedforward(self.feedforward_norm(tokens))
+        if self.pre_norm:
+            normed = self.attention_norm(tokens)
+            tokens = tokens + self.dropout(self.attention(normed + position, reference, normed, shapes))
+            output: Tensor = tokens + self.dropout(self.feedforward(self.feedforward_norm(tokens)))
+        else:
+            tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens + position, reference, tokens, shapes)))
+            output = self.feedforward_norm(tokens + self.dropout(self.feedforward(tokens)))
         return output
 
 
 class DeformableEncoder(nn.Module):
-    """Projects each backbone level to D channels and lets all tokens attend to all levels (Deformable DETR, section 4.2)."""
+    """Projects each backbone level to D channels and lets all tokens attend to all levels (Deformable DETR, section 4.2).
 
-    def __init__(self, channels: tuple[int, ...], dimension: int, *, heads: int, points: int, feedforward: int, layers: int) -> None:
+    Args:
+        channels: of the backbone's levels, finest first.
+        dimension: D.
+        heads: attention heads.
+        points: sampling points a head and level.
+        feedforward: channels inside the feed-forward parts.
+        layers: how many.
+        norm: "pre" or "post".
+        dropout: share of channels.
+        position: "fine" or "paper" sine embeddings.
+        extra_level: one more level from the coarsest map (appendix A.4).
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        dimension: int,
+        *,
+        heads: int,
+        points: int,
+        feedforward: int,
+        layers: int,
+        norm: str = "pre",
+        dropout: float = 0.0,
+        position: str = "fine",
+        extra_level: bool = False,
+    ) -> None:
         super().__init__()
-        self.dimension = dimension
+        self.dimension, self._position = dimension, position
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, dimension, 1), nn.GroupNorm(dimension // 8, dimension)) for width in channels
         )
-        self.level_embedding = nn.Parameter(torch.randn(len(channels), dimension) * 0.02)
-        self.layers = nn.ModuleList(EncoderLayer(dimension, heads, len(channels), points, feedforward) for _ in range(layers))
-        self.norm = nn.LayerNorm(dimension)
+        if extra_level:
+            halving = nn.Conv2d(channels[-1], dimension, 3, stride=2, padding=1)
+            self.projections.append(nn.Sequential(halving, nn.GroupNorm(dimension // 8, dimension)))
+        levels = len(self.projections)
+        self.level_embedding = nn.Parameter(torch.randn(levels, dimension) * 0.02)
+        self.layers = nn.ModuleList(
+            EncoderLayer(dimension, heads, levels, points, feedforward, norm=norm, dropout=dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dimension) if norm == "pre" else nn.Identity()
+
+    def _embed(self, shapes: list[tuple[int, int]], centres: Tensor) -> Tensor:
+        """Position (T, D) of all tokens, their level included."""
+        if self._position == "paper":
+            position = map_position(shapes, self.dimension, centres.device, centred=True)
+        else:
+            position = sine_embedding(centres, self.dimension // 2)
+        return position + torch.cat(
+            [embedding.expand(height * width, -1) for embedding, (height, width) in zip(self.level_embedding, shapes, strict=True)]
+        )
 
     def forward(self, maps: list[Tensor]) -> Memory:
         """Backbone maps, finest first → memory."""
-        projected = [projection(level) for projection, level in zip(self.projections, maps, strict=True)]
+        sources = [*maps, maps[-1]] if len(self.projections) > len(maps) else maps
+        projected = [projection(level) for projection, level in zip(self.projections, sources, strict=True)]
         shapes = [(int(level.shape[2]), int(level.shape[3])) for level in projected]
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], 1)
         centres = token_centres(shapes, tokens.device)
-        position = sine_embedding(centres, self.dimension // 2)
-        position = position + torch.cat(
-            [embedding.expand(height * width, -1) for embedding, (height, width) in zip(self.level_embedding, shapes, strict=True)]
-        )
+        position = self._embed(shapes, centres)
         reference = centres[None].expand(tokens.shape[0], -1, -1)
         for layer in self.layers:
             tokens = layer(tokens, position, reference, shapes)
@@ -129,4 +181,4 @@ class ProposalHead(nn.Module):
         features = self._neighbourhoods(memory)
         priors = self.priors(memory.shapes, features.device)
         boxes = move_boxes(priors, self.boxes(features).float())
-        return Proposals(self.classes(features).float(), boxes, features)
+        return Proposals(self.classes(features).float(), boxes, features, priors)

@@ -7,23 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
+from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, sigmoid_focal_loss
 
+from engine.models.architecture import DetectorConfig
 from engine.models.assignment import align_tasks
-from engine.models.detector import Detections, Layer
-from engine.models.encoder import ProposalHead, Proposals
+from engine.models.detector import Denoised, Detections, Layer
+from engine.models.encoder import Proposals
 from engine.models.matcher import hungarian_match, match_costs
+from engine.models.targets import Targets
 
-__all__ = ["LossWeights", "Targets", "box_losses", "detection_loss", "varifocal"]
-
-
-class Targets(NamedTuple):
-    """The objects of one image."""
-
-    labels: Tensor
-    """(n,) int64."""
-    boxes: Tensor
-    """(n, 4) as (cx, cy, w, h), normalised."""
+__all__ = ["LossWeights", "Targets", "box_losses", "class_loss", "detection_loss", "loss_weights", "softmax_loss", "varifocal"]
 
 
 class LossWeights(NamedTuple):
@@ -33,6 +26,12 @@ class LossWeights(NamedTuple):
     distance: float = 5.0
     overlap: float = 2.0
     dense: float = 1.0
+
+
+def loss_weights(config: DetectorConfig) -> LossWeights:
+    """The weights that go with a class loss: focal 2 (Deformable DETR, section A.3), the others 1."""
+    focal = config.architecture == "deformable" and config.class_loss == "focal"
+    return LossWeights(classes=2.0 if focal else 1.0)
 
 
 def varifocal(logits: Tensor, quality: Tensor, *, gamma: float = 2.0, alpha: float = 0.75) -> Tensor:
@@ -49,6 +48,38 @@ def varifocal(logits: Tensor, quality: Tensor, *, gamma: float = 2.0, alpha: flo
     return loss
 
 
+def class_loss(kind: str, logits: Tensor, quality: Tensor) -> Tensor:
+    """The decoder's class loss, summed.
+
+    Args:
+        kind: "varifocal"; "focal" with α 0.25 and γ 2 (RetinaNet, equation 5), for which every positive is 1; or "quality",
+            cross-entropy on the quality.
+        logits: (…, C).
+        quality: (…, C) target scores in [0, 1]; 0 marks a negative.
+    """
+    if kind == "varifocal":
+        return varifocal(logits, quality)
+    if kind == "focal":
+        focal: Tensor = sigmoid_focal_loss(logits, (quality > 0).to(logits.dtype), alpha=0.25, gamma=2.0, reduction="sum")
+        return focal
+    return functional.binary_cross_entropy_with_logits(logits, quality, reduction="sum")
+
+
+def softmax_loss(logits: Tensor, no_object: Tensor, labels: Tensor, no_object_weight: float) -> Tensor:
+    """Cross-entropy with a down-weighted no-object class, the weighted mean over all queries (DETR, section 3.1).
+
+    Args:
+        logits: (B, N, C).
+        no_object: (B, N).
+        labels: (B, N), C where there is no object.
+        no_object_weight: of the last class; the others weigh 1.
+    """
+    joined = torch.cat([logits, no_object[..., None]], -1)
+    weight = joined.new_ones(joined.shape[-1])
+    weight[-1] = no_object_weight
+    return functional.cross_entropy(joined.flatten(0, 1), labels.flatten(), weight=weight)
+
+
 def box_losses(boxes: Tensor, target_boxes: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """L1 distance and 1 − GIoU, each summed over the (P, 4) pairs, optionally weighted by (P,)."""
     weight = boxes.new_ones(len(boxes)) if weight is None else weight
@@ -57,31 +88,68 @@ def box_losses(boxes: Tensor, target_boxes: Tensor, weight: Tensor | None = None
     return distance, (overlap * weight).sum()
 
 
-def _layer_parts(layer: Layer, targets: list[Targets], objects: float) -> dict[str, Tensor]:
+def _pair_iou(boxes: Tensor, target_boxes: Tensor) -> Tensor:
+    iou: Tensor = box_iou(box_convert(boxes.detach(), "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy"))
+    return iou.diagonal().clamp(min=0.05)
+
+
+def _layer_parts(layer: Layer, targets: list[Targets], objects: float, config: DetectorConfig) -> dict[str, Tensor]:
+    """One-to-one losses of a decoder layer, normalised by the number of objects."""
     quality = torch.zeros_like(layer.logits)
+    classes = torch.full(layer.logits.shape[:2], layer.logits.shape[-1], device=layer.logits.device)
     predicted, wanted = [], []
     for image, target in enumerate(targets):
         if not len(target.labels):
             continue
         logits, boxes = layer.logits[image], layer.boxes[image]
+        no_object = None if layer.no_object is None else layer.no_object[image]
         with torch.no_grad():
-            rows, columns = hungarian_match(match_costs(logits, boxes, target.labels, target.boxes))
+            rows, columns = hungarian_match(match_costs(logits, boxes, target.labels, target.boxes, no_object=no_object))
         predicted.append(boxes[rows])
         wanted.append(target.boxes[columns])
-        iou = box_iou(box_convert(boxes[rows].detach(), "cxcywh", "xyxy"), box_convert(target.boxes[columns], "cxcywh", "xyxy")).diagonal()
-        quality[image, rows, target.labels[columns]] = iou.clamp(min=0.05)
-    parts = {"classes": varifocal(layer.logits, quality) / objects}
+        quality[image, rows, target.labels[columns]] = _pair_iou(boxes[rows], target.boxes[columns])
+        classes[image, rows] = target.labels[columns]
+    if layer.no_object is None:
+        parts = {"classes": class_loss(config.class_loss, layer.logits, quality) / objects}
+    else:
+        parts = {"classes": softmax_loss(layer.logits, layer.no_object, classes, config.no_object_weight)}
     zero = layer.boxes.sum() * 0
     distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted)) if predicted else (zero, zero)
     return parts | {"distance": distance / objects, "overlap": overlap / objects}
 
 
-def _dense_parts(proposals: Proposals, priors: Tensor, targets: list[Targets]) -> dict[str, Tensor]:
+def _matched_proposals(proposals: Proposals, targets: list[Targets], objects: float, config: DetectorConfig) -> dict[str, Tensor]:
+    """Proposals supervised as if they were a decoder layer; where they are chosen by objectness, all objects are of class 0."""
+    if config.queries == "coordinates":
+        targets = [target._replace(labels=torch.zeros_like(target.labels)) for target in targets]
+    return _layer_parts(Layer(proposals.logits, proposals.boxes), targets, objects, config)
+
+
+def _denoising_parts(layer: Layer, denoised: Denoised, targets: list[Targets], objects: float, config: DetectorConfig) -> dict[str, Tensor]:
+    """Positives repair their object, negatives say that nothing is there; slots without an object count for nothing."""
+    noised = denoised.noised
+    quality = torch.zeros_like(layer.logits)
+    real = noised.objects >= 0
+    images, slots = (real & noised.positive).nonzero(as_tuple=True)
+    first = torch.tensor([0, *(len(target.labels) for target in targets)], device=images.device).cumsum(0)
+    known = first[images] + noised.objects[images, slots]
+    wanted, labels = torch.cat([target.boxes for target in targets])[known], torch.cat([target.labels for target in targets])[known]
+    predicted = layer.boxes[images, slots]
+    quality[images, slots, labels] = _pair_iou(predicted, wanted)
+    distance, overlap = box_losses(predicted, wanted)
+    share = objects * noised.groups
+    classes = class_loss(config.class_loss, layer.logits[real], quality[real])
+    return {"classes": classes / share, "distance": distance / share, "overlap": overlap / share}
+
+
+def _dense_parts(proposals: Proposals, targets: list[Targets]) -> dict[str, Tensor]:
     """One-to-many losses, normalised by the sum of target scores (TOOD, equation 6).
 
     Classes use plain cross-entropy: varifocal's weak negatives let all tokens become positive together first, which costs a
     short schedule most of its steps (docs/decisions/0002-losses-for-short-schedules.md).
     """
+    priors = proposals.priors
+    assert priors is not None
     quality = torch.zeros_like(proposals.logits)
     predicted, wanted, weights = [], [], []
     for image, target in enumerate(targets):
@@ -101,24 +169,40 @@ def _dense_parts(proposals: Proposals, priors: Tensor, targets: list[Targets]) -
 
 
 def detection_loss(
-    detections: Detections, targets: list[Targets], head: ProposalHead, weights: LossWeights | None = None
+    detections: Detections,
+    targets: list[Targets],
+    config: DetectorConfig,
+    weights: LossWeights | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """The whole loss of a batch.
 
-    Every decoder layer is matched one-to-one and learns the IoU of its matched boxes as their score; the proposals are
-    supervised one-to-many, so that few objects still give many gradients.
+    Every decoder layer is matched one-to-one; by default it learns the IoU of its matched boxes as their score, and the proposals are
+    supervised one-to-many, so that few objects still give many gradients. Noised objects are not matched: each slot knows its own.
+
+    Args:
+        detections: of the batch.
+        targets: one an image, sound (:func:`engine.models.targets.check_targets`).
+        config: the architecture, which says what is supervised how.
+        weights: of the parts; None for those that go with the class loss.
 
     Returns:
         The loss, and its parts as numbers for the log.
     """
-    weights = weights or LossWeights()
+    weights = weights or loss_weights(config)
     objects = float(max(sum(len(target.labels) for target in targets), 1))
-    priors = head.priors(detections.memory.shapes, detections.proposals.boxes.device)
-    dense = _dense_parts(detections.proposals, priors, targets)
-    total = torch.zeros((), device=priors.device)
+    sets: list[tuple[str, dict[str, Tensor], float]] = []
+    if detections.proposals is not None and config.proposal_loss == "dense":
+        sets.append(("dense", _dense_parts(detections.proposals, targets), weights.dense))
+    elif detections.proposals is not None:
+        sets.append(("proposals", _matched_proposals(detections.proposals, targets, objects, config), weights.dense))
+    sets += [(f"layer{index}", _layer_parts(layer, targets, objects, config), 1.0) for index, layer in enumerate(detections.layers)]
+    if detections.denoised is not None:
+        denoised = detections.denoised
+        repaired = [_denoising_parts(layer, denoised, targets, objects, config) for layer in denoised.layers]
+        sets += [(f"denoising{index}", parts, 1.0) for index, parts in enumerate(repaired)]
+    total = torch.zeros((), device=detections.layers[0].boxes.device)
     log: dict[str, float] = {}
-    sets = [(f"layer{index}", _layer_parts(layer, targets, objects), 1.0) for index, layer in enumerate(detections.layers)]
-    for name, parts, share in [("dense", dense, weights.dense), *sets]:
+    for name, parts, share in sets:
         loss = weights.classes * parts["classes"] + weights.distance * parts["distance"] + weights.overlap * parts["overlap"]
         total = total + share * loss
         log |= {f"{name}_{part}": float(value.detach()) for part, value in parts.items()}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from engine.models.denoising import noise_objects
 from engine.models.detector import Detector
-from engine.models.losses import LossWeights, Targets, detection_loss
+from engine.models.losses import LossWeights, detection_loss, loss_weights
+from engine.models.targets import Targets, check_targets
 from engine.training.data import Sample
 
-__all__ = ["DetectionTask", "stack_images", "targets_of"]
+__all__ = ["DetectionTask", "dropout_from", "stack_images", "targets_of"]
 
 
 def stack_images(batch: list[Sample]) -> Tensor:
@@ -23,14 +28,29 @@ def targets_of(batch: list[Sample]) -> list[Targets]:
     return [Targets(sample.labels, box_convert(sample.boxes, "xyxy", "cxcywh") / sample.image.shape[-1]) for sample in batch]
 
 
+@contextmanager
+def dropout_from(generator: torch.Generator, share: float) -> Iterator[None]:
+    """Dropout inside depends on ``generator`` alone, and so is the same after a resume; nothing is drawn where ``share`` is 0."""
+    if not share:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        yield
+
+
 class DetectionTask:
     """Learn to detect the labelled objects."""
 
     def __init__(self, model: Detector, weights: LossWeights | None = None) -> None:
         self.model = model
-        self._weights = weights or LossWeights()
+        self._weights = weights or loss_weights(model.config)
 
-    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002
-        """The detection loss of a batch; nothing in it is random."""
-        detections = self.model(stack_images(batch))
-        return detection_loss(detections, targets_of(batch), self.model.proposals, self._weights)
+    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The detection loss of a batch; denoising and dropout are what is random in it."""
+        config, targets = self.model.config, targets_of(batch)
+        check_targets(targets, self.model.num_classes)
+        noised = noise_objects(targets, config, self.model.num_classes, generator)
+        with dropout_from(generator, config.dropout):
+            detections = self.model(stack_images(batch), noised)
+        return detection_loss(detections, targets, config, self._weights)

@@ -147,3 +147,25 @@ def test_boxes_end_where_their_tile_ends(squares, models):
         assert len(corners)
         assert corners[:, 2].max() <= width
         assert corners[:, 3].max() <= height
+
+
+@pytest.mark.parametrize(
+    ("scores", "saturated"), [([[0.9, 0.1]] * 5, True), ([[0.11, 0.3]] * 5, True), ([*[[0.9, 0.1]] * 4, [0.09, 0.0]], False)]
+)
+def test_a_tile_in_which_every_query_answers_is_saturated(scores, saturated, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SCORES", scores)
+    assert say(score_threshold=0.01).saturated is saturated
+
+
+def test_saturated_tiles_are_told_of(squares, models, caplog):
+    told = []
+    with torch.no_grad():
+        bias = models.tuned.proposals.classes.bias
+        before = bias.clone()
+        bias += 30
+    found = predicted(squares, models.tuned, 3, batch_size=2, progress=lambda done, total, message: told.append(message))
+    with torch.no_grad():
+        bias.copy_(before)
+    assert len(found) == 3
+    assert told[-1].startswith("3 tiles may hold more objects than the detector finds: all 20 queries answered, first in tile 10.")
+    assert [record.getMessage() for record in caplog.records] == [told[-1]]

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from engine.models.detector import Detector
-from engine.models.losses import LossWeights, Targets, box_losses, detection_loss, varifocal
+from engine.models.architecture import DetectorConfig
+from engine.models.denoising import NoisedObjects
+from engine.models.detector import Denoised, Detections, Detector, Layer
+from engine.models.losses import LossWeights, Targets, box_losses, class_loss, detection_loss, loss_weights, softmax_loss, varifocal
 from engine.training.loop import seeded
 
 NOTHING = Targets(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
@@ -58,7 +60,7 @@ def images(count):
 
 @pytest.mark.parametrize("targets", [[NOTHING, NOTHING], [NOTHING, ONE], [ONE, ONE]], ids=["none", "one", "both"])
 def test_loss_and_gradients_are_finite_whatever_is_there(detector, targets):
-    loss, parts = detection_loss(detector(images(2)), targets, detector.proposals)
+    loss, parts = detection_loss(detector(images(2)), targets, detector.config)
     loss.backward()
     gradients = [weight.grad for weight in detector.parameters() if weight.grad is not None]
     assert math.isfinite(loss.item())
@@ -68,13 +70,13 @@ def test_loss_and_gradients_are_finite_whatever_is_there(detector, targets):
 
 
 def test_boxes_learn_nothing_where_nothing_is_there(detector):
-    detection_loss(detector(images(2)), [NOTHING, NOTHING], detector.proposals)[0].backward()
+    detection_loss(detector(images(2)), [NOTHING, NOTHING], detector.config)[0].backward()
     assert all(weight.grad is None or weight.grad.abs().sum() == 0 for weight in detector.proposals.boxes.parameters())
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(detector):
     weights = LossWeights(classes=2.0, distance=3.0, overlap=5.0, dense=0.5)
-    loss, parts = detection_loss(detector(images(2)), [ONE, NOTHING], detector.proposals, weights)
+    loss, parts = detection_loss(detector(images(2)), [ONE, NOTHING], detector.config, weights)
     sets = {name.rsplit("_", 1)[0] for name in parts}
     assert sets == {"dense", "layer0", "layer1"}
     shares = {"dense": 0.5, "layer0": 1.0, "layer1": 1.0}
@@ -85,7 +87,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(detector):
 def test_more_objects_than_queries_are_no_error(detector):
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(30, 4, generator=generator) * 0.2 + 0.3
-    loss, _ = detection_loss(detector(images(1)), [Targets(torch.zeros(30, dtype=torch.long), boxes)], detector.proposals)
+    loss, _ = detection_loss(detector(images(1)), [Targets(torch.zeros(30, dtype=torch.long), boxes)], detector.config)
     assert math.isfinite(loss.item())
 
 
@@ -96,5 +98,65 @@ def test_a_perfect_answer_costs_next_to_nothing(detector):
     logits = torch.full_like(found.layers[0].logits, -20.0)
     logits[0, 3, 1] = 20.0
     layers = [layer._replace(logits=logits, boxes=exact) for layer in found.layers]
-    _, parts = detection_loss(found._replace(layers=layers), [ONE], detector.proposals)
+    _, parts = detection_loss(found._replace(layers=layers), [ONE], detector.config)
     assert [value for name, value in parts.items() if name.startswith("layer")] == pytest.approx([0.0] * 6, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "positive", "negative"),
+    [("varifocal", 0.6, 0.75 * 0.25), ("focal", 0.25 * 0.25, 0.75 * 0.25), ("quality", 1.0, 1.0)],
+)
+def test_class_losses_by_hand(kind, positive, negative):
+    """At logit 0 every cross-entropy is ln 2; what differs are the weights. Focal takes any quality for 1."""
+    assert class_loss(kind, torch.zeros(1), torch.tensor([0.6])).item() == pytest.approx(positive * math.log(2))
+    assert class_loss(kind, torch.zeros(1), torch.zeros(1)).item() == pytest.approx(negative * math.log(2))
+
+
+def test_softmax_loss_by_hand():
+    """Two classes and no object, one query sure of class 0 with odds 2 : 1 : 1, one without an opinion that should say nothing."""
+    logits = torch.tensor([[[math.log(2), 0.0], [0.0, 0.0]]])
+    loss = softmax_loss(logits, torch.zeros(1, 2), torch.tensor([[0, 2]]), 0.1)
+    assert loss.item() == pytest.approx((math.log(2) + 0.1 * math.log(3)) / 1.1)
+
+
+def test_focal_counts_twice_as_in_the_paper():
+    assert loss_weights(DetectorConfig(class_loss="focal")).classes == 2
+    assert loss_weights(DetectorConfig()) == loss_weights(DetectorConfig(architecture="detr", feature_levels=(4,))) == LossWeights()
+
+
+def test_detr_matches_by_probability_and_learns_the_rest_as_no_object():
+    """Query 1 lies on the object and is matched; with exact boxes only the softmax is left: ln 3 for the one, 0.1 ln 3 for the other."""
+    config = DetectorConfig(architecture="detr", feature_levels=(4,))
+    boxes = torch.cat([torch.tensor([[0.1, 0.1, 0.1, 0.1]]), ONE.boxes])[None]
+    layer = Layer(torch.zeros(1, 2, 2), boxes, torch.zeros(1, 2))
+    loss, parts = detection_loss(Detections([layer], None, None), [ONE], config)
+    assert parts == pytest.approx({"layer0_classes": math.log(3), "layer0_distance": 0.0, "layer0_overlap": 0.0}, abs=1e-5)
+    assert loss.item() == pytest.approx(math.log(3), abs=1e-5)
+
+
+def test_denoising_slots_know_their_object():
+    """One group of a positive and a negative; the negative lies nearer to the object and still learns "nothing"."""
+    moved = ONE.boxes + torch.tensor([[0.0, 0.0, 0.1, 0.0]])
+    noised = NoisedObjects(torch.zeros(1, 2, dtype=torch.long), ONE.boxes[None], torch.tensor([[0, 0]]), torch.tensor([True, False]), 1)
+    layer = Layer(torch.zeros(1, 2, 2), torch.stack([moved, ONE.boxes], 1))
+    answer = Layer(torch.full((1, 1, 2), -30.0), ONE.boxes[None])
+    found = Detections([answer], None, None, Denoised([layer], noised))
+    _, parts = detection_loss(found, [ONE], DetectorConfig(denoising_groups=1, class_loss="quality", residual_classes=False))
+    assert parts["denoising0_distance"] == pytest.approx(0.1, abs=1e-5)
+    assert parts["denoising0_overlap"] == pytest.approx(1 - 0.3 / 0.4, abs=1e-5)
+    assert parts["denoising0_classes"] == pytest.approx(4 * math.log(2), abs=1e-5)
+
+
+def test_slots_without_an_object_count_for_nothing():
+    noised = NoisedObjects(
+        torch.zeros(2, 2, dtype=torch.long), torch.full((2, 2, 4), 0.5), torch.tensor([[0, 0], [-1, -1]]), torch.tensor([True, False]), 1
+    )
+    answer = Layer(torch.full((2, 1, 2), -30.0), ONE.boxes.expand(2, 1, 4))
+    config = DetectorConfig(denoising_groups=1)
+    losses = []
+    for empty in (-5.0, 5.0):
+        logits = torch.zeros(2, 2, 2)
+        logits[1] = empty
+        denoised = Denoised([Layer(logits, torch.full((2, 2, 4), 0.5))], noised)
+        losses.append(detection_loss(Detections([answer], None, None, denoised), [ONE, NOTHING], config)[0].item())
+    assert losses[0] == losses[1]

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings, strategies
 
 from engine.errors import BadInput
 from engine.models.matcher import hungarian_match, match_costs
@@ -47,3 +48,27 @@ def test_a_surer_query_costs_less():
     boxes = torch.full((3, 4), 0.5)
     cost = match_costs(torch.tensor([[-2.0], [0.0], [2.0]]), boxes, torch.tensor([0]), boxes[:1])[:, 0]
     assert cost[0] > cost[1] > cost[2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(strategies.integers(1, 6), strategies.integers(1, 6), strategies.data())
+def test_no_other_assignment_costs_less_whatever_the_costs(queries, objects, data):
+    """All permutations, with ties and costs of very different size."""
+    whole = strategies.integers(-1000, 1000)
+    cost = torch.tensor(data.draw(strategies.lists(whole, min_size=queries * objects, max_size=queries * objects))).view(queries, objects)
+    rows, columns = hungarian_match(cost.float())
+    few = min(queries, objects)
+    wide = cost if queries <= objects else cost.T
+    best = min(
+        sum(int(wide[row, column]) for row, column in enumerate(order)) for order in itertools.permutations(range(wide.shape[1]), few)
+    )
+    assert len(set(rows.tolist())) == len(set(columns.tolist())) == few
+    assert int(cost[rows, columns].sum()) == best
+
+
+def test_softmax_costs_by_hand():
+    """Odds 2 : 1 : 1 of two classes and no object: the cost of class 0 is −½, that of class 1 −¼; the boxes are exact."""
+    box = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
+    logits, no_object = torch.tensor([[math.log(2), 0.0]]), torch.zeros(1)
+    cost = match_costs(logits, box, torch.tensor([0, 1]), box.expand(2, 4), no_object=no_object)
+    assert cost[0].tolist() == pytest.approx([-0.5 - 2, -0.25 - 2], abs=1e-5)

@@ -1,0 +1,130 @@
+"""The architecture of a detector, each of its levers a switch."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from engine.config import StageConfig
+
+__all__ = ["DetectorConfig"]
+
+
+class DetectorConfig(StageConfig):
+    """Architecture of a detector. Saved with every model; a model loads only into the same architecture."""
+
+    architecture: Literal["deformable", "detr"] = "deformable"
+    """deformable: multi-scale deformable attention. detr: the dense transformer of the DETR paper on one feature level; it has learned
+    queries, a softmax with a no-object class and one set of heads, and every setting below that says so does not concern it."""
+    backbone: str = "tf_efficientnet_lite0"
+    """Any timm model with features_only."""
+    backbone_weights: str = Field(default="packaged", pattern=r"^(packaged|none|.+\.safetensors)$")
+    """Where the backbone starts: "packaged" ImageNet weights (EfficientNet-Lite0 only), "none" (random), or a safetensors file; stages
+    take the name of one that `tilehawk models import` made."""
+    feature_levels: tuple[int, ...] = Field(default=(2, 3, 4), min_length=1)
+    """timm feature levels that become memory, finest first; 2 is stride 8. Small objects need it. detr: one level, 4 (C5) or 3 (C4)."""
+    extra_level: bool = False
+    """One more level at half the coarsest resolution, by a 3 × 3 convolution with stride 2 (Deformable DETR, appendix A.4; not detr)."""
+    frozen_stages: int = Field(default=3, ge=-1)
+    """Backbone parts that fine-tuning leaves as they are: 3 = stem and two stages; -1 = all."""
+    dimension: int = Field(default=128, ge=16, multiple_of=16)
+    """D, channels of tokens and queries."""
+    heads: int = Field(default=8, ge=1)
+    """Attention heads."""
+    points: int = Field(default=4, ge=1)
+    """Sampling points a head and level (not detr)."""
+    feedforward: int = Field(default=512, ge=16)
+    """Channels inside the feed-forward parts."""
+    encoder_layers: int = Field(default=1, ge=0)
+    """Encoder layers."""
+    decoder_layers: int = Field(default=3, ge=1)
+    """Decoder layers."""
+    encoder_norm: Literal["pre", "post"] = "pre"
+    """Layer norms of the encoder before its parts (stable at high rates) or after them, as in the papers."""
+    decoder_norm: Literal["pre", "post"] = "post"
+    """The same of the decoder."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in encoder and decoder; 0.1 in the papers."""
+    position: Literal["fine", "paper"] = "fine"
+    """Sine embeddings of token positions: temperature 20, or 10,000 as in the papers (always so in detr)."""
+    queries: Literal["proposals", "mixed", "coordinates", "learned"] = "proposals"
+    """Where queries come from. proposals: content and box from the proposals. mixed: box from them, content learned (DINO, section
+    3.4). coordinates: content and position embedded from their boxes (Deformable DETR, two-stage). learned: no proposals (not detr)."""
+    proposal_head: Literal["tower", "linear"] = "tower"
+    """What makes proposals of tokens: convolutions with priors in units of tokens, or one linear layer (Deformable DETR; not detr)."""
+    proposal_loss: Literal["dense", "matched"] = "dense"
+    """Proposals are supervised one-to-many, or one-to-one (Deformable DETR; as one class where queries = coordinates; not detr)."""
+    num_queries: int = Field(default=100, ge=1)
+    """Object queries: the most objects that a tile can hold."""
+    proposal_candidates: int = Field(default=300, ge=1)
+    """Proposals among which duplicates are suppressed before queries are chosen (not detr)."""
+    proposal_iou: float = Field(default=0.7, gt=0, le=1)
+    """Overlap above which a proposal counts as a duplicate of a better one; 1 keeps all (not detr)."""
+    refinement: bool = True
+    """Every decoder layer moves the boxes of the one before; without, all start from the same references (not detr)."""
+    look_forward_twice: bool = False
+    """A layer's box loss reaches the layer before too (DINO, section 3.5; not detr)."""
+    box_moves: Literal["relative", "logit"] = "relative"
+    """Boxes move in units of their own size (R-CNN), or by adding to their inverse sigmoid (Deformable DETR; not detr)."""
+    residual_classes: bool = True
+    """Decoder class logits are residuals on the proposals' (not detr)."""
+    denoising_groups: int = Field(default=0, ge=0)
+    """Groups of noised objects that the decoder learns to repair (contrastive denoising; DINO, section 3.3); 0 for none (not detr)."""
+    denoising_label_noise: float = Field(default=0.5, ge=0, le=1)
+    """Share of noised objects whose class is drawn anew with chance one half."""
+    denoising_box_noise: float = Field(default=0.4, gt=0, le=1)
+    """λ: corners of positives move by up to λ half sides, those of negatives by one to two times as much."""
+    class_loss: Literal["varifocal", "focal", "quality"] = "varifocal"
+    """Class loss of the decoder: varifocal on the IoU, focal (Deformable DETR), or plain cross-entropy on the IoU (not detr)."""
+    no_object_weight: float = Field(default=0.1, gt=0, le=1)
+    """Weight of the no-object class (detr alone)."""
+    patch_slots: int = Field(default=100, ge=1)
+    """Learned query slots that carry query patches in pre-training and one-shot detection; in detr the object queries themselves."""
+    image_size: int = Field(default=320, ge=64, multiple_of=32)
+    """Side of the square input in pixels; smaller tiles are padded at the right and bottom with black."""
+
+    @property
+    def two_stage(self) -> bool:
+        """Whether queries come from the encoder's proposals."""
+        return self.architecture == "deformable" and self.queries != "learned"
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.dimension % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide dimension = {self.dimension}")
+        if self.architecture == "detr":
+            return self._fits_detr()
+        if self.two_stage and self.proposal_candidates < self.num_queries:
+            raise ValueError(f"proposal_candidates = {self.proposal_candidates} must be at least num_queries = {self.num_queries}")
+        if self.queries in ("learned", "coordinates") and self.residual_classes:
+            raise ValueError(f"queries = {self.queries!r} carry no class logits: set residual_classes to false")
+        if self.queries == "learned" and self.box_moves != "logit":
+            raise ValueError("queries = 'learned' start from points without a size: set box_moves to 'logit'")
+        if self.denoising_groups and self.queries not in ("proposals", "mixed"):
+            raise ValueError(f"denoising_groups = {self.denoising_groups} needs queries = 'proposals' or 'mixed', not {self.queries!r}")
+        if self.proposal_loss == "dense" and self.queries == "coordinates":
+            raise ValueError("queries = 'coordinates' choose by objectness: set proposal_loss to 'matched'")
+        return self
+
+    def _fits_detr(self) -> Self:
+        if len(self.feature_levels) != 1:
+            raise ValueError(f"feature_levels = {self.feature_levels}: detr has one, (4,) or (3,)")
+        if self.patch_slots != self.num_queries:
+            raise ValueError(
+                f"patch_slots = {self.patch_slots} must equal num_queries = {self.num_queries}: detr's queries carry the patches"
+            )
+        untouched = (
+            "extra_level",
+            "queries",
+            "denoising_groups",
+            "look_forward_twice",
+            "class_loss",
+            "box_moves",
+            "residual_classes",
+            "refinement",
+        )
+        changed = [name for name in untouched if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            raise ValueError(f"{changed[0]} = {getattr(self, changed[0])!r} does not concern detr: leave it out")
+        return self

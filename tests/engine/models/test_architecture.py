@@ -1,0 +1,118 @@
+"""Every lever: what fits together, and that each combination trains and predicts."""
+
+import math
+
+import pytest
+import torch
+
+from engine.errors import UsageError
+from engine.inference.predict import predict_batch
+from engine.models.architecture import DetectorConfig
+from engine.models.detector import Detector
+from engine.training.data import Sample
+from engine.training.detection import DetectionTask
+from engine.training.loop import seeded
+
+DETR = {"architecture": "detr", "feature_levels": (4,)}
+PAPER = {"box_moves": "logit", "residual_classes": False, "proposal_loss": "matched", "proposal_head": "linear", "proposal_iou": 1.0}
+LEVERS = {
+    "default": {},
+    "detr C5": DETR,
+    "detr C4, pre-norm, dropout": DETR | {"feature_levels": (3,), "decoder_norm": "pre", "dropout": 0.1},
+    "detr, post-norm": DETR | {"encoder_norm": "post"},
+    "norms the other way": {"encoder_norm": "post", "decoder_norm": "pre"},
+    "dropout": {"dropout": 0.2},
+    "extra level, paper's positions": {"extra_level": True, "position": "paper"},
+    "no refinement": {"refinement": False},
+    "look forward twice": {"look_forward_twice": True},
+    "logit moves": {"box_moves": "logit"},
+    "not residual": {"residual_classes": False},
+    "mixed": {"queries": "mixed"},
+    "denoising": {"denoising_groups": 2},
+    "denoising, mixed, focal, not residual": {"denoising_groups": 1, "queries": "mixed", "class_loss": "focal", "residual_classes": False},
+    "quality": {"class_loss": "quality"},
+    "linear head": {"proposal_head": "linear"},
+    "one-to-one proposals": {"proposal_loss": "matched"},
+    "learned": PAPER | {"queries": "learned"},
+    "learned, no refinement": PAPER | {"queries": "learned", "refinement": False},
+    "coordinates": PAPER | {"queries": "coordinates"},
+}
+
+
+def batch(labels=((0, 1), ())):
+    images = torch.randint(0, 256, (len(labels), 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    corners = torch.tensor([[4.0, 4.0, 20.0, 24.0], [30.0, 30.0, 60.0, 50.0]])
+    return [Sample(image, corners[: len(each)], torch.tensor(each, dtype=torch.long)) for image, each in zip(images, labels, strict=True)]
+
+
+def make(squares, **changes):
+    values = squares.TINY.model_dump() | {"num_queries": 20} | changes
+    with seeded(0):
+        return Detector(DetectorConfig(**values), 2)
+
+
+@pytest.mark.parametrize("changes", LEVERS.values(), ids=LEVERS)
+def test_every_lever_trains_and_predicts(squares, changes):
+    model = make(squares, **changes).train()
+    loss, parts = DetectionTask(model).loss(batch(), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert all(math.isfinite(part) for part in parts.values())
+    said = {name.rsplit("_", 1)[0] for name in parts}
+    expected = {"layer0", "layer1"}
+    if model.config.two_stage:
+        expected.add("proposals" if changes.get("proposal_loss") == "matched" else "dense")
+    assert said == expected | ({"denoising0", "denoising1"} if changes.get("denoising_groups") else set())
+    without = sorted(name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None)
+    unused = ("patch_queries.", "decoder.box_position.") if changes.get("architecture") != "detr" else ("patch_queries.",)
+    assert all(name.startswith(unused) for name in without)
+    assert all(weight.grad is None or bool(torch.isfinite(weight.grad).all()) for weight in model.parameters())
+    tiles = torch.stack([sample.image for sample in batch()]).float() / 255
+    for tile in predict_batch(model.eval(), tiles, score_threshold=0.0, iou_threshold=1.0):
+        assert tile.class_scores.shape[1] == 2
+        assert len(tile.boxes) <= 20
+        assert bool(((tile.class_scores >= 0) & (tile.class_scores <= 1)).all())
+
+
+def test_dropout_depends_on_the_step_alone(squares):
+    model = make(squares, dropout=0.3).train()
+    losses = []
+    for seed in (0, 0, 1):
+        torch.rand(3)
+        losses.append(DetectionTask(model).loss(batch(), torch.Generator().manual_seed(seed))[0].item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_looking_forward_twice_changes_gradients_alone(squares):
+    found = []
+    for twice in (False, True):
+        model = make(squares, look_forward_twice=twice)
+        loss, _ = DetectionTask(model).loss(batch(), torch.Generator().manual_seed(0))
+        loss.backward()
+        found.append((loss.item(), model.decoder.box_heads[0][-1].weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert not torch.allclose(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (DETR | {"feature_levels": (3, 4)}, r"feature_levels = \(3, 4\): detr has one"),
+        (DETR | {"num_queries": 50}, "patch_slots = 100 must equal num_queries = 50"),
+        (DETR | {"denoising_groups": 3}, "denoising_groups = 3 does not concern detr"),
+        ({"queries": "learned"}, "set residual_classes to false"),
+        ({"queries": "learned", "residual_classes": False}, "set box_moves to 'logit'"),
+        ({"queries": "coordinates", "residual_classes": False}, "set proposal_loss to 'matched'"),
+        (PAPER | {"queries": "coordinates", "denoising_groups": 1}, "needs queries = 'proposals' or 'mixed'"),
+        ({"class_loss": "hinge"}, "class_loss"),
+    ],
+)
+def test_levers_that_do_not_fit_are_refused_by_name(values, message):
+    with pytest.raises(UsageError, match=message):
+        DetectorConfig.from_mapping(values)
+
+
+def test_a_configuration_without_the_levers_is_todays_detector():
+    """Models that were saved before the levers existed."""
+    old = {"backbone": "tf_efficientnet_lite0", "dimension": 128, "num_queries": 100, "proposal_iou": 0.7}
+    assert DetectorConfig.from_mapping(old) == DetectorConfig()
