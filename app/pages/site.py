@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from app.pages import annotators, export, find, imagery, overview, review, rounds, text
+from app.pages import annotators, export, find, imagery, overview, results, review, rounds, text
 from app.pages.context import PageContext
 
 __all__ = ["PAGES", "STYLE", "build"]
@@ -17,6 +17,7 @@ PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
     "review": ("Review", review.add),
     "find": ("Find", find.add),
     "rounds": ("Rounds", rounds.add),
+    "results": ("Results", results.add),
     "annotators": ("Annotators", annotators.add),
     "export": ("Export", export.add),
 }

@@ -17,6 +17,7 @@ from engine.label_set import LabelSet
 __all__ = ["DetectionMetrics", "evaluate_detections"]
 
 ALL, SMALL, MEDIUM, LARGE = range(4)
+RECALL_LIMITS = (100, 300)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class DetectionMetrics:
     """COCO metrics in [0, 1]; None where no true box is of that size or class.
 
     ``ap`` is averaged over IoU 0.50:0.05:0.95 and over the classes that occur; sizes are COCO's (small < 32² ≤ medium < 96² ≤ large, in
-    squared tile pixels); ``ar`` is the average recall at ``max_detections`` a tile. ``boxes`` are the true ones.
+    squared tile pixels); ``ar`` is the average recall at the best ``max_detections`` of each class on a tile, ``ar100`` and ``ar300`` at
+    100 and 300. ``boxes`` are the true ones.
     """
 
     ap: float
@@ -34,6 +36,8 @@ class DetectionMetrics:
     ap_medium: float | None
     ap_large: float | None
     ar: float
+    ar100: float
+    ar300: float
     ap_per_class: dict[str, float | None]
     ap50_per_class: dict[str, float | None]
     max_detections: int
@@ -48,7 +52,7 @@ def evaluate_detections(pairs: Sequence[tuple[Boxes, Boxes]], label_set: LabelSe
     Args:
         pairs: one a tile; both in the same frame. The predicted boxes carry scores; any threshold on them only takes recall away.
         label_set: what the labels stand for.
-        max_detections: the best so many predictions of each tile count, at least 1. COCO says 100; dense imagery needs more.
+        max_detections: the best so many predictions of each class on a tile count, at least 1. COCO says 100; dense imagery needs more.
 
     Raises:
         NothingToDo: no tile, or not one true box on them, so that no metric is defined.
@@ -66,18 +70,21 @@ def evaluate_detections(pairs: Sequence[tuple[Boxes, Boxes]], label_set: LabelSe
     boxes = sum(len(true) for true, _ in pairs)
     if not boxes:
         raise NothingToDo(f"not one true box on {len(pairs)} tiles, so no metric is defined", remedy="Label tiles that hold objects")
-    precision, recall = _run(pairs, len(label_set), max_detections)
+    limits = sorted({max_detections, *RECALL_LIMITS})
+    precisions, recalls = _run(pairs, len(label_set), limits)
+    precision = precisions[..., limits.index(max_detections)]
     per_class = [precision[:, :, label, ALL] for label in range(len(label_set))]
-    overall = [_mean(precision[..., ALL]), _mean(precision[0, :, :, ALL]), _mean(precision[5, :, :, ALL]), _mean(recall[..., ALL])]
-    ap, ap50, ap75, ar = (0.0 if value is None else value for value in overall)
+    average_recall = {limit: _known(recalls[..., ALL, limits.index(limit)]) for limit in limits}
     return DetectionMetrics(
-        ap=ap,
-        ap50=ap50,
-        ap75=ap75,
+        ap=_known(precision[..., ALL]),
+        ap50=_known(precision[0, :, :, ALL]),
+        ap75=_known(precision[5, :, :, ALL]),
         ap_small=_mean(precision[..., SMALL]),
         ap_medium=_mean(precision[..., MEDIUM]),
         ap_large=_mean(precision[..., LARGE]),
-        ar=ar,
+        ar=average_recall[max_detections],
+        ar100=average_recall[100],
+        ar300=average_recall[300],
         ap_per_class={name: _mean(one) for name, one in zip(label_set.names, per_class, strict=True)},
         ap50_per_class={name: _mean(one[0]) for name, one in zip(label_set.names, per_class, strict=True)},
         max_detections=max_detections,
@@ -99,15 +106,21 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
-def _run(pairs: Sequence[tuple[Boxes, Boxes]], classes: int, max_detections: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision (10 IoU, 101 recalls, classes, 4 sizes) and recall (10 IoU, classes, 4 sizes)."""
+def _known(values: NDArray[np.float64]) -> float:
+    """The mean over all sizes, which is defined wherever there is a true box at all."""
+    mean = _mean(values)
+    assert mean is not None, "a true box is there"
+    return mean
+
+
+def _run(pairs: Sequence[tuple[Boxes, Boxes]], classes: int, limits: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision (10 IoU, 101 recalls, classes, 4 sizes, limits) and recall (10 IoU, classes, 4 sizes, limits)."""
     truth, found = COCO(_coco([true for true, _ in pairs], classes)), COCO(_coco([predicted for _, predicted in pairs], classes))
     evaluation = COCOeval_faster(truth, found, iouType="bbox", print_function=_say_nothing)
-    evaluation.params.maxDets = [max_detections]
+    evaluation.params.maxDets = limits
     evaluation.evaluate()
     evaluation.accumulate()
-    precision, recall = np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
-    return precision[..., -1], recall[..., -1]
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
 
 def _say_nothing(*_: object, **__: object) -> None:

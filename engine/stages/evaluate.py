@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,20 +16,26 @@ from sqlalchemy.orm import Session
 from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import label_set, tile_boxes
+from engine.catalog.evaluations import evaluation_file, evaluation_pictures
 from engine.catalog.models import get_model
+from engine.catalog.pixels import TilePixels
 from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
 from engine.catalog.schema import ModelRow, PredictionSet
-from engine.catalog.tiles import tiles
+from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import BadInput, LabelSetMismatch, NothingToDo
+from engine.evaluation.analysis import Analysis, analyse
+from engine.evaluation.curves import OperatingPoint
 from engine.evaluation.detection import DetectionMetrics, evaluate_detections
-from engine.files import inside, write_json
+from engine.evaluation.plots import TileView, write_diagrams, write_worst_tiles
+from engine.evaluation.worst import TileErrors
+from engine.files import atomic_directory, write_json
 from engine.inference.predictions import Predictions
 from engine.label_set import LabelSet
 from engine.progress import Progress, silent
 
-__all__ = ["EvaluateConfig", "EvaluationReport", "evaluate"]
+__all__ = ["ClassResult", "EvaluateConfig", "EvaluationReport", "evaluate"]
 
 
 class EvaluateConfig(StageConfig):
@@ -39,18 +48,49 @@ class EvaluateConfig(StageConfig):
     predictions: str | None = None
     """Name of a prediction set of that model; none for its newest one that covers the split."""
     max_detections: int = Field(default=100, ge=1)
-    """The best so many predictions of each tile count. COCO says 100; dense imagery needs more."""
+    """The best so many predictions of each class on a tile count. COCO says 100; dense imagery needs more."""
+    score_threshold: float | None = Field(default=None, ge=0, le=1)
+    """The score from which a prediction counts as a box, in the confusion and on the worst tiles; none for that of the best F1: on dev
+    ground where the model was evaluated there, else on these very tiles. The averages count every prediction."""
+    pictures: bool = True
+    """Draw curves, confusion, calibration and the worst tiles."""
+    worst_tiles: int = Field(default=12, ge=0, le=99)
+    """At most so many of them."""
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The metrics of one model on the reviewed tiles of a split, and the file in which they stand."""
+    """The metrics of one model on the reviewed tiles of a split, and the file in which they stand with all curves."""
 
     model: str
     predictions: str
     split: str
-    metrics: DetectionMetrics
     file: str
+    pictures: str | None
+    """their folder"""
+    threshold_from: str
+    """where the threshold of ``point`` comes from: ``config``, or the split whose best F1 it gives"""
+    point: OperatingPoint
+    calibration_error: float | None
+    metrics: DetectionMetrics
+    per_class: tuple[ClassResult, ...]
+    worst_tiles: tuple[TileErrors, ...]
+    unreadable: tuple[int, ...]
+    """those of the worst tiles whose pixels could not be read; they are counted, not drawn"""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """A class at a glance: its true boxes, AP, AP50, and its own threshold of the best F1."""
+
+    name: str
+    boxes: int
+    ap: float | None
+    ap50: float | None
+    threshold: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
 
 
 def evaluate(workspace: Workspace, config: EvaluateConfig, *, progress: Progress = silent) -> EvaluationReport:
@@ -74,17 +114,108 @@ def evaluate(workspace: Workspace, config: EvaluateConfig, *, progress: Progress
                 f"no tile of the split {config.split!r} is reviewed", remedy="Bring labels of that ground in: tilehawk labels import FILE"
             )
         row, predictions = _covering(workspace, sets, np.asarray([tile.id for tile in records]), model, config)
-        progress(0, 1, "evaluating")
-        metrics = evaluate_detections(_pairs(true, predictions), classes, max_detections=config.max_detections)
-        file = inside(workspace.reports, f"evaluation-{row.name}-{config.split}.json")
-        report = EvaluationReport(model.name, row.name, config.split, metrics, str(file.relative_to(workspace.root.resolve())))
-        write_json(file, {**asdict(report), "config": config.model_dump(mode="json")})
-        with workspace.session() as session:
-            stored = get_model(session, model.name)
-            stored.metrics = {**stored.metrics, config.split: asdict(metrics)}
-            ledger.record(session, "evaluate", model=model.name, split=config.split, predictions=row.name, ap=metrics.ap, ap50=metrics.ap50)
-        progress(1, 1, "evaluating")
+        progress(0, 3, "measuring")
+        pairs = {tile.id: (true[tile.id], predictions.of_tile(tile.id)) for tile in records}
+        metrics = evaluate_detections(list(pairs.values()), classes, max_detections=config.max_detections)
+        threshold, threshold_from = _threshold(model, config)
+        analysis = analyse(
+            list(pairs.values()),
+            classes,
+            list(pairs),
+            threshold=threshold,
+            max_detections=config.max_detections,
+            worst=config.worst_tiles,
+        )
+        folder = evaluation_pictures(workspace, row.name, config.split)
+        unreadable: tuple[int, ...] = ()
+        if config.pictures:
+            unreadable = _draw(workspace, folder, analysis, records, pairs, classes, progress)
+        elif folder.exists():
+            shutil.rmtree(folder)
+        root = workspace.root.resolve()
+        file = evaluation_file(workspace, row.name, config.split)
+        report = EvaluationReport(
+            model=model.name,
+            predictions=row.name,
+            split=config.split,
+            file=str(file.relative_to(root)),
+            pictures=str(folder.relative_to(root)) if config.pictures else None,
+            threshold_from=threshold_from,
+            point=analysis.point,
+            calibration_error=analysis.reliability.expected_error,
+            metrics=metrics,
+            per_class=_per_class(metrics, analysis),
+            worst_tiles=analysis.worst,
+            unreadable=unreadable,
+        )
+        write_json(file, {**asdict(report), "analysis": asdict(analysis), "config": config.model_dump(mode="json")})
+        _keep(workspace, model.name, report, analysis)
+        progress(3, 3, "evaluated")
     return report
+
+
+def _threshold(model: ModelRow, config: EvaluateConfig) -> tuple[float | None, str]:
+    """The threshold that counts, None for that of the best F1 on the split itself; and where it comes from."""
+    if config.score_threshold is not None:
+        return config.score_threshold, "config"
+    on_dev = model.metrics.get("dev", {}).get("best_threshold")
+    return (on_dev, "dev") if config.split == "test" and on_dev is not None else (None, config.split)
+
+
+def _per_class(metrics: DetectionMetrics, analysis: Analysis) -> tuple[ClassResult, ...]:
+    return tuple(
+        ClassResult(
+            name=name,
+            boxes=analysis.curves[name].boxes,
+            ap=metrics.ap_per_class[name],
+            ap50=metrics.ap50_per_class[name],
+            threshold=best.threshold,
+            precision=best.precision,
+            recall=best.recall,
+            f1=best.f1,
+        )
+        for name, best in analysis.best_per_class.items()
+    )
+
+
+def _draw(
+    workspace: Workspace,
+    folder: Path,
+    analysis: Analysis,
+    records: Sequence[TileRecord],
+    pairs: Mapping[int, tuple[Boxes, Boxes]],
+    classes: LabelSet,
+    progress: Progress,
+) -> tuple[int, ...]:
+    """Draw everything into ``folder``, which is replaced as a whole; returns the tiles whose pixels could not be read."""
+    record_of = {tile.id: tile for tile in records}
+    views, unreadable = [], []
+    progress(1, 3, "reading the worst tiles")
+    with TilePixels(workspace) as reader:
+        for errors in analysis.worst:
+            true, predicted = pairs[errors.tile]
+            assert predicted.scores is not None, "predictions carry scores"
+            try:
+                pixels = reader.read(record_of[errors.tile])
+            except BadInput:
+                unreadable.append(errors.tile)
+                continue
+            views.append(TileView(errors, pixels, true, predicted.take(predicted.scores >= analysis.point.threshold)))
+    progress(2, 3, "drawing")
+    with atomic_directory(folder) as temporary:
+        write_diagrams(analysis, temporary)
+        write_worst_tiles(views, temporary, classes)
+    return tuple(unreadable)
+
+
+def _keep(workspace: Workspace, name: str, report: EvaluationReport, analysis: Analysis) -> None:
+    """The numbers to the model's row, and a line to the ledger."""
+    metrics, split = report.metrics, report.split
+    kept = {**asdict(metrics), "predictions": report.predictions, "best_threshold": analysis.best.threshold, "best_f1": analysis.best.f1}
+    with workspace.session() as session:
+        stored = get_model(session, name)
+        stored.metrics = {**stored.metrics, split: kept}
+        ledger.record(session, "evaluate", model=name, split=split, predictions=report.predictions, ap=metrics.ap, ap50=metrics.ap50)
 
 
 def _model(session: Session, config: EvaluateConfig) -> ModelRow:
@@ -128,7 +259,3 @@ def _covering(
         f"{which} the {len(tile_ids)} reviewed tiles of the split {config.split!r}",
         remedy=f"Run `tilehawk predict --split {config.split} --model {model.name}` first",
     )
-
-
-def _pairs(true: dict[int, Boxes], predictions: Predictions) -> list[tuple[Boxes, Boxes]]:
-    return [(boxes, predictions.of_tile(tile_id)) for tile_id, boxes in true.items()]

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -18,24 +19,6 @@ from engine.label_set import LabelSet
 
 LABELS = LabelSet.of(["car", "ship", "tree", "never seen"])
 Pairs = list[tuple[Boxes, Boxes]]
-
-
-def scene(seed: int, tiles: int, most: int) -> Pairs:
-    """True boxes of all sizes, and predictions that are shifted, missing, doubled or invented."""
-    generator = np.random.default_rng(seed)
-    pairs = []
-    for _ in range(tiles):
-        count = int(generator.integers(0, most))
-        corner, side = generator.uniform(0, 200, (count, 2)), np.exp(generator.uniform(2, 5, (count, 2)))
-        true = Boxes(np.hstack([corner, corner + side]), generator.integers(0, 3, count))
-        source = generator.integers(0, max(count, 1), min(2 * count, 3 * most))
-        noise = generator.normal(0, 0.08, (len(source), 4)) * np.tile(side[source], (1, 2)) if count else np.zeros((0, 4))
-        xyxy = true.xyxy[source] + noise
-        solid = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
-        labels = np.where(generator.random(len(source)) < 0.8, true.labels[source], generator.integers(0, 4, len(source)))
-        predicted = Boxes(xyxy[solid], labels[solid], np.round(generator.random(int(solid.sum())), 2))
-        pairs.append((true, predicted))
-    return pairs
 
 
 def reference(pairs: Pairs, max_detections: int) -> list[float]:
@@ -60,41 +43,63 @@ def reference(pairs: Pairs, max_detections: int) -> list[float]:
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(LABELS.names)]
         return {"images": [{"id": image} for image in range(len(pairs))], "annotations": annotations, "categories": categories}
 
+    limits = sorted({100, 300, max_detections})
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
         truth.dataset, found.dataset = document(0), document(1)
         truth.createIndex()
         found.createIndex()
         evaluation = COCOeval(truth, found, "bbox")
-        evaluation.params.maxDets = [1, 10, max_detections]
+        evaluation.params.maxDets = limits
         evaluation.evaluate()
         evaluation.accumulate()
 
     def mean(values: np.ndarray) -> float:
         return float(values[values > -1].mean()) if (values > -1).any() else math.nan
 
-    precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"][..., -1]
+    at = limits.index(max_detections)
+    precision, recall = evaluation.eval["precision"][..., at], evaluation.eval["recall"][..., at]
     overall = [mean(precision[..., 0]), mean(precision[0, ..., 0]), mean(precision[5, ..., 0])]
     return [
         *overall,
         *(mean(precision[..., size]) for size in (1, 2, 3)),
         mean(recall[..., 0]),
+        *(mean(evaluation.eval["recall"][:, :, 0, limits.index(limit)]) for limit in (100, 300)),
+        *(mean(precision[:, :, k, 0]) for k in range(4)),
         *(mean(precision[0, :, k, 0]) for k in range(4)),
     ]
 
 
 def numbers(metrics: DetectionMetrics) -> list[float]:
-    found = [metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_small, metrics.ap_medium, metrics.ap_large, metrics.ar]
-    return [math.nan if value is None else value for value in [*found, *metrics.ap50_per_class.values()]]
+    found = [metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_small, metrics.ap_medium, metrics.ap_large]
+    found += [metrics.ar, metrics.ar100, metrics.ar300, *metrics.ap_per_class.values(), *metrics.ap50_per_class.values()]
+    return [math.nan if value is None else value for value in found]
 
 
-@pytest.mark.parametrize("max_detections", [10, 100])
-@pytest.mark.parametrize(("seed", "tiles", "most"), [(0, 20, 15), (1, 5, 60), (2, 1, 3), (3, 40, 4)])
-def test_the_metrics_are_those_of_pycocotools(seed: int, tiles: int, most: int, max_detections: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "tiles", "most", "max_detections"),
+    [
+        (0, 20, 15, 10),
+        (0, 20, 15, 100),
+        (1, 5, 60, 10),
+        (1, 5, 60, 300),
+        (2, 1, 3, 100),
+        (3, 40, 4, 100),
+        (4, 1, 450, 10),
+        (4, 1, 450, 200),
+    ],
+)
+def test_the_metrics_are_those_of_pycocotools(scene: Callable[..., Pairs], seed: int, tiles: int, most: int, max_detections: int) -> None:
     pairs = scene(seed, tiles, most)
-    found = numbers(evaluate_detections(pairs, LABELS, max_detections=max_detections))
-    assert found == pytest.approx(reference(pairs, max_detections), abs=1e-4, nan_ok=True)
-    assert 0 < found[0] < 1
+    metrics = evaluate_detections(pairs, LABELS, max_detections=max_detections)
+    assert numbers(metrics) == pytest.approx(reference(pairs, max_detections), abs=1e-5, nan_ok=True)
+    assert 0 < metrics.ap < 1
+    assert metrics.ar100 <= metrics.ar300
+
+
+def test_dense_tiles_need_more_than_a_hundred(scene: Callable[..., Pairs]) -> None:
+    metrics = evaluate_detections(scene(4, 1, 450), LABELS)
+    assert metrics.ar == metrics.ar100 < metrics.ar300
 
 
 def one(xyxy: list[float], label: int = 0, score: float | None = None) -> Boxes:
