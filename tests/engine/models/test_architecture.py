@@ -64,7 +64,11 @@ def test_every_lever_trains_and_predicts(squares, changes):
         expected.add("proposals" if changes.get("proposal_loss") == "matched" else "dense")
     assert said == expected | ({"denoising0", "denoising1"} if changes.get("denoising_groups") else set())
     without = sorted(name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None)
-    unused = ("patch_queries.", "decoder.box_position.") if changes.get("architecture") != "detr" else ("patch_queries.",)
+    unused: tuple[str, ...] = ("patch_queries.",)
+    if model.config.architecture != "detr":
+        unused = (*unused, "decoder.box_position.")
+    if model.config.feature_levels == (3,):
+        unused = (*unused, "backbone.")
     assert all(name.startswith(unused) for name in without)
     assert all(weight.grad is None or bool(torch.isfinite(weight.grad).all()) for weight in model.parameters())
     tiles = torch.stack([sample.image for sample in batch()]).float() / 255
