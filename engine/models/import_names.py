@@ -126,6 +126,8 @@ def _translate(
 ) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for full, tensor in state.items():
+        if full.endswith("num_batches_tracked"):
+            continue
         name = re.sub(r"^(?:module\.)?(?:model\.|transformer\.)?", "", full)
         if name in _QUERIES:
             weights |= _queries(tensor, config)
