@@ -167,5 +167,5 @@ def test_saturated_tiles_are_told_of(squares, models, caplog):
     with torch.no_grad():
         bias.copy_(before)
     assert len(found) == 3
-    assert told[-1].startswith("3 tiles may hold more objects than the detector finds: all 20 queries answered, first in tile 10.")
+    assert told[-1].startswith("3 tiles may hold more objects than the detector finds: all 20 queries answered, first in tile 0.")
     assert [record.getMessage() for record in caplog.records] == [told[-1]]
