@@ -8,7 +8,17 @@ from pydantic import Field, model_validator
 
 from engine.config import StageConfig
 
-__all__ = ["DetectorConfig"]
+__all__ = ["BEFORE_REGIONS", "DetectorConfig"]
+
+BEFORE_REGIONS = {
+    "pyramid": False,
+    "proposal_loss": "dense",
+    "region_features": 0,
+    "supervision": "one-to-one",
+    "class_loss": "varifocal",
+    "residual_classes": True,
+}
+"""What a saved configuration meant that does not name these settings."""
 
 
 class DetectorConfig(StageConfig):
@@ -40,6 +50,8 @@ class DetectorConfig(StageConfig):
     """Encoder layers."""
     decoder_layers: int = Field(default=3, ge=1)
     """Decoder layers."""
+    pyramid: bool = True
+    """A top-down pathway before the encoder layers: coarse levels tell fine ones what they show (FPN, section 3; not detr)."""
     encoder_norm: Literal["pre", "post"] = "pre"
     """Layer norms of the encoder before its parts (stable at high rates) or after them, as in the papers."""
     decoder_norm: Literal["pre", "post"] = "post"
@@ -53,8 +65,10 @@ class DetectorConfig(StageConfig):
     3.4). coordinates: content and position embedded from their boxes (Deformable DETR, two-stage). learned: no proposals (not detr)."""
     proposal_head: Literal["tower", "linear"] = "tower"
     """What makes proposals of tokens: convolutions with priors in units of tokens, or one linear layer (Deformable DETR; not detr)."""
-    proposal_loss: Literal["dense", "matched"] = "dense"
-    """Proposals are supervised one-to-many, or one-to-one (Deformable DETR; as one class where queries = coordinates; not detr)."""
+    proposal_loss: Literal["centres", "dense", "matched"] = "centres"
+    """How proposals are supervised. centres: one-to-many, tokens near an object's centre on the level that fits its size (FCOS). dense:
+    one-to-many, those that already answer best (TOOD). matched: one-to-one (Deformable DETR; as one class where queries = coordinates;
+    not detr)."""
     num_queries: int = Field(default=100, ge=1)
     """Object queries: the most objects that a tile can hold."""
     proposal_candidates: int = Field(default=300, ge=1)
@@ -67,7 +81,7 @@ class DetectorConfig(StageConfig):
     """A layer's box loss reaches the layer before too (DINO, section 3.5; not detr)."""
     box_moves: Literal["relative", "logit"] = "relative"
     """Boxes move in units of their own size (R-CNN), or by adding to their inverse sigmoid (Deformable DETR; not detr)."""
-    residual_classes: bool = True
+    residual_classes: bool = False
     """Decoder class logits are residuals on the proposals' (not detr)."""
     denoising_groups: int = Field(default=0, ge=0)
     """Groups of noised objects that the decoder learns to repair (contrastive denoising; DINO, section 3.3); 0 for none (not detr)."""
@@ -75,8 +89,20 @@ class DetectorConfig(StageConfig):
     """Share of noised objects whose class is drawn anew with chance one half."""
     denoising_box_noise: float = Field(default=0.4, gt=0, le=1)
     """λ: corners of positives move by up to λ half sides, those of negatives by one to two times as much."""
-    class_loss: Literal["varifocal", "focal", "quality"] = "varifocal"
-    """Class loss of the decoder: varifocal on the IoU, focal (Deformable DETR), or plain cross-entropy on the IoU (not detr)."""
+    region_features: int = Field(default=7, ge=0)
+    """Side of the grid of points that is read in every query's box and joins its content (RoIAlign); 0 for none (not detr)."""
+    region_layers: int = Field(default=1, ge=1)
+    """The first so many decoder layers get region features."""
+    region_hidden: int = Field(default=0, ge=0)
+    """Channels between the grid and the query's content; 0 for one linear layer."""
+    supervision: Literal["one-to-one", "one-to-many"] = "one-to-many"
+    """Which queries answer for an object: the one that fits best (DETR), or all that started on it (Faster R-CNN); then duplicates are
+    suppressed after the decoder (detr: always one-to-one)."""
+    positive_iou: float = Field(default=0.5, gt=0, le=1)
+    """Overlap from which a query's starting box answers for an object, in one-to-many supervision."""
+    class_loss: Literal["varifocal", "focal", "quality", "presence"] = "quality"
+    """Class loss of the decoder: varifocal on the IoU, focal (Deformable DETR), plain cross-entropy on the IoU, or on whether an object is
+    there (not detr)."""
     no_object_weight: float = Field(default=0.1, gt=0, le=1)
     """Weight of the no-object class (detr alone)."""
     patch_slots: int = Field(default=100, ge=1)
@@ -101,9 +127,13 @@ class DetectorConfig(StageConfig):
             raise ValueError(f"queries = {self.queries!r} carry no class logits: set residual_classes to false")
         if self.queries == "learned" and self.box_moves != "logit":
             raise ValueError("queries = 'learned' start from points without a size: set box_moves to 'logit'")
+        if self.queries == "learned" and self.region_features:
+            raise ValueError("queries = 'learned' start from points without a box: set region_features to 0")
+        if self.queries == "learned" and self.supervision == "one-to-many":
+            raise ValueError("queries = 'learned' start from points without a box: set supervision to 'one-to-one'")
         if self.denoising_groups and self.queries not in ("proposals", "mixed"):
             raise ValueError(f"denoising_groups = {self.denoising_groups} needs queries = 'proposals' or 'mixed', not {self.queries!r}")
-        if self.proposal_loss == "dense" and self.queries == "coordinates":
+        if self.proposal_loss != "matched" and self.queries == "coordinates":
             raise ValueError("queries = 'coordinates' choose by objectness: set proposal_loss to 'matched'")
         return self
 
@@ -116,6 +146,9 @@ class DetectorConfig(StageConfig):
             )
         untouched = (
             "extra_level",
+            "pyramid",
+            "region_features",
+            "supervision",
             "queries",
             "denoising_groups",
             "look_forward_twice",

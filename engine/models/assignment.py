@@ -1,4 +1,4 @@
-"""One-to-many assignment of objects to dense proposals (TOOD, section 3.2: task-aligned)."""
+"""One-to-many assignment of objects: to proposals by what they answer or where they stand, to queries by the boxes they start from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
-__all__ = ["Assignment", "align_tasks"]
+__all__ = ["Assignment", "align_tasks", "assign_centres", "assign_overlaps"]
+
+_RADIUS = 1.5
+_PRIOR_TOKENS = 3.0
+_LEVEL_TIE = 0.3
+_LEAST_OVERLAP = 0.1
 
 
 class Assignment(NamedTuple):
@@ -64,3 +69,50 @@ def align_tasks(
     object_iou = torch.zeros_like(object_best).scatter_reduce_(0, objects, overlap[objects, positive], "amax")
     quality = aligned / object_best[objects].clamp(min=1e-9) * object_iou[objects]
     return Assignment(positive, objects, quality)
+
+
+@torch.no_grad()
+def assign_centres(priors: Tensor, target_boxes: Tensor) -> Assignment:
+    """Give each object the tokens near its centre on the level whose priors fit its size best (FCOS, section 3.2, with centre sampling).
+
+    Unlike :func:`align_tasks` it does not ask what the proposals answer yet, so the first steps of a short schedule learn already. A token
+    that is near several objects answers for the smallest.
+
+    Args:
+        priors: (T, 4) as (cx, cy, w, h), normalised, three tokens of their level wide.
+        target_boxes: (n, 4) in the same form, n at least 1.
+
+    Returns:
+        Pairs whose quality is 1.
+    """
+    token = priors[:, 2:] / _PRIOR_TOKENS
+    side = target_boxes[:, 2:].prod(-1).sqrt()
+    misfit = torch.log2(priors[None, :, 2:].prod(-1).sqrt() / side[:, None]).abs()
+    fits = misfit <= misfit.amin(1, keepdim=True) + _LEVEL_TIE
+    away = (priors[None, :, :2] - target_boxes[:, None, :2]).abs()
+    near = (away < _RADIUS * token[None]).all(-1)
+    inside = (away < torch.maximum(target_boxes[:, None, 2:] / 2, token[None] * 0.5001)).all(-1)
+    size = torch.where(fits & near & inside, side[:, None], torch.inf)
+    smallest, owner = size.min(0)
+    positive = torch.isfinite(smallest).nonzero()[:, 0]
+    return Assignment(positive, owner[positive], torch.ones_like(side[owner[positive]]))
+
+
+@torch.no_grad()
+def assign_overlaps(starts: Tensor, target_boxes: Tensor, *, positive_iou: float) -> tuple[Tensor, Tensor]:
+    """Queries whose starting box overlaps an object well, and for every object the one that overlaps it best (Faster R-CNN, section 3.1.2).
+
+    Args:
+        starts: (N, 4) as (cx, cy, w, h), normalised.
+        target_boxes: (n, 4) in the same form, n at least 1.
+        positive_iou: overlap from which a query answers for the object that it overlaps most.
+
+    Returns:
+        Query indices and object indices, (P,) each; an object that no query overlaps by a tenth has none.
+    """
+    overlap = box_iou(box_convert(starts, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy"))
+    best, owner = overlap.max(1)
+    best_of_object = overlap.amax(0, keepdim=True)
+    chosen = ((overlap >= best_of_object) & (overlap > _LEAST_OVERLAP)).any(1)
+    rows = ((best >= positive_iou) | chosen).nonzero()[:, 0]
+    return rows, owner[rows]

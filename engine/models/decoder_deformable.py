@@ -12,6 +12,7 @@ from engine.models.encoder import Memory
 from engine.models.heads import MLP, move_boxes, shift_boxes
 from engine.models.position import sine_embedding
 from engine.models.queries import Queries
+from engine.models.regions import RegionFeatures
 
 __all__ = ["Decoded", "DeformableDecoder"]
 
@@ -23,6 +24,8 @@ class Decoded(NamedTuple):
     """(B, N, D) a layer."""
     boxes: list[Tensor]
     """(B, N, 4) a layer, as (cx, cy, w, h), normalised."""
+    starts: list[Tensor]
+    """(B, N, 4) or (B, N, 2) a layer: the references that it started from, without gradient."""
 
 
 class DecoderLayer(nn.Module):
@@ -78,6 +81,9 @@ class DeformableDecoder(nn.Module):
         box_moves: "relative" to the box's size, or of its "logit".
         refinement: False: all layers start from the same references and share one head.
         look_forward_twice: a layer's box is a move of the one before, gradient included (DINO, section 3.5).
+        region_features: side of the grid of points read in every box; 0 for none.
+        region_layers: the first so many layers get them.
+        region_hidden: channels between the grid and the content.
     """
 
     def __init__(
@@ -94,6 +100,9 @@ class DeformableDecoder(nn.Module):
         box_moves: str = "relative",
         refinement: bool = True,
         look_forward_twice: bool = False,
+        region_features: int = 0,
+        region_layers: int = 1,
+        region_hidden: int = 0,
     ) -> None:
         super().__init__()
         self.dimension = dimension
@@ -103,6 +112,11 @@ class DeformableDecoder(nn.Module):
             DecoderLayer(dimension, heads, levels, points, feedforward, norm=norm, dropout=dropout) for _ in range(layers)
         )
         self.box_heads = nn.ModuleList(MLP(dimension, dimension, 4, 3).start_at_zero() for _ in range(layers if refinement else 1))
+        self.regions = nn.ModuleList(
+            RegionFeatures(dimension, side=region_features, hidden=region_hidden)
+            for _ in range(min(region_layers, layers) if region_features else 0)
+        )
+        self.region_norms = nn.ModuleList(nn.LayerNorm(dimension) for _ in self.regions)
         self.box_position = MLP(2 * dimension, dimension, dimension, 2)
         self.norm = nn.LayerNorm(dimension) if norm == "pre" else nn.Identity()
 
@@ -133,7 +147,12 @@ class DeformableDecoder(nn.Module):
         attached = boxes
         contents: list[Tensor] = []
         answers: list[Tensor] = []
+        starts: list[Tensor] = []
         for index, layer in enumerate(self.layers):
+            starts.append(boxes)
+            if index < len(self.regions):
+                seen = self.regions[index](memory.tokens, memory.shapes, boxes)
+                content = self.region_norms[index](content + seen)
             content = layer(content, self._position(queries, boxes), boxes, memory, self_attention_mask)
             said = self.norm(content)
             deltas = self.box_heads[min(index, len(self.box_heads) - 1)](said).float()
@@ -143,4 +162,4 @@ class DeformableDecoder(nn.Module):
                 moved = self._move(boxes, deltas) if self._twice else answers[-1]
                 attached = moved
                 boxes = torch.cat([moved[..., :2].detach(), moved[..., 2:].detach().clamp(min=1e-4)], -1)
-        return Decoded(contents, answers)
+        return Decoded(contents, answers, starts)

@@ -86,4 +86,4 @@ class DenseDecoder(nn.Module):
             content = layer(content, position, memory, self_attention_mask)
             contents.append(self.norm(content))
             boxes.append(self.box_head(contents[-1]).float().sigmoid())
-        return Decoded(contents, boxes)
+        return Decoded(contents, boxes, [queries.boxes] * len(boxes))

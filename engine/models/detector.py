@@ -31,6 +31,9 @@ class Layer(NamedTuple):
     no_object: Tensor | None = None
     """(B, N) logit of "nothing here", with which the classes share one softmax (DETR); None where classes are independent."""
 
+    starts: Tensor | None = None
+    """(B, N, 4) the boxes that the layer started from; None where it started from none."""
+
     @property
     def scores(self) -> Tensor:
         """Class probabilities (B, N, C)."""
@@ -80,6 +83,7 @@ def _encoder(config: DetectorConfig, channels: tuple[int, ...]) -> DeformableEnc
         dropout=config.dropout,
         position=config.position,
         extra_level=config.extra_level,
+        pyramid=config.pyramid,
     )
 
 
@@ -105,6 +109,9 @@ def _decoder(config: DetectorConfig) -> DeformableDecoder | DenseDecoder:
         box_moves=config.box_moves,
         refinement=config.refinement,
         look_forward_twice=config.look_forward_twice,
+        region_features=config.region_features,
+        region_layers=config.region_layers,
+        region_hidden=config.region_hidden,
     )
 
 
@@ -231,11 +238,14 @@ class Detector(nn.Module):
             first = noised.labels.shape[1]
         decoded = self.decoder(memory, queries, mask)
         layers = [
-            self._answer(index, content, boxes, queries.logits)
-            for index, (content, boxes) in enumerate(zip(decoded.content, decoded.boxes, strict=True))
+            self._answer(index, content, boxes, queries.logits)._replace(starts=starts)
+            for index, (content, boxes, starts) in enumerate(zip(decoded.content, decoded.boxes, decoded.starts, strict=True))
         ]
         if noised is None:
             return Detections(layers, proposals, memory)
         repaired = [Layer(layer.logits[:, :first], layer.boxes[:, :first]) for layer in layers]
-        answers = [Layer(layer.logits[:, first:], layer.boxes[:, first:]) for layer in layers]
+        answers = [
+            Layer(layer.logits[:, first:], layer.boxes[:, first:], starts=layer.starts[:, first:] if layer.starts is not None else None)
+            for layer in layers
+        ]
         return Detections(answers, proposals, memory, Denoised(repaired, noised))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engine.models.attention import MultiScaleDeformableAttention
 from engine.models.heads import MLP, move_boxes, prior_bias
@@ -64,6 +65,28 @@ class EncoderLayer(nn.Module):
         return output
 
 
+class TopDown(nn.Module):
+    """Adds every level, doubled in size, to the next finer one, and smooths the sums (FPN, section 3).
+
+    Args:
+        dimension: D.
+        levels: L.
+    """
+
+    def __init__(self, dimension: int, levels: int) -> None:
+        super().__init__()
+        self.smooth = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dimension, dimension, 3, padding=1), nn.GroupNorm(dimension // 8, dimension)) for _ in range(levels)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps (B, D, H_l, W_l), finest first → the same shapes."""
+        joined = [maps[-1]]
+        for level in reversed(maps[:-1]):
+            joined.insert(0, level + functional.interpolate(joined[0], size=level.shape[2:], mode="nearest"))
+        return [smooth(level) for smooth, level in zip(self.smooth, joined, strict=True)]
+
+
 class DeformableEncoder(nn.Module):
     """Projects each backbone level to D channels and lets all tokens attend to all levels (Deformable DETR, section 4.2).
 
@@ -78,6 +101,7 @@ class DeformableEncoder(nn.Module):
         dropout: share of channels.
         position: "fine" or "paper" sine embeddings.
         extra_level: one more level from the coarsest map (appendix A.4).
+        pyramid: a top-down pathway before the layers.
     """
 
     def __init__(
@@ -93,6 +117,7 @@ class DeformableEncoder(nn.Module):
         dropout: float = 0.0,
         position: str = "fine",
         extra_level: bool = False,
+        pyramid: bool = False,
     ) -> None:
         super().__init__()
         self.dimension, self._position = dimension, position
@@ -103,11 +128,12 @@ class DeformableEncoder(nn.Module):
             halving = nn.Conv2d(channels[-1], dimension, 3, stride=2, padding=1)
             self.projections.append(nn.Sequential(halving, nn.GroupNorm(dimension // 8, dimension)))
         levels = len(self.projections)
+        self.pyramid: nn.Module = TopDown(dimension, levels) if pyramid else nn.Identity()
         self.level_embedding = nn.Parameter(torch.randn(levels, dimension) * 0.02)
         self.layers = nn.ModuleList(
             EncoderLayer(dimension, heads, levels, points, feedforward, norm=norm, dropout=dropout) for _ in range(layers)
         )
-        self.norm = nn.LayerNorm(dimension) if norm == "pre" else nn.Identity()
+        self.norm = nn.LayerNorm(dimension) if norm == "pre" and layers else nn.Identity()
 
     def _embed(self, shapes: list[tuple[int, int]], centres: Tensor) -> Tensor:
         """Position (T, D) of all tokens, their level included."""
@@ -122,7 +148,7 @@ class DeformableEncoder(nn.Module):
     def forward(self, maps: list[Tensor]) -> Memory:
         """Backbone maps, finest first → memory."""
         sources = [*maps, maps[-1]] if len(self.projections) > len(maps) else maps
-        projected = [projection(level) for projection, level in zip(self.projections, sources, strict=True)]
+        projected = self.pyramid([projection(level) for projection, level in zip(self.projections, sources, strict=True)])
         shapes = [(int(level.shape[2]), int(level.shape[3])) for level in projected]
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], 1)
         centres = token_centres(shapes, tokens.device)

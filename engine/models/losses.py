@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, sigmoid_focal_loss
 
 from engine.models.architecture import DetectorConfig
-from engine.models.assignment import align_tasks
+from engine.models.assignment import align_tasks, assign_centres, assign_overlaps
 from engine.models.detector import Denoised, Detections, Layer
 from engine.models.encoder import Proposals
 from engine.models.matcher import hungarian_match, match_costs
@@ -53,7 +53,7 @@ def class_loss(kind: str, logits: Tensor, quality: Tensor) -> Tensor:
 
     Args:
         kind: "varifocal"; "focal" with α 0.25 and γ 2 (RetinaNet, equation 5), for which every positive is 1; or "quality",
-            cross-entropy on the quality.
+            cross-entropy on the quality; or "presence", cross-entropy for which every positive is 1.
         logits: (…, C).
         quality: (…, C) target scores in [0, 1]; 0 marks a negative.
     """
@@ -62,6 +62,8 @@ def class_loss(kind: str, logits: Tensor, quality: Tensor) -> Tensor:
     if kind == "focal":
         focal: Tensor = sigmoid_focal_loss(logits, (quality > 0).to(logits.dtype), alpha=0.25, gamma=2.0, reduction="sum")
         return focal
+    if kind == "presence":
+        return functional.binary_cross_entropy_with_logits(logits, (quality > 0).to(logits.dtype), reduction="sum")
     return functional.binary_cross_entropy_with_logits(logits, quality, reduction="sum")
 
 
@@ -118,6 +120,25 @@ def _layer_parts(layer: Layer, targets: list[Targets], objects: float, config: D
     return parts | {"distance": distance / objects, "overlap": overlap / objects}
 
 
+def _overlapping_parts(layer: Layer, targets: list[Targets], config: DetectorConfig) -> dict[str, Tensor]:
+    """One-to-many losses of a decoder layer, normalised by the number of queries that answer for an object (Faster R-CNN, section 3)."""
+    assert layer.starts is not None
+    quality = torch.zeros_like(layer.logits)
+    predicted, wanted = [], []
+    for image, target in enumerate(targets):
+        if not len(target.labels):
+            continue
+        rows, columns = assign_overlaps(layer.starts[image], target.boxes, positive_iou=config.positive_iou)
+        predicted.append(layer.boxes[image, rows])
+        wanted.append(target.boxes[columns])
+        quality[image, rows, target.labels[columns]] = _pair_iou(predicted[-1], wanted[-1])
+    answering = max(sum(len(boxes) for boxes in predicted), 1)
+    zero = layer.boxes.sum() * 0
+    distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted)) if predicted else (zero, zero)
+    classes = class_loss(config.class_loss, layer.logits, quality)
+    return {"classes": classes / answering, "distance": distance / answering, "overlap": overlap / answering}
+
+
 def _matched_proposals(proposals: Proposals, targets: list[Targets], objects: float, config: DetectorConfig) -> dict[str, Tensor]:
     """Proposals supervised as if they were a decoder layer; where they are chosen by objectness, all objects are of class 0."""
     if config.queries == "coordinates":
@@ -142,7 +163,7 @@ def _denoising_parts(layer: Layer, denoised: Denoised, targets: list[Targets], o
     return {"classes": classes / share, "distance": distance / share, "overlap": overlap / share}
 
 
-def _dense_parts(proposals: Proposals, targets: list[Targets]) -> dict[str, Tensor]:
+def _dense_parts(proposals: Proposals, targets: list[Targets], kind: str) -> dict[str, Tensor]:
     """One-to-many losses, normalised by the sum of target scores (TOOD, equation 6).
 
     Classes use plain cross-entropy: varifocal's weak negatives let all tokens become positive together first, which costs a
@@ -156,7 +177,10 @@ def _dense_parts(proposals: Proposals, targets: list[Targets]) -> dict[str, Tens
         if not len(target.labels):
             continue
         logits, boxes = proposals.logits[image], proposals.boxes[image]
-        assigned = align_tasks(logits.detach(), boxes.detach(), priors[:, :2], priors[:, 2:] / 3, target.labels, target.boxes)
+        if kind == "dense":
+            assigned = align_tasks(logits.detach(), boxes.detach(), priors[:, :2], priors[:, 2:] / 3, target.labels, target.boxes)
+        else:
+            assigned = assign_centres(priors, target.boxes)
         quality[image, assigned.proposals, target.labels[assigned.objects]] = assigned.quality
         predicted.append(boxes[assigned.proposals])
         wanted.append(target.boxes[assigned.objects])
@@ -176,8 +200,8 @@ def detection_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """The whole loss of a batch.
 
-    Every decoder layer is matched one-to-one; by default it learns the IoU of its matched boxes as their score, and the proposals are
-    supervised one-to-many, so that few objects still give many gradients. Noised objects are not matched: each slot knows its own.
+    By default proposals and decoder layers are supervised one-to-many, so that few objects still give many gradients; with one-to-one
+    supervision every layer is matched. Noised objects are not matched: each slot knows its own.
 
     Args:
         detections: of the batch.
@@ -191,11 +215,15 @@ def detection_loss(
     weights = weights or loss_weights(config)
     objects = float(max(sum(len(target.labels) for target in targets), 1))
     sets: list[tuple[str, dict[str, Tensor], float]] = []
-    if detections.proposals is not None and config.proposal_loss == "dense":
-        sets.append(("dense", _dense_parts(detections.proposals, targets), weights.dense))
+    if detections.proposals is not None and config.proposal_loss != "matched":
+        sets.append(("dense", _dense_parts(detections.proposals, targets, config.proposal_loss), weights.dense))
     elif detections.proposals is not None:
         sets.append(("proposals", _matched_proposals(detections.proposals, targets, objects, config), weights.dense))
-    sets += [(f"layer{index}", _layer_parts(layer, targets, objects, config), 1.0) for index, layer in enumerate(detections.layers)]
+    for index, layer in enumerate(detections.layers):
+        if config.architecture == "deformable" and config.supervision == "one-to-many":
+            sets.append((f"layer{index}", _overlapping_parts(layer, targets, config), 1.0))
+        else:
+            sets.append((f"layer{index}", _layer_parts(layer, targets, objects, config), 1.0))
     if detections.denoised is not None:
         denoised = detections.denoised
         repaired = [_denoising_parts(layer, denoised, targets, objects, config) for layer in denoised.layers]

@@ -35,7 +35,7 @@ class PredictConfig(StageConfig):
     """Name of the prediction set; none for MODEL-SPLIT."""
     score_threshold: float = Field(default=0.01, ge=0, le=1)
     """Boxes with a lower score are dropped."""
-    iou_threshold: float = Field(default=0.7, gt=0, le=1)
+    iou_threshold: float = Field(default=0.5, gt=0, le=1)
     """Of two boxes of one class that overlap more, the weaker is dropped; 1 keeps both."""
     batch_size: int = Field(default=8, ge=1)
     """Tiles a forward pass."""

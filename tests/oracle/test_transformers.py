@@ -26,6 +26,9 @@ DEFORMABLE = FAITHFUL | {
     "num_queries": 12,
     "proposal_candidates": 12,
     "extra_level": True,
+    "pyramid": False,
+    "region_features": 0,
+    "supervision": "one-to-one",
 }
 DETR = FAITHFUL | {"architecture": "detr", "num_queries": 12, "patch_slots": 12}
 WIDTH_THEIRS = {

