@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.errors import CheckpointRefused, UsageError
+from engine.models.depthwise import use_quick_gradients
 from engine.models.weight_files import fit_weights, read_metadata, read_tensors
 
 __all__ = ["Backbone", "feature_network", "packaged_weights"]
@@ -89,6 +90,7 @@ class Backbone(nn.Module):
         levels: which of timm's feature levels to return, finest first.
         frozen_stages: how many parts stay as they are: 1 = stem, 2 = stem and first stage, …; -1 = all of it. A stage ends where timm
             takes a feature level.
+        quick_gradients: compute those of depthwise convolutions as :mod:`engine.models.depthwise` does; the same up to rounding.
 
     Attributes:
         channels: of each level.
@@ -104,10 +106,12 @@ class Backbone(nn.Module):
     mean: Colour
     std: Colour
 
-    def __init__(self, name: str, *, pretrained: str, levels: tuple[int, ...], frozen_stages: int) -> None:
+    def __init__(self, name: str, *, pretrained: str, levels: tuple[int, ...], frozen_stages: int, quick_gradients: bool = True) -> None:
         super().__init__()
         self.name = name
         self.body = feature_network(name, levels)
+        if quick_gradients:
+            use_quick_gradients(self.body)
         self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())  # type: ignore[union-attr,operator]
         self.strides: tuple[int, ...] = tuple(self.body.feature_info.reduction())  # type: ignore[union-attr,operator]
         data = resolve_model_data_config(self.body)

@@ -64,9 +64,12 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H', W')."""
         quick = images.device.type == "cpu" and torch.is_grad_enabled() and (images.requires_grad or self.weight.requires_grad)
+        plain = not quick or torch.compiler.is_compiling()
+        if plain and not self.same_padding:
+            return super().forward(images)
         padded = functional.pad(images, self._padding(images.shape[2], images.shape[3]))
         stride = self.stride[0]
-        if not quick or torch.compiler.is_compiling():
+        if plain:
             return functional.conv2d(padded, self.weight, stride=stride, groups=self.groups)
         if torch.is_autocast_enabled("cpu"):
             padded = padded.to(torch.get_autocast_dtype("cpu"))

@@ -38,9 +38,11 @@ class Pyramid(nn.Module):
 
     out_channels = 128
 
-    def __init__(self) -> None:
+    def __init__(self, *, quick_gradients: bool) -> None:
         super().__init__()
-        self.body = Backbone("tf_efficientnet_lite0", pretrained="packaged", levels=(2, 3, 4), frozen_stages=3)
+        self.body = Backbone(
+            "tf_efficientnet_lite0", pretrained="packaged", levels=(2, 3, 4), frozen_stages=3, quick_gradients=quick_gradients
+        )
         self.fpn = FeaturePyramidNetwork(list(self.body.channels), self.out_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -49,10 +51,10 @@ class Pyramid(nn.Module):
         return {name: level.float() for name, level in levels.items()}
 
 
-def build(size: int) -> FasterRCNN:
+def build(size: int, *, quick_gradients: bool) -> FasterRCNN:
     sides = tuple((side, side * 2 ** (1 / 3), side * 2 ** (2 / 3)) for side in (16.0, 48.0, 96.0, 192.0))
     return FasterRCNN(
-        Pyramid(),
+        Pyramid(quick_gradients=quick_gradients),
         CLASSES + 1,
         min_size=size,
         max_size=size,
@@ -111,11 +113,7 @@ def main() -> None:
     if chosen.fraction < 1:
         train = subset(pictures, chosen.fraction, chosen.draw)
     torch.manual_seed(chosen.seed)
-    model = build(chosen.size).to(chosen.device).train()
-    if chosen.quick_depthwise:
-        from engine.models.depthwise import use_quick_gradients
-
-        use_quick_gradients(model)
+    model = build(chosen.size, quick_gradients=chosen.quick_depthwise).to(chosen.device).train()
     parts: dict[str, list[nn.Parameter]] = {"backbone": [], "rest": []}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
