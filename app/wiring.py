@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from connectors.label_studio.client import LabelStudioServer
     from engine.catalog.workspace import Workspace
 
-__all__ = ["LAYER_SUFFIXES", "annotation_server", "label_studio", "read_labels", "require_formats", "write_labels", "write_layers"]
+__all__ = [
+    "LAYER_SUFFIXES",
+    "annotation_server",
+    "hub_weights",
+    "label_studio",
+    "read_labels",
+    "require_formats",
+    "write_labels",
+    "write_layers",
+]
 
 LAYER_SUFFIXES = {"gpkg": ".gpkg", "geojson": ".geojson", "coco": ".coco.json"}
 """The formats of ``detect``, each with the end of its files' names."""
@@ -95,3 +104,16 @@ def label_studio(url: str, token: str) -> LabelStudioServer:
     from connectors.label_studio.client import LabelStudioServer
 
     return LabelStudioServer(url, token)
+
+
+def hub_weights(name: str) -> tuple[Path, str]:
+    """The file of weights ``name`` of timm's hub, and where it comes from.
+
+    Raises:
+        BadInput: the hub has no such weights.
+        TilehawkError: it cannot be reached.
+    """
+    from connectors.weights import download
+
+    found = download(name)
+    return found.path, found.origin

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import annotators, data, delivery, demo, jobs, machine, rounds, search, training, users
+from app.cli import annotators, data, delivery, demo, jobs, machine, models, rounds, search, training, users
 from app.faults import unexpected
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
@@ -55,6 +55,9 @@ def build() -> typer.Typer:
     data.add_to(app, labels)
     app.add_typer(labels, name="labels")
     training.add_to(app)
+    trained = typer.Typer(cls=CommandGroup, help="Models, and weights to start them from.", rich_markup_mode=None)
+    models.add_to(trained)
+    app.add_typer(trained, name="models")
     rounds.add_to(app)
     search.add_to(app)
     connect = typer.Typer(cls=CommandGroup, help="Annotation servers.", rich_markup_mode=None)

@@ -96,6 +96,8 @@ def _introduction() -> str:
 def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, each in command.commands.items():
         if hasattr(each, "commands"):
+            if each.invoke_without_command:
+                yield (*path, name), each
             yield from _commands(each, (*path, name))
         else:
             yield (*path, name), each

@@ -1,4 +1,4 @@
-"""Commands that make models, use them and list them: pretrain, finetune, predict, models."""
+"""Commands that make models and use them: pretrain, finetune, predict."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.options import ConfigOption, JsonOption, NoQueueOption, SetOption, WorkspaceOption, configured
-from app.cli.output import emit
 from app.cli.stage import run_stage
-from app.settings import find_workspace
 
 __all__ = ["add_to"]
 
@@ -25,7 +23,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(pretrain)
     app.command()(finetune)
     app.command()(predict)
-    app.command()(models)
 
 
 def pretrain(
@@ -86,12 +83,3 @@ def predict(
 
     chosen = configured(PredictConfig, config, settings, model=model, split=split, name=name)
     run_stage("predict", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
-
-
-def models(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """List the trained models with their metrics."""
-    from engine.catalog.summary import summarize
-    from engine.catalog.workspace import Workspace
-
-    with Workspace.open(find_workspace(workspace)) as opened:
-        emit({"models": summarize(opened).models}, as_json=as_json)

@@ -23,7 +23,7 @@ __all__ = ["MARKER", "Workspace"]
 
 FORMAT = 1
 MARKER = "tilehawk.json"
-FOLDERS = ("scenes", "models", "predictions", "exports", "checkpoints", "reports", "temporary")
+FOLDERS = ("scenes", "models", "predictions", "exports", "checkpoints", "reports", "temporary", "weights")
 
 
 class Workspace:
@@ -166,6 +166,11 @@ class Workspace:
     def scenes(self) -> Path:
         """Rasters that were unpacked, under opaque names."""
         return self.root / "scenes"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of backbones that were brought in, a file each."""
+        return self.root / "weights"
 
     @property
     def models(self) -> Path:

@@ -6,5 +6,35 @@ from engine.models.detector import DetectorConfig
 
 __all__ = ["PRESETS"]
 
-PRESETS: dict[str, DetectorConfig] = {"nano": DetectorConfig()}
-"""nano: EfficientNet-Lite0 from stride 8 on, 128 channels, 1 + 3 layers, a tower of two convolutions: trains on two CPU cores."""
+PRESETS: dict[str, DetectorConfig] = {
+    "nano": DetectorConfig(),
+    "small": DetectorConfig(
+        backbone="resnet18",
+        backbone_weights="none",
+        frozen_stages=0,
+        encoder_layers=2,
+        decoder_layers=3,
+    ),
+    "base": DetectorConfig(
+        backbone="resnet50",
+        backbone_weights="none",
+        frozen_stages=0,
+        dimension=256,
+        feedforward=1024,
+        encoder_layers=6,
+        decoder_layers=6,
+        num_queries=300,
+        proposal_candidates=900,
+        patch_slots=300,
+        image_size=512,
+    ),
+}
+"""The sizes of the detector.
+
+- ``nano``: EfficientNet-Lite0 from stride 8 on, 128 channels, 1 + 3 layers, a tower of two convolutions: trains on two CPU cores.
+- ``small``: ResNet-18, 128 channels, 2 + 3 layers.
+- ``base``: ResNet-50, 256 channels, 6 + 6 layers, 512 px, 300 queries (Deformable DETR, section 5; UP-DETR, section 4.1): for a GPU.
+
+No weights of ResNets are packaged: bring them in (``tilehawk models import resnet50.a1_in1k``), name the file in ``backbone_weights``, and
+set ``frozen_stages`` to 2 (stem and first stage, as DETR does); until then they start from random weights and nothing is frozen.
+"""

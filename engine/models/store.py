@@ -9,18 +9,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from engine.errors import CheckpointRefused, UsageError
-from engine.files import atomic_directory, sha256_of, write_json
+from engine.files import atomic_directory, sha256_of, write_bytes, write_json
 from engine.label_set import LabelSet
+from engine.models.architecture import BEFORE_REGIONS
 from engine.models.detector import Detector, DetectorConfig
+from engine.models.weight_files import read_metadata, serialized
 
 __all__ = ["StoredModel", "load_detector", "read_model", "save_model", "start_from"]
 
 FORMAT = 1
 WEIGHTS, CONFIG, LABELS, METRICS, MANIFEST = "model.safetensors", "config.json", "labels.json", "metrics.json", "manifest.json"
-_REPLACED_BY_FINE_TUNING = ("proposals.", "query_content.", "class_heads.")
+_BEFORE_IT_WAS_SAID = [0.5, 0.5, 0.5]
+"""Mean and spread of the images of models that do not state theirs."""
+_REPLACED_BY_FINE_TUNING = ("proposals.", "query_content.", "class_heads.", "object_queries.", "denoising.")
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ def save_model(
     """
     assert len(label_set) == model.num_classes
     with atomic_directory(directory) as folder:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
+        said = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+        write_bytes(folder / WEIGHTS, serialized(model.state_dict(), said))
         write_json(folder / CONFIG, model.config.model_dump(mode="json"))
         write_json(folder / LABELS, {"names": list(label_set.names), "fingerprint": label_set.fingerprint})
         write_json(folder / METRICS, dict(metrics))
@@ -88,7 +94,7 @@ def read_model(directory: Path) -> StoredModel:
         if not path.is_file() or sha256_of(path) != digests.get(name):
             raise _refuse(directory, f"{name} is missing or not what was saved (sha256 differs)", "the file named in the manifest")
     try:
-        config = DetectorConfig.from_mapping(json.loads((directory / CONFIG).read_text()))
+        config = DetectorConfig.from_mapping(BEFORE_REGIONS | json.loads((directory / CONFIG).read_text()))
     except UsageError as unknown:
         raise _refuse(directory, f"an architecture that this Tilehawk does not know: {unknown.found}", unknown.expected) from unknown
     labels = LabelSet.of(json.loads((directory / LABELS).read_text())["names"])
@@ -96,7 +102,12 @@ def read_model(directory: Path) -> StoredModel:
 
 
 def _fill(model: Detector, stored: StoredModel, *, leave_out: tuple[str, ...] = ()) -> None:
-    weights = {name: tensor for name, tensor in load_file(stored.directory / WEIGHTS).items() if not name.startswith(leave_out)}
+    path = stored.directory / WEIGHTS
+    try:
+        held, said = load_file(path), read_metadata(path)
+    except SafetensorError as damage:
+        raise _refuse(stored.directory, f"{WEIGHTS} is no safetensors file ({damage})") from damage
+    weights = {name: tensor for name, tensor in held.items() if not name.startswith(leave_out)}
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(leave_out)}
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     reshaped = [name for name in wanted if name in weights and wanted[name].shape != weights[name].shape]
@@ -107,6 +118,8 @@ def _fill(model: Detector, stored: StoredModel, *, leave_out: tuple[str, ...] = 
             "a model of the same architecture and number of classes",
         )
     model.load_state_dict(weights, strict=False)
+    for buffer, key in ((model.mean, "mean"), (model.std, "std")):
+        buffer.copy_(torch.tensor(said.get(key, _BEFORE_IT_WAS_SAID)).view_as(buffer))
 
 
 def load_detector(directory: Path, *, label_set: LabelSet | None = None, stage: str | None = None) -> tuple[Detector, StoredModel]:

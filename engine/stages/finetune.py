@@ -11,10 +11,11 @@ from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.schema import ModelRow
 from engine.catalog.tiles import tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints
+from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo
-from engine.models.detector import Detector, DetectorConfig
+from engine.models.detector import DetectorConfig
 from engine.models.store import read_model, start_from
 from engine.progress import Progress, silent
 from engine.training.detection import DetectionTask
@@ -88,7 +89,7 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         if done:
             return done
         with seeded(config.schedule.seed):
-            model = Detector(config.detector, len(classes))
+            model = new_detector(workspace, config.detector, len(classes))
         if stored:
             start_from(model, stored.directory)
         with TilePixels(workspace) as pixels:

@@ -7,11 +7,12 @@ from pydantic import Field
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints
+from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo, UsageError
 from engine.label_set import LabelSet
-from engine.models.detector import Detector, DetectorConfig
+from engine.models.detector import DetectorConfig
 from engine.pretext.query_patches import PatchConfig, QueryPatchTask
 from engine.progress import Progress, silent
 from engine.training.loop import ScheduleConfig, seeded, train
@@ -68,7 +69,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         if done:
             return done
         with seeded(config.schedule.seed):
-            model = Detector(config.detector, 0)
+            model = new_detector(workspace, config.detector, 0)
         with TilePixels(workspace) as pixels:
             source = WorkspaceTiles(pixels, unlabelled, {}, config.detector.image_size, cache_bytes=config.cache_bytes)
             checkpoints = run_checkpoints(workspace, identity)

@@ -2,19 +2,23 @@
 
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.errors import CheckpointRefused, LabelSetMismatch
+from engine.errors import BadInput, CheckpointRefused, LabelSetMismatch
 from engine.files import sha256_of
 from engine.label_set import LabelSet
 from engine.models import store
 from engine.models.detector import Detector
 from engine.models.store import load_detector, read_model, save_model, start_from
+from engine.models.weight_files import serialized
 from engine.training.loop import seeded
+
+OVERLAPPING = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": [at, at + 8]} for name, at in (("a", 0), ("b", 4))}).encode()
 
 
 def made(squares, *, classes=2, seed=0, **changes):
@@ -200,3 +204,77 @@ def test_saving_again_replaces_the_whole_folder(squares, folder):
     assert not (folder / "stray").exists()
     assert read_model(folder).manifest["provenance"] == {}
     assert [path.name for path in folder.parent.iterdir()] == ["tuned"]
+
+
+def test_a_model_keeps_the_normalisation_that_it_was_trained_with(squares, folder):
+    said = {"mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0]}
+    (folder / store.WEIGHTS).write_bytes(serialized(load_file(folder / store.WEIGHTS), said))
+    seal(folder)
+    started = made(squares)
+    start_from(started, folder)
+    for model in (load_detector(folder)[0], started):
+        assert model.mean.flatten().tolist() == pytest.approx(said["mean"])
+        assert model.std.flatten().tolist() == pytest.approx(said["std"])
+
+
+def test_a_model_from_before_it_was_stated_was_normalised_by_halves(folder):
+    save_file(load_file(folder / store.WEIGHTS), folder / store.WEIGHTS)
+    seal(folder)
+    model, _ = load_detector(folder)
+    assert model.mean.unique().tolist() == model.std.unique().tolist() == [0.5]
+
+
+def test_the_same_model_is_the_same_bytes(squares, saved, tmp_path):
+    save_model(tmp_path / "again", made(squares), stage="finetune", label_set=squares.LABELS, metrics={}, provenance={})
+    assert (tmp_path / "again" / store.WEIGHTS).read_bytes() == (saved / "tuned" / store.WEIGHTS).read_bytes()
+
+
+@pytest.mark.guarantee("G32")
+@pytest.mark.parametrize(
+    "content",
+    [
+        (2**60).to_bytes(8, "little") + b"{}",
+        len(OVERLAPPING).to_bytes(8, "little") + OVERLAPPING + bytes(12),
+        b"\x80\x04\x95",
+    ],
+    ids=["a header of 2^60 bytes", "overlapping offsets", "a pickle"],
+)
+def test_hostile_weights_with_a_manifest_of_their_own_are_refused(folder, content):
+    (folder / store.WEIGHTS).write_bytes(content)
+    seal(folder)
+    with pytest.raises(CheckpointRefused, match=r"model.safetensors is no safetensors file"):
+        load_detector(folder)
+
+
+MATRIX = {
+    "another backbone": ({"backbone": "test_resnet"}, {}, r"backbone = 'test_efficientnet'.* expected backbone = 'test_resnet'"),
+    "another width": ({"dimension": 48}, {}, r"dimension = 32.* expected dimension = 48"),
+    "other classes": ({}, {"label_set": ["red", "blue"]}, r"lacks \['blue'\]"),
+    "another order": ({}, {"label_set": ["green", "red"]}, r"the order differs"),
+    "more classes": ({}, {"label_set": ["red", "green", "blue"]}, r"lacks \['blue'\]"),
+    "another stage": ({}, {"stage": "pretrain"}, r"a model of stage 'finetune'"),
+    "a newer format": ({}, {"format": 99}, r"model format 99. expected format 1"),
+    "a newer architecture": ({}, {"config": "mask_head"}, r"unknown key 'mask_head'"),
+}
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.usefixtures("no_weights_read")
+@pytest.mark.parametrize("case", MATRIX)
+def test_what_does_not_belong_is_refused_by_its_difference_and_nothing_is_changed(squares, folder, case):
+    changes, wrong, message = MATRIX[case]
+    if "format" in wrong:
+        change_json(folder / store.MANIFEST, format=wrong["format"])
+    if "config" in wrong:
+        change_json(folder / store.CONFIG, **{wrong["config"]: True})
+        seal(folder)
+    model = made(squares, **changes)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if "label_set" in wrong or "stage" in wrong:
+        names = wrong.get("label_set")
+        take = partial(load_detector, folder, label_set=names and LabelSet.of(names), stage=wrong.get("stage"))
+    else:
+        take = partial(start_from, model, folder)
+    with pytest.raises(BadInput, match=message):
+        take()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -1,0 +1,75 @@
+"""Commands about models: models, models import."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import JsonOption, WorkspaceOption
+from app.cli.output import emit
+from app.cli.stage import run_stage
+from app.settings import find_workspace
+from engine.errors import UsageError
+
+__all__ = ["add_to"]
+
+
+def add_to(models: typer.Typer) -> None:
+    """Register the commands of this group."""
+    models.callback(invoke_without_command=True)(list_models)
+    models.command("import")(import_weights)
+
+
+def list_models(context: typer.Context, *, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List the trained models with their metrics."""
+    from engine.catalog.summary import summarize
+    from engine.catalog.workspace import Workspace
+
+    if context.invoked_subcommand is None:
+        with Workspace.open(find_workspace(workspace)) as opened:
+            emit({"models": summarize(opened).models}, as_json=as_json)
+
+
+def import_weights(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE_OR_NAME", help="A file of weights, or the name of some of timm's hub, as resnet50.a1_in1k.")
+    ],
+    *,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Timm's name of the model that a file was made with, as resnet50.", show_default=False),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What stands before the names of the tensors, where a file holds several sets.", show_default=False
+        ),
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a .pt or .pth file that you trust; only tensors are taken from it.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring in weights for a backbone, from a file or from timm's hub; the only command that asks the hub for anything."""
+    from engine.models.weight_files import PICKLES
+    from engine.stages.import_weights import ImportWeightsConfig
+    from engine.stages.import_weights import import_weights as stage
+
+    path, origin = Path(source), None
+    if path.is_file() or path.suffix.lower() in {".safetensors", *PICKLES} or os.sep in source:
+        if backbone is None:
+            raise UsageError(
+                f"the file {source} without its backbone", expected="--backbone NAME", remedy="For example --backbone resnet50"
+            )
+    else:
+        os.environ["HF_HUB_OFFLINE"] = "0"
+        from app.wiring import hub_weights
+
+        path, origin = hub_weights(source)
+    config = ImportWeightsConfig.from_mapping({"backbone": backbone or source, "prefix": prefix})
+    run_stage(partial(stage, source=origin, allow_pickle=allow_pickle), path, config, workspace=workspace, as_json=as_json)
