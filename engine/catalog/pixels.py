@@ -90,6 +90,11 @@ class WorkspaceTiles:
         """Number of tiles."""
         return len(self._tiles)
 
+    def name(self, index: int) -> str:
+        """What a message calls the tile at ``index``: its scene, and its window there."""
+        tile = self._tiles[index]
+        return f"{tile.scene_name} {tile.window.xyxy}"
+
     def image(self, index: int) -> Tensor:
         """Pixels (3, S, S) uint8 of the tile at ``index``, padded to the square."""
         from engine.training.data import pad_to_square

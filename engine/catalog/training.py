@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -23,7 +24,7 @@ from engine.models.store import read_model, save_model
 from engine.training.checkpoint import CheckpointStore
 from engine.training.loop import TrainingRun
 
-__all__ = ["RunIdentity", "TrainingReport", "data_hash", "finish_run", "finished_report", "run_checkpoints", "stored_report"]
+__all__ = ["RunIdentity", "TrainingReport", "data_hash", "finish_run", "finished_report", "run_checkpoints", "run_log", "stored_report"]
 
 
 def data_hash(tiles: Sequence[TileRecord], boxes: Mapping[int, Boxes]) -> str:
@@ -82,11 +83,30 @@ class TrainingReport:
     """0 for a run in one go"""
     already_there: bool
     """the same run was finished before; nothing was trained"""
+    passed_over: list[str] = field(default_factory=list)
+    """checkpoints that were damaged or lost when the run was taken up again, and why"""
+    precision: str = "fp32"
+    """what forward passes ran in"""
+    dev: list[list[float]] = field(default_factory=list)
+    """images seen and AP, at every look at the dev tiles; the saved weights are those of the best"""
+    stopped_early: bool = False
+    """the dev AP had not risen for long"""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """tiles set aside, and why"""
+    micro_batches: list[list[int]] = field(default_factory=list)
+    """(step, micro-batch from there on) each time that memory ran out"""
+    log: str = ""
+    """folder of the log, relative to the workspace's"""
 
 
 def run_checkpoints(workspace: Workspace, identity: RunIdentity) -> CheckpointStore:
     """The checkpoints of this very run, whatever its model is called."""
     return CheckpointStore(workspace.checkpoints / f"{identity.stage}-{identity.fingerprint}")
+
+
+def run_log(workspace: Workspace, identity: RunIdentity) -> Path:
+    """The folder of the run's log; it stays when the run is done."""
+    return workspace.reports / "training" / f"{identity.stage}-{identity.fingerprint}"
 
 
 def stored_report(session: Session, name: str) -> TrainingReport:
@@ -148,6 +168,13 @@ def finish_run(
         last_loss=sum(ends[1]) / len(ends[1]),
         resumed_at_step=run.resumed_at,
         already_there=False,
+        passed_over=run.passed_over,
+        precision=run.precision,
+        dev=[list(look) for look in run.dev],
+        stopped_early=run.stopped_early,
+        unreadable=run.unreadable,
+        micro_batches=[list(change) for change in run.micro_batches],
+        log=str(run_log(workspace, identity).relative_to(workspace.root)),
     )
     save_model(
         model_directory(workspace, name),

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
-from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints
+from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
@@ -72,6 +72,12 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
             model = new_detector(workspace, config.detector, 0)
         with TilePixels(workspace) as pixels:
             source = WorkspaceTiles(pixels, unlabelled, {}, config.detector.image_size, cache_bytes=config.cache_bytes)
-            checkpoints = run_checkpoints(workspace, identity)
-            run = train(QueryPatchTask(model, config.patches), source, config.schedule, checkpoints=checkpoints, progress=progress)
+            run = train(
+                QueryPatchTask(model, config.patches),
+                source,
+                config.schedule,
+                checkpoints=run_checkpoints(workspace, identity),
+                progress=progress,
+                log=run_log(workspace, identity),
+            )
         return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0)

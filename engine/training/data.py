@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from engine.boxes import Boxes
 
-__all__ = ["Sample", "TileSamples", "TileSource", "batch_indices", "pad_to_square", "step_generator"]
+__all__ = ["Sample", "TileSamples", "TileSource", "pad_to_square", "step_generator", "step_seed", "stream_indices"]
 
 
 class Sample(NamedTuple):
@@ -33,14 +34,24 @@ class TileSource(Protocol):
         """Number of tiles."""
 
     def sample(self, index: int) -> Sample:
-        """The tile at ``index``."""
+        """The tile at ``index``.
+
+        Raises:
+            UnreadableImage: its pixels cannot be decoded.
+        """
+
+    def name(self, index: int) -> str:
+        """What a message calls the tile at ``index``."""
 
 
 def pad_to_square(pixels: NDArray[np.uint8], size: int) -> Tensor:
-    """Pixels (H, W, 3) with H, W ≤ ``size`` → (3, size, size) uint8, black at the right and bottom."""
-    image = torch.zeros(3, size, size, dtype=torch.uint8)
-    image[:, : pixels.shape[0], : pixels.shape[1]] = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-    return image
+    """Pixels (H, W, 3) with H, W ≤ ``size`` → (3, size, size) uint8, black at the right and bottom.
+
+    The channels of a pixel lie side by side in memory, which is quickest to resample.
+    """
+    image = torch.zeros(size, size, 3, dtype=torch.uint8)
+    image[: pixels.shape[0], : pixels.shape[1]] = torch.from_numpy(np.ascontiguousarray(pixels))
+    return image.permute(2, 0, 1)
 
 
 class TileSamples:
@@ -50,10 +61,14 @@ class TileSamples:
         images: pixels (H, W, 3) each.
         boxes: the boxes of each, in its pixels.
         size: side of the square samples.
+        names: what messages call each; numbers where there are none.
     """
 
-    def __init__(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Boxes], size: int) -> None:
+    def __init__(
+        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Boxes], size: int, *, names: Sequence[str] | None = None
+    ) -> None:
         assert len(images) == len(boxes)
+        self._names = list(names or (f"number {index}" for index in range(len(images))))
         self._samples = [
             Sample(
                 pad_to_square(pixels, size),
@@ -71,16 +86,25 @@ class TileSamples:
         """The tile at ``index``."""
         return self._samples[index]
 
+    def name(self, index: int) -> str:
+        """What a message calls the tile at ``index``."""
+        return self._names[index]
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator of one training step: a function of seed and step, so that a resumed run draws what it would have drawn."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63))
+
+def step_seed(seed: int, step: int, purpose: str = "augment") -> int:
+    """A number of 63 bits that depends on all three."""
+    digest = hashlib.sha256(f"{seed} {step} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
-def batch_indices(count: int, batch: int, seed: int, step: int) -> list[int]:
-    """The tiles of a step: epochs of a seeded permutation each, cut into batches that may cross epochs."""
-    first, end = step * batch, (step + 1) * batch
+def step_generator(seed: int, step: int, purpose: str = "augment") -> torch.Generator:
+    """The generator of one training step: a function of its arguments, so that a resumed run draws what it would have drawn."""
+    return torch.Generator().manual_seed(step_seed(seed, step, purpose))
+
+
+def stream_indices(count: int, first: int, end: int, seed: int) -> list[int]:
+    """Tiles ``first`` to ``end`` of the stream of epochs, each a seeded permutation of all ``count`` tiles."""
     epochs = range(first // count, (end - 1) // count + 1)
-    order = torch.cat([torch.randperm(count, generator=step_generator(seed, -1 - epoch)) for epoch in epochs])
+    order = torch.cat([torch.randperm(count, generator=step_generator(seed, epoch, "epoch")) for epoch in epochs])
     indices: list[int] = order[first - epochs[0] * count : end - epochs[0] * count].tolist()
     return indices

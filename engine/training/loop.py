@@ -2,68 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import Field
-from torch import Tensor, nn
 
-from engine.config import StageConfig
-from engine.errors import BadInput, Cancelled, CheckpointRefused, NothingToDo
+from engine.errors import Cancelled, NothingToDo
 from engine.progress import Progress
-from engine.training.augment import AugmentConfig, augment
-from engine.training.checkpoint import CheckpointStore
-from engine.training.data import Sample, TileSource, batch_indices, step_generator
+from engine.training.batches import Batch, BatchLoader, prefetched
+from engine.training.checkpoint import Checkpoint, CheckpointStore
+from engine.training.data import TileSource
+from engine.training.early_stop import DevHistory, EvaluateDev
+from engine.training.faults import NotFinite, refuse_not_finite, write_bundle
+from engine.training.journal import Clock, Journal, tensorboard_writer
+from engine.training.optimization import TrainingState
+from engine.training.schedule import ScheduleConfig, plan_steps, rate
+from engine.training.step import Stepper, StepResult
+from engine.training.task import Task
 
 __all__ = ["ScheduleConfig", "Task", "TrainingRun", "seeded", "train"]
-
-
-class ScheduleConfig(StageConfig):
-    """How long and how fast to train."""
-
-    images_seen: int = Field(default=2400, ge=1)
-    """Training images that enter a forward pass in all; the schedule is stretched over them."""
-    batch_size: int = Field(default=4, ge=1)
-    """Images a step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak rate of everything but the backbone."""
-    backbone_learning_rate: float = Field(default=2e-4, ge=0)
-    """Peak rate of the backbone's trainable stages."""
-    weight_decay: float = Field(default=1e-4, ge=0)
-    """AdamW's decoupled decay."""
-    warmup_steps: int = Field(default=30, ge=0)
-    """Steps of linear warm-up before the cosine."""
-    clip_norm: float = Field(default=1.0, gt=0)
-    """Largest gradient norm."""
-    ema_decay: float = Field(default=0.99, ge=0, lt=1)
-    """Decay of the exponential moving average of the weights, which is what is saved; shorter while the run is young."""
-    checkpoint_seconds: float = Field(default=30.0, ge=0)
-    """A checkpoint is due when this much time has passed since the last; 0 writes one after every step."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs forward passes under autocast; it pays on GPUs."""
-    threads: int = Field(default=0, ge=0)
-    """CPU threads; 0 leaves torch's own choice."""
-    seed: int = Field(default=0, ge=0)
-    """Decides initial weights, order and augmentation."""
-    augment: AugmentConfig = AugmentConfig()
-    """What may happen to a training image."""
-
-
-class Task(Protocol):
-    """What is learned."""
-
-    @property
-    def model(self) -> nn.Module:
-        """All that is trained and saved."""
-
-    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch, and its parts for the log; ``generator`` (on the CPU) decides every random choice."""
 
 
 @dataclass
@@ -72,6 +34,7 @@ class TrainingRun:
 
     steps: int
     images_seen: int
+    """source images; a mosaic counts four"""
     seconds: float
     losses: list[float] = field(default_factory=list)
     """One a step, from the run's first step on, across resumes."""
@@ -79,6 +42,18 @@ class TrainingRun:
     """The last step's parts."""
     resumed_at: int = 0
     """The step from which a checkpoint was resumed; 0 for a run in one go."""
+    passed_over: list[str] = field(default_factory=list)
+    """Checkpoints that were damaged or lost when the run was taken up again, and why."""
+    dev: list[tuple[int, float]] = field(default_factory=list)
+    """(images seen, AP on the dev tiles) at every look."""
+    stopped_early: bool = False
+    """Whether the dev AP ended the run."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Tiles set aside, by name, and why."""
+    micro_batches: list[tuple[int, int]] = field(default_factory=list)
+    """(step, micro-batch from there on) each time that memory ran out."""
+    precision: str = "fp32"
+    """What forward passes ran in."""
 
 
 @contextmanager
@@ -89,88 +64,36 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _rate(step: int, steps: int, warmup: int) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine down to one hundredth."""
-    return min(1.0, (step + 1) / max(warmup, 1)) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-
-class _State:
-    """Model, average and optimizer: what a checkpoint holds."""
-
-    def __init__(self, model: nn.Module, config: ScheduleConfig) -> None:
-        self.model, self.config = model, config
-        self.trained: dict[str, Tensor] = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self.average = {name: weight.detach().clone() for name, weight in self.trained.items()}
-        backbone = [weight for name, weight in self.trained.items() if "backbone." in name]
-        rest = [weight for name, weight in self.trained.items() if "backbone." not in name]
-        self.peaks = [config.backbone_learning_rate, config.learning_rate]
-        groups = [{"params": weights, "lr": peak} for weights, peak in zip((backbone, rest), self.peaks, strict=True) if weights]
-        self.peaks = [group["lr"] for group in groups]  # type: ignore[misc]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self.order = [*backbone, *rest]
-
-    @torch.no_grad()
-    def update_average(self, step: int) -> None:
-        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        for name, weight in self.trained.items():
-            self.average[name].lerp_(weight.detach(), 1 - decay)
-
-    @torch.no_grad()
-    def adopt_average(self) -> None:
-        for name, weight in self.trained.items():
-            weight.copy_(self.average[name])
-
-    def tensors(self) -> dict[str, Tensor]:
-        held = {f"model.{name}": weight for name, weight in self.trained.items()}
-        held |= {f"average.{name}": weight for name, weight in self.average.items()}
-        for index, weight in enumerate(self.order):
-            for key, value in self.optimizer.state.get(weight, {}).items():
-                held[f"optimizer.{index}.{key}"] = value
-        return held
-
-    @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        held = {name.removeprefix("model."): tensor.shape for name, tensor in tensors.items() if name.startswith("model.")}
-        wanted = {name: weight.shape for name, weight in self.trained.items()}
-        if held != wanted:
-            differing = sorted(name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name))
-            raise CheckpointRefused(
-                f"the checkpoint of this run holds another model: {differing[:3]} differ",
-                expected="tensors of the same names and shapes",
-                remedy="It comes from another version of Tilehawk; remove the run's folder below checkpoints/ to start it again",
-            )
-        for name, weight in self.trained.items():
-            weight.copy_(tensors[f"model.{name}"])
-            self.average[name].copy_(tensors[f"average.{name}"])
-        for index, weight in enumerate(self.order):
-            prefix = f"optimizer.{index}."
-            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            for key, value in state.items():
-                self.optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
-
-
-def _require_finite(loss: Tensor, parts: dict[str, float], indices: list[int], step: int) -> None:
-    if not math.isfinite(float(loss.detach())):
-        broken = [name for name, value in parts.items() if not math.isfinite(value)]
-        raise BadInput(
-            f"the loss is {float(loss.detach())} at step {step} (parts {broken}, tiles number {indices} of the training set)",
-            expected="a finite loss",
-            remedy="Lower the learning rate, or look at these tiles; the last checkpoint is untouched",
-        )
-
-
 def train(
-    task: Task, source: TileSource, config: ScheduleConfig, *, checkpoints: CheckpointStore | None, progress: Progress
+    task: Task,
+    source: TileSource,
+    config: ScheduleConfig,
+    *,
+    checkpoints: CheckpointStore | None,
+    progress: Progress,
+    evaluate_dev: EvaluateDev | None = None,
+    log: Path | None = None,
 ) -> TrainingRun:
     """Train ``task.model`` on ``source`` and leave the averaged weights in it.
 
     Order, augmentation and every random choice are functions of (seed, step), so a run that goes on from a checkpoint computes
     what the uninterrupted run computes. On a cancel the state is saved first.
 
+    Args:
+        task: what is learned.
+        source: the tiles.
+        config: how long and how fast.
+        checkpoints: where the state is kept; None for a run that cannot be resumed.
+        progress: told after every step.
+        evaluate_dev: the AP on dev tiles, asked every ``config.evaluate_every`` images; the best average is then kept.
+        log: folder of ``log.csv``, and of the batch that led to a number that is none.
+
     Raises:
         NothingToDo: the source is empty.
-        BadInput: the loss is not finite; no weight was changed by that step.
+        BadInput: the loss or gradient is not finite, and no weight was changed by that step; or too many tiles are unreadable.
         Cancelled: progress said so.
+        TilehawkError: memory does not hold one image.
+        UsageError: TensorBoard is asked for and not installed.
     """
     if not len(source):
         raise NothingToDo("there is no tile to train on", remedy="Ingest imagery, or label some tiles")
@@ -178,52 +101,146 @@ def train(
         torch.set_num_threads(config.threads)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     model = task.model.to(accelerator.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    state = _State(model, config)
-    steps = math.ceil(config.images_seen / config.batch_size)
-    run, first, spent = TrainingRun(0, 0, 0.0), 0, 0.0
-    resumed = checkpoints.load_last() if checkpoints else None
-    if resumed:
-        state.restore(resumed.tensors)
-        first, spent = resumed.step, float(resumed.facts["seconds"])
-        run.losses, run.resumed_at = list(resumed.facts["losses"]), resumed.step
-    began = saved_at = time.monotonic()
-
-    def save(step: int) -> None:
-        if checkpoints:
-            checkpoints.save(step, state.tensors(), {"losses": run.losses, "seconds": spent + time.monotonic() - began})
-
-    for step in range(first, steps):
-        for group, peak in zip(state.optimizer.param_groups, state.peaks, strict=True):
-            group["lr"] = peak * _rate(step, steps, config.warmup_steps)
-        loss = _step(task, source, config, accelerator, state, step, run)
-        run.losses.append(loss)
-        try:
-            progress((step + 1) * config.batch_size, steps * config.batch_size, f"loss {loss:.3f}")
-        except Cancelled:
-            save(step + 1)
-            raise
-        if step + 1 < steps and time.monotonic() - saved_at >= config.checkpoint_seconds:
-            save(step + 1)
-            saved_at = time.monotonic()
-    state.adopt_average()
+    session = _Session(task, source, config, accelerator, checkpoints, evaluate_dev)
+    session.run(progress, log)
+    session.state.adopt()
     model.eval()
-    run.steps, run.images_seen, run.seconds = steps, steps * config.batch_size, spent + time.monotonic() - began
-    return run
+    return session.report()
 
 
-def _step(task: Task, source: TileSource, config: ScheduleConfig, accelerator: Any, state: _State, step: int, run: TrainingRun) -> float:
-    generator = step_generator(config.seed, step)
-    indices = batch_indices(len(source), config.batch_size, config.seed, step)
-    batch = [augment(source.sample(index), config.augment, generator) for index in indices]
-    device = accelerator.device
-    batch = [Sample(*(part.to(device, non_blocking=True) for part in sample)) for sample in batch]
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        loss, run.parts = task.loss(batch, generator)
-    _require_finite(loss, run.parts, indices, step)
-    state.optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
-    norm = torch.nn.utils.clip_grad_norm_(list(state.trained.values()), config.clip_norm)
-    _require_finite(norm, {"gradient": float(norm)}, indices, step)
-    state.optimizer.step()
-    state.update_average(step)
-    return float(loss.detach())
+class _Session:
+    """A run from its last checkpoint to its end."""
+
+    def __init__(
+        self,
+        task: Task,
+        source: TileSource,
+        config: ScheduleConfig,
+        accelerator: Any,
+        checkpoints: CheckpointStore | None,
+        evaluate_dev: EvaluateDev | None,
+    ) -> None:
+        self.config, self.source, self.checkpoints, self.evaluate_dev = config, source, checkpoints, evaluate_dev
+        self.plan = plan_steps(config)
+        self.state = TrainingState(task.model, config)
+        self.dev = DevHistory(config.evaluate_every if evaluate_dev else 0, config.patience)
+        self.losses, self.parts, self.done, self.spent = list[float](), dict[str, float](), 0, 0.0
+        self.loader = BatchLoader(source, config, self.plan, {})
+        self.stepper = Stepper(task, self.state, config, accelerator, config.micro_batch or config.batch_size)
+        found = checkpoints.load_last() if checkpoints else None
+        self.passed_over = list(checkpoints.passed_over) if checkpoints else []
+        self.note = "; ".join(self.passed_over)
+        if found:
+            self._resume(found)
+        self.resumed_at = self.done
+        self.clock = Clock(self.seen, self.plan[-1].end)
+
+    @property
+    def seen(self) -> int:
+        """Source images seen so far."""
+        return self.plan[self.done - 1].end if self.done else 0
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        self.state.restore(checkpoint.tensors)
+        facts = checkpoint.facts
+        self.done, self.losses, self.spent = checkpoint.step, list(facts["losses"]), float(facts["seconds"])
+        self.dev.looks = [(seen, value) for seen, value in facts["dev"]]
+        self.loader.unreadable.update({int(index): reason for index, reason in facts["unreadable"].items()})
+        self.passed_over = [*facts["passed_over"], *self.passed_over]
+        self.stepper.micro_batch = facts["micro_batch"]
+        self.stepper.shrunk = [(step, size) for step, size in facts["micro_batches"]]
+
+    def _save(self) -> None:
+        if not self.checkpoints:
+            return
+        facts = {
+            "losses": self.losses,
+            "seconds": self.spent + self.clock.seconds,
+            "dev": self.dev.looks,
+            "unreadable": {str(index): reason for index, reason in dict(self.loader.unreadable).items()},
+            "passed_over": self.passed_over,
+            "micro_batch": self.stepper.micro_batch,
+            "micro_batches": self.stepper.shrunk,
+        }
+        self.checkpoints.save(self.done, self.state.tensors(), facts)
+
+    def run(self, progress: Progress, log: Path | None) -> None:
+        """Take the steps that are left."""
+        writer = tensorboard_writer(log / "tensorboard", self.done) if log and self.config.tensorboard else None
+        steps = range(self.done, len(self.plan)) if not self.dev.exhausted else range(0)
+        saved_at = time.monotonic()
+        if self.note:
+            progress(self.seen, self.plan[-1].end, f"a checkpoint was damaged ({self.note}); going on from step {self.done}")
+        with (
+            Journal(log, after=self.done, tensorboard=writer) as journal,
+            prefetched(self.loader.batch, steps, self.config.prefetch) as batches,
+        ):
+            for batch in batches:
+                result = self._step(batch, log)
+                journal.write(self._row(batch, result, self._look()))
+                try:
+                    progress(self.seen, self.plan[-1].end, self.clock.line(self.seen, result.loss, self.dev.best))
+                except Cancelled:
+                    self._save()
+                    raise
+                if self.dev.exhausted:
+                    break
+                if self.done < len(self.plan) and time.monotonic() - saved_at >= self.config.checkpoint_seconds:
+                    self._save()
+                    saved_at = time.monotonic()
+
+    def _step(self, batch: Batch, log: Path | None) -> StepResult:
+        self.state.set_rates(rate(batch.step, len(self.plan), self.config))
+        try:
+            result = self.stepper.take(batch)
+        except NotFinite as fault:
+            names = [self.source.name(index) for index in batch.tiles]
+            facts = {"names": names, "seed": self.config.seed, "rates": self.state.rates, "broken": [fault.what, *fault.broken]}
+            bundle = write_bundle(log, batch, facts) if log else None
+            raise refuse_not_finite(fault, batch, names, bundle) from fault
+        self.losses.append(result.loss)
+        self.parts, self.done = result.parts, batch.step + 1
+        return result
+
+    def _look(self) -> float | None:
+        """The AP on the dev tiles where it is time for it."""
+        if not self.evaluate_dev or not self.dev.due(self.plan[self.done - 1].first, self.seen, self.plan[-1].end):
+            return None
+        with self.state.averaged() as model:
+            found = self.evaluate_dev(model)
+        if self.dev.add(self.seen, found):
+            self.state.keep_best()
+        return found
+
+    def _row(self, batch: Batch, result: StepResult, dev: float | None) -> dict[str, int | float | str]:
+        rates = {f"rate{number}": value for number, value in enumerate(self.state.rates)}
+        return {
+            "step": self.done,
+            "images_seen": self.seen,
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            **rates,
+            "dev_ap": "" if dev is None else dev,
+            "images_per_second": round(self.clock.speed(self.seen), 3),
+            "micro_batch": self.stepper.micro_batch,
+            "tiles": " ".join(str(index) for index in batch.tiles),
+            **({"note": self.note} if self.note and self.done == self.resumed_at + 1 else {}),
+            **{f"loss.{name}": value for name, value in result.parts.items()},
+        }
+
+    def report(self) -> TrainingRun:
+        """What was done."""
+        return TrainingRun(
+            steps=self.done,
+            images_seen=self.seen,
+            seconds=self.spent + self.clock.seconds,
+            losses=self.losses,
+            parts=self.parts,
+            resumed_at=self.resumed_at,
+            passed_over=self.passed_over,
+            dev=self.dev.looks,
+            stopped_early=self.dev.exhausted and self.done < len(self.plan),
+            unreadable={self.source.name(index): reason for index, reason in sorted(self.loader.unreadable.items())},
+            micro_batches=self.stepper.shrunk,
+            precision="bf16" if self.stepper.bf16 else "fp32",
+        )

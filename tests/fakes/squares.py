@@ -23,7 +23,7 @@ from engine.training.loop import ScheduleConfig
 
 LABELS = LabelSet.of(["red", "green"])
 SIZE = 64
-PLAIN = AugmentConfig(flip=False, quarter_turn=False, scale=(1.0, 1.0), brightness=0.0)
+PLAIN = AugmentConfig(flip=False, quarter_turn=False, scale=(1.0, 1.0), brightness=0.0, contrast=0.0)
 """No augmentation at all."""
 TINY = DetectorConfig(
     backbone="test_efficientnet",

@@ -72,6 +72,12 @@ def test_samples_have_their_boxes_and_are_padded_at_the_right_and_bottom(filled)
     assert image[:, 64:].sum() == image[:, :, 64:].sum() == 0
 
 
+def test_messages_call_a_tile_by_its_scene_and_window(filled):
+    workspace, records = filled
+    with TilePixels(workspace) as pixels:
+        assert WorkspaceTiles(pixels, records, {}, 96).name(1) == f"{records[1].scene_name} {records[1].window.xyxy}"
+
+
 def test_tiles_that_do_not_fit_are_refused_before_one_is_read(filled):
     workspace, records = filled
     with TilePixels(workspace) as pixels, pytest.raises(UsageError, match=r"Set detector\.image_size to 64"):

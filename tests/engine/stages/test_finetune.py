@@ -1,5 +1,6 @@
 """finetune: from reviewed tiles to a detector, once."""
 
+import csv
 import json
 import shutil
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from engine.stages.evaluate import EvaluateConfig, evaluate
 from engine.stages.finetune import FinetuneConfig, finetune
 from engine.stages.predict import PredictConfig, predict
 from engine.stages.pretrain import PretrainConfig, pretrain
+from engine.training.journal import LOG_NAME
 
 
 @pytest.fixture
@@ -69,6 +71,24 @@ def test_the_report_the_catalog_and_the_folder_agree(learned, squares):
     assert row.metrics["training"].items() >= asdict(report).items()
     assert event.details["model"] == report.model
     assert 0 < report.boxes < boxes
+
+
+def test_the_log_stays_when_the_run_is_done(learned):
+    with (learned.workspace.root / learned.tuned.log / LOG_NAME).open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == learned.tuned.images_seen / 4
+
+
+def test_the_dev_tiles_are_looked_at_when_asked_for(workspace, config, squares):
+    looking = changed(config, schedule=squares.schedule(images_seen=8, evaluate_every=4))
+    report = finetune(workspace, looking)
+    assert [seen for seen, _ in report.dev] == [4, 8]
+    assert all(0 <= value <= 1 for _, value in report.dev)
+    assert report.model != finetune(workspace, config).model
+    with workspace.session() as session:
+        dev = [tile.scene_id for tile in tiles(session, split="dev")]
+        session.execute(delete(Annotation).where(Annotation.scene_id.in_(dev)))
+    with pytest.raises(NothingToDo, match="1 tiles of the dev ground are reviewed, without a box"):
+        finetune(workspace, looking)
 
 
 def test_the_same_call_again_trains_nothing(learned):

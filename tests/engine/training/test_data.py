@@ -5,31 +5,32 @@ import pytest
 import torch
 
 from engine.boxes import Boxes
-from engine.training.data import TileSamples, batch_indices, pad_to_square, step_generator
+from engine.training.data import TileSamples, pad_to_square, step_generator, stream_indices
 
 
-@pytest.mark.parametrize(("count", "batch"), [(7, 3), (7, 7), (3, 8), (1, 4), (10, 1)])
-def test_every_tile_comes_once_an_epoch(count, batch):
-    drawn = [index for step in range(3 * count) for index in batch_indices(count, batch, seed=5, step=step)]
-    assert len(drawn) == 3 * count * batch
-    for epoch in range(3 * batch):
+@pytest.mark.parametrize(("count", "taken"), [(7, 3), (7, 7), (3, 8), (1, 4), (10, 1)])
+def test_every_tile_comes_once_an_epoch(count, taken):
+    drawn = [index for first in range(0, 3 * count * taken, taken) for index in stream_indices(count, first, first + taken, seed=5)]
+    assert len(drawn) == 3 * count * taken
+    for epoch in range(3 * taken):
         assert sorted(drawn[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = [tuple(batch_indices(20, 20, seed, step)) for seed in (0, 1) for step in (0, 1)]
+    orders = [tuple(stream_indices(20, first, first + 20, seed)) for seed in (0, 1) for first in (0, 20)]
     assert len(set(orders)) == 4
 
 
-def test_a_step_s_tiles_depend_on_seed_and_step_alone():
+def test_the_stream_depends_on_its_arguments_alone():
     state = torch.random.get_rng_state()
-    assert batch_indices(20, 8, 3, 17) == batch_indices(20, 8, 3, 17)
+    assert stream_indices(20, 30, 50, 3) == stream_indices(20, 30, 40, 3) + stream_indices(20, 40, 50, 3)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_each_step_draws_its_own_numbers():
     drawn = {float(torch.rand((), generator=step_generator(seed, step))) for seed in range(3) for step in range(50)}
     assert len(drawn) == 150
+    assert float(torch.rand((), generator=step_generator(0, 0, "plan"))) not in drawn
 
 
 def test_smaller_tiles_are_padded_with_black_at_the_right_and_bottom():
@@ -46,3 +47,4 @@ def test_samples_carry_their_boxes():
     assert image[:, 1, 0].tolist() == pixels[1, 0].tolist()
     assert (boxes.tolist(), labels.tolist()) == ([[0, 0, 1, 2]], [4])
     assert samples.sample(1).boxes.shape == (0, 4)
+    assert (samples.name(1), TileSamples([pixels], [Boxes.empty()], 2, names=["a.png"]).name(0)) == ("number 1", "a.png")

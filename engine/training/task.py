@@ -1,0 +1,23 @@
+"""What the training loop asks of a task."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from engine.training.data import Sample
+
+__all__ = ["Task"]
+
+
+class Task(Protocol):
+    """What is learned."""
+
+    @property
+    def model(self) -> nn.Module:
+        """All that is trained and saved."""
+
+    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, and its parts for the log; ``generator`` (on the CPU) decides every random choice."""

@@ -1,0 +1,76 @@
+"""The plan of a run and its rates."""
+
+import itertools
+
+import pytest
+import torch
+
+from engine.errors import UsageError
+from engine.training.augment import AugmentConfig
+from engine.training.schedule import ScheduleConfig, plan_steps, rate, uses_bf16
+
+
+def curve(**values):
+    config = ScheduleConfig(warmup_steps=0, **values)
+    return [rate(step, 100, config) for step in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {0: 1.0, 50: 0.505, 99: 0.01}),
+        ({"final_rate": 0.0}, {50: 0.5, 99: 0.0}),
+        ({"curve": "step", "step_at": (0.5, 0.8)}, {0: 1.0, 49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01, 99: 0.01}),
+        ({"curve": "flat_cosine", "flat_share": 0.6}, {0: 1.0, 60: 1.0, 80: 0.505, 99: 0.01}),
+    ],
+)
+def test_rates_follow_their_curve(values, expected):
+    rates = curve(**values)
+    assert {step: pytest.approx(rates[step], abs=2e-3) for step in expected} == expected
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "step", "flat_cosine"])
+def test_warm_up_is_linear(kind):
+    config = ScheduleConfig(warmup_steps=10, curve=kind, final_rate=1.0)
+    assert [rate(step, 1000, config) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+
+
+def test_every_image_of_a_plan_without_mosaics_is_one_tile():
+    plan = plan_steps(ScheduleConfig(images_seen=10, batch_size=4))
+    assert [(step.first, step.end) for step in plan] == [(0, 4), (4, 8), (8, 12)]
+    assert {step.parts for step in plan} == {(1, 1, 1, 1)}
+
+
+def test_mosaics_count_four_and_stop_before_the_end():
+    config = ScheduleConfig(images_seen=4000, batch_size=4, augment=AugmentConfig(mosaic=0.5, mosaic_until=0.75))
+    plan = plan_steps(config)
+    assert all(step.end == following.first for step, following in itertools.pairwise(plan))
+    assert 4000 <= plan[-1].end < 4016
+    early, late = ([part for step in plan for part in step.parts if (step.first < 3000) == first] for first in (True, False))
+    assert set(late) == {1}
+    assert set(early) == {1, 4}
+    assert early.count(4) / len(early) == pytest.approx(0.5, abs=0.05)
+    assert plan == plan_steps(config)
+    assert plan != plan_steps(config.model_copy(update={"seed": 1}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"step_at": (0.8, 0.5)}, "rising shares"),
+        ({"step_at": (0.5, 1.0)}, "rising shares"),
+        ({"patience": 3}, "set evaluate_every too"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        ScheduleConfig.from_mapping(values)
+
+
+def test_the_precision_that_is_asked_for_is_taken_and_auto_asks_the_processor(monkeypatch):
+    cpu = torch.device("cpu")
+    assert (uses_bf16("fp32", cpu), uses_bf16("bf16", cpu)) == (False, True)
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
+        assert uses_bf16("auto", cpu) is able
