@@ -28,6 +28,8 @@ def export(
     *,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The fine-tuned model; else the newest.", show_default=False)] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the export; else the model's.", show_default=False)] = None,
+    target: Annotated[str | None, typer.Option(help="onnxruntime or tensorrt.", show_default="onnxruntime")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or fp16.", show_default="fp32")] = None,
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
@@ -39,7 +41,7 @@ def export(
 
     run_stage(
         "export",
-        configured(ExportConfig, config, settings, model=model, name=name),
+        configured(ExportConfig, config, settings, model=model, name=name, target=target, precision=precision),
         workspace=workspace,
         as_json=as_json,
         no_queue=no_queue,

@@ -2,117 +2,73 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
+from engine.deploy.graph import (
+    OPSET,
+    SAMPLER_OF_TARGET,
+    ExportableDetector,
+    ExportableOneShot,
+    Target,
+    require_runs_on,
+    write_graph,
+    write_one_shot_graph,
+)
+from engine.deploy.half import halve
+from engine.deploy.one_shot import ONE_SHOT_FILE, load_one_shot
+from engine.deploy.parity import Parity, measure_parity
 from engine.deploy.runtime import DESCRIPTION_FILE, MODEL_FILE, load_detector
 from engine.errors import ParityError
 from engine.files import atomic_directory, sha256_of, write_json
 from engine.label_set import LabelSet
 from engine.models.detector import Detector
+from engine.models.sampling import use_sampler
 
-__all__ = ["OPSET", "ExportableDetector", "Parity", "export_detector", "measure_parity"]
+__all__ = ["TOLERANCE", "ExportOptions", "Exported", "Precision", "export_detector"]
 
-OPSET = 18
-PARITY_TOLERANCE = 1e-3
-MINIMUM_SCORE = 0.05
-COMPARED_AT_LEAST = 10
-
-
-class ExportableDetector(nn.Module):
-    """The detector as a graph: images in, boxes and scores of the last layer out."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, S, S), RGB in [0, 1] → boxes (B, N, 4) as (x1, y1, x2, y2) in pixels, scores (B, N, C)."""
-        last = self.detector(image).layers[-1]
-        centres, sizes = last.boxes[..., :2], last.boxes[..., 2:]
-        corners = torch.cat([centres - sizes / 2, centres + sizes / 2], -1)
-        return corners * self.detector.config.image_size, last.logits.sigmoid()
+Precision = Literal["fp32", "fp16"]
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2}
+"""Largest difference to torch in float32, of a score or of a box as a share of the tile's side."""
 
 
 @dataclass(frozen=True)
-class Parity:
-    """Largest differences between torch and ONNX Runtime over matched detections."""
+class ExportOptions:
+    """In which form a detector is exported."""
 
-    detections: int
-    """compared, counted from either side"""
-    unmatched: int
-    """without a counterpart of the same class"""
-    score: float
-    box: float
-    """as a share of the tile's side"""
-    images: int
-
-    @property
-    def worst(self) -> float:
-        """The number that must stay within the tolerance; infinite when a detection has no counterpart."""
-        return float("inf") if self.unmatched else max(self.score, self.box)
+    target: Target = "onnxruntime"
+    """Where it will run: deformable attention becomes GridSample, or gathers for TensorRT."""
+    precision: Precision = "fp32"
+    """Of convolutions and matrix products; inputs, outputs and coordinates are float32."""
+    one_shot_patch: int | None = None
+    """Side in pixels of the patches of a second graph that looks for a patch; none for no such graph."""
 
 
-def measure_parity(
-    ours: tuple[NDArray[np.float32], NDArray[np.float32]], theirs: tuple[NDArray[np.float32], NDArray[np.float32]], side: int
-) -> Parity:
-    """Compare two answers to the same images.
+@dataclass(frozen=True)
+class Exported:
+    """How near the graphs are to the original."""
 
-    Every (query, class) with a score of at least 0.05 on one side, and an image's ten best whatever their scores, is matched to the
-    nearest box of the same class on the other side, whatever its place in the order; both directions are looked at.
-
-    Args:
-        ours: boxes (B, N, 4) in pixels and scores (B, N, C).
-        theirs: the same from the other runtime.
-        side: of the images, in pixels.
-    """
-    detections = unmatched = 0
-    worst_score = worst_box = 0.0
-    for (boxes, scores), (other_boxes, other_scores) in ((ours, theirs), (theirs, ours)):
-        for image in range(len(boxes)):
-            floor = min(MINIMUM_SCORE, float(np.sort(scores[image], axis=None)[-COMPARED_AT_LEAST:][0]))
-            for query, label in zip(*np.nonzero(scores[image] >= floor), strict=True):
-                detections += 1
-                distance = np.abs(other_boxes[image] - boxes[image, query]).max(-1) / side
-                gap = np.abs(other_scores[image, :, label] - scores[image, query, label])
-                nearest = int(np.maximum(distance, gap).argmin())
-                if max(distance[nearest], gap[nearest]) > 0.1:
-                    unmatched += 1
-                    continue
-                worst_box = max(worst_box, float(distance[nearest]))
-                worst_score = max(worst_score, float(gap[nearest]))
-    return Parity(detections, unmatched, worst_score, worst_box, len(ours[0]))
+    detector: Parity
+    one_shot: Parity | None
 
 
-def _write_graph(detector: Detector, path: Path) -> None:
-    size = detector.config.image_size
-    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            ExportableDetector(detector),
-            (example,),
-            dynamo=True,
-            optimize=False,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=["boxes", "scores"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=1024)}},
-            verbose=False,
-        )
-        assert program is not None
-        program.save(path, external_data=False)
-
-
-def export_detector(detector: Detector, label_set: LabelSet, images: Tensor, directory: Path, *, model: str, threads: int) -> Parity:
+def export_detector(
+    detector: Detector,
+    label_set: LabelSet,
+    images: Tensor,
+    directory: Path,
+    *,
+    model: str,
+    threads: int,
+    options: ExportOptions = ExportOptions(),
+) -> Exported:
     """Write the exported folder as a whole, or nothing.
 
     Args:
@@ -122,33 +78,99 @@ def export_detector(detector: Detector, label_set: LabelSet, images: Tensor, dir
         directory: the folder to make.
         model: the model's name, for the description.
         threads: of ONNX Runtime.
+        options: target, precision, and whether there is a second graph.
 
     Raises:
-        ParityError: the two differ by more than 1e-3 in a score or in a box (as a share of the tile's side).
+        ParityError: the two differ in a score or in a box by more than the precision's tolerance.
+        UsageError: the target does not compute an operator of this architecture.
     """
     detector = detector.eval().to(memory_format=torch.contiguous_format)
-    size = detector.config.image_size
-    with torch.inference_mode():
-        parts = [ExportableDetector(detector)(image[None].float() / 255) for image in images]
-    ours = torch.cat([part[0] for part in parts]).numpy(), torch.cat([part[1] for part in parts]).numpy()
-    with atomic_directory(directory) as folder:
-        _write_graph(detector, folder / MODEL_FILE)
-        description = {
-            "model": model,
-            "tile": size,
-            "classes": list(label_set.names),
-            "fingerprint": label_set.fingerprint,
-            "sha256": sha256_of(folder / MODEL_FILE),
-            "opset": OPSET,
-        }
-        write_json(folder / DESCRIPTION_FILE, description)
-        theirs = load_detector(folder, threads=threads, device="cpu").run(images.permute(0, 2, 3, 1).contiguous().numpy())
-        parity = measure_parity(ours, theirs, size)
-        if not parity.worst <= PARITY_TOLERANCE:
-            raise ParityError(
-                f"ONNX Runtime differs from torch by {parity.worst:.2g} over {parity.detections} detections, {parity.unmatched} unmatched",
-                expected=f"at most {PARITY_TOLERANCE:g}",
-                remedy="Nothing was exported; report this with the model's config.json and the versions in its manifest",
-            )
-        write_json(folder / DESCRIPTION_FILE, {**description, "parity": vars(parity)})
+    patch = None if options.one_shot_patch is None else _patch(images, options.one_shot_patch)
+    ours = _answers(ExportableDetector(detector), images)
+    use_sampler(detector, SAMPLER_OF_TARGET[options.target])
+    try:
+        with atomic_directory(directory) as folder:
+            write_graph(detector, folder / MODEL_FILE)
+            _finish(folder / MODEL_FILE, options)
+            description = {
+                "model": model,
+                "tile": detector.config.image_size,
+                "classes": list(label_set.names),
+                "fingerprint": label_set.fingerprint,
+                "sha256": sha256_of(folder / MODEL_FILE),
+                "opset": OPSET,
+                "target": options.target,
+                "precision": options.precision,
+            }
+            write_json(folder / DESCRIPTION_FILE, description)
+            theirs = load_detector(folder, threads=threads, device="cpu").run(_pictures(images))
+            parity = _proved(ours, theirs, detector, options, MODEL_FILE)
+            description["parity"] = vars(parity)
+            one_shot = None
+            if patch is not None:
+                one_shot = _add_one_shot(detector, images, patch, folder, description, threads, options)
+            write_json(folder / DESCRIPTION_FILE, description)
+    finally:
+        use_sampler(detector, "auto")
+    return Exported(parity, one_shot)
+
+
+def _add_one_shot(
+    detector: Detector, images: Tensor, patch: Tensor, folder: Path, description: dict[str, Any], threads: int, options: ExportOptions
+) -> Parity:
+    """Write the second graph and what ``description`` says of it, and compare it too."""
+    path, side = folder / ONE_SHOT_FILE, patch.shape[-1]
+    ours = _answers(ExportableOneShot(detector), images, patch[None].float() / 255)
+    write_one_shot_graph(detector, side, path)
+    _finish(path, options)
+    description["one_shot"] = {"patch": side, "sha256": sha256_of(path)}
+    write_json(folder / DESCRIPTION_FILE, description)
+    boxes, scores = load_one_shot(folder, threads=threads, device="cpu").run(_pictures(images), _pictures(patch[None])[0])
+    parity = _proved(ours, (boxes, scores[..., None]), detector, options, ONE_SHOT_FILE)
+    description["one_shot"]["parity"] = vars(parity)
+    return parity
+
+
+def _finish(path: Path, options: ExportOptions) -> None:
+    if options.precision == "fp16":
+        halve(path)
+    require_runs_on(options.target, path)
+
+
+def _patch(images: Tensor, side: int) -> Tensor:
+    """The middle quarter of the first image, (3, side, side): something that can be looked for."""
+    quarter = images.shape[-1] // 4
+    middle = images[:1, :, quarter : 3 * quarter, quarter : 3 * quarter].float()
+    return functional.interpolate(middle, (side, side), mode="bilinear", align_corners=False)[0].round().to(torch.uint8)
+
+
+def _pictures(images: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, S, S) → (B, S, S, 3)."""
+    pictures: NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
+    return pictures
+
+
+@torch.inference_mode()
+def _answers(module: ExportableDetector | ExportableOneShot, images: Tensor, *others: Tensor) -> tuple[NDArray[np.float32], ...]:
+    """What torch says to every image by itself: boxes and scores."""
+    parts = [module(image[None].float() / 255, *others) for image in images]
+    return tuple(torch.cat(each).numpy() for each in zip(*parts, strict=True))
+
+
+def _proved(
+    ours: tuple[NDArray[np.float32], ...],
+    theirs: tuple[NDArray[np.float32], ...],
+    detector: Detector,
+    options: ExportOptions,
+    graph: str,
+) -> Parity:
+    parity = measure_parity((ours[0], ours[1]), (theirs[0], theirs[1]), detector.config.image_size)
+    tolerance = TOLERANCE[options.precision]
+    if not parity.worst <= tolerance:
+        raise ParityError(
+            f"{graph}: ONNX Runtime differs from torch by {max(parity.score, parity.box):.2g} over {parity.detections} detections, "
+            f"{parity.unmatched} unmatched",
+            expected=f"at most {tolerance:g} with {options.precision}",
+            remedy="Nothing was exported; report this with the model's config.json and the versions in its manifest",
+        )
     return parity

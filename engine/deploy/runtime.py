@@ -16,7 +16,17 @@ from engine.errors import BadInput, CheckpointRefused, UsageError
 from engine.files import sha256_of
 from engine.label_set import LabelSet
 
-__all__ = ["DESCRIPTION_FILE", "MODEL_FILE", "Device", "ExportDescription", "OnnxDetector", "available_threads", "load_detector"]
+__all__ = [
+    "DESCRIPTION_FILE",
+    "MODEL_FILE",
+    "Device",
+    "ExportDescription",
+    "OnnxDetector",
+    "available_threads",
+    "load_detector",
+    "open_session",
+    "unit_planes",
+]
 
 MODEL_FILE, DESCRIPTION_FILE = "model.onnx", "export.json"
 REMEDY = "Make it anew with `tilehawk export`"
@@ -95,9 +105,8 @@ class OnnxDetector:
         Raises:
             CheckpointRefused: the graph fails, or its answer has another shape, is not finite, or holds scores outside [0, 1].
         """
-        scaled = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
         try:
-            boxes, scores = self.session.run(["boxes", "scores"], {"image": scaled})
+            boxes, scores = self.session.run(["boxes", "scores"], {"image": unit_planes(images)})
         except Exception as failed:
             raise CheckpointRefused(f"{self.path} fails in ONNX Runtime: {failed}", remedy=REMEDY) from failed
         batch, classes = len(images), len(self.label_set)
@@ -133,7 +142,7 @@ def load_detector(directory: Path, *, threads: int, device: Device = "auto") -> 
     directory = Path(directory)
     description = ExportDescription.read(directory)
     path = directory / MODEL_FILE
-    session = _session(path, threads, device)
+    session = open_session(path, threads, device)
     providers = tuple(session.get_providers())
     if device != "auto" and providers[0] != PROVIDERS[device][0]:
         raise UsageError(
@@ -145,7 +154,18 @@ def load_detector(directory: Path, *, threads: int, device: Device = "auto") -> 
     return OnnxDetector(path, description.tile, description.label_set, providers, session)
 
 
-def _session(path: Path, threads: int, device: Device) -> Any:
+def unit_planes(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pictures (B, H, W, 3) → (B, 3, H, W) in [0, 1], as the graphs take them."""
+    planes: NDArray[np.float32] = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    return planes
+
+
+def open_session(path: Path, threads: int, device: Device) -> Any:
+    """Open a graph in ONNX Runtime.
+
+    Raises:
+        CheckpointRefused: it cannot be opened.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from engine.models.detector import Detector
-from engine.models.queries import block_mask
+from engine.models.one_shot import describe_patches, find_patch
 
 __all__ = ["OneShot", "detect_like", "patch_feature"]
 
@@ -30,7 +30,7 @@ class OneShot(NamedTuple):
 @torch.inference_mode()
 def patch_feature(model: Detector, patches: Tensor) -> Tensor:
     """Features (M, C_5) of patches (M, 3, s, s), RGB in [0, 1], as pre-training describes them but without changed colours."""
-    return model.features(patches.contiguous(memory_format=torch.channels_last))[-1].mean((2, 3)).float()
+    return describe_patches(model, patches.contiguous(memory_format=torch.channels_last))
 
 
 @torch.inference_mode()
@@ -43,10 +43,5 @@ def detect_like(model: Detector, images: Tensor, feature: Tensor, *, group: int 
         feature: (C_5,) from :func:`patch_feature`.
         group: slots that see one another, as in pre-training with this many slots a patch; where it does not divide the slots, all do.
     """
-    slots = model.patch_queries.count
-    groups = slots // group if slots % group == 0 else 1
-    queries = model.patch_queries(feature.view(1, 1, -1).expand(len(images), 1, -1))
-    decoded = model.decoder(model.encode(images), queries, block_mask(slots, groups, images.device))
-    boxes = box_convert(decoded.boxes[-1], "cxcywh", "xyxy") * images.shape[-1]
-    matched = model.patch_queries.matched(decoded.content[-1])[..., 0].float().sigmoid()
-    return OneShot(boxes, matched)
+    found = find_patch(model, images, feature, group=group)
+    return OneShot(box_convert(found.boxes, "cxcywh", "xyxy") * images.shape[-1], found.matched)

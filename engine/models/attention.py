@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engine.models.sampling import Sampler, sample
 
-__all__ = ["MultiScaleDeformableAttention", "use_sampler"]
+__all__ = ["MultiScaleDeformableAttention"]
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -79,10 +79,3 @@ class MultiScaleDeformableAttention(nn.Module):
         places = reference[..., :2] + offsets * step
         output: Tensor = self.output_projection(sample(value, places, weights, shapes, self.sampler))
         return output
-
-
-def use_sampler(model: nn.Module, sampler: Sampler) -> None:
-    """Let every deformable attention in ``model`` sample in this form."""
-    for module in model.modules():
-        if isinstance(module, MultiScaleDeformableAttention):
-            module.sampler = sampler

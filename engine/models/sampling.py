@@ -19,14 +19,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["SAMPLERS", "Sampler", "sample"]
+__all__ = ["Sampler", "sample", "use_sampler"]
 
 Sampler = Literal["auto", "grid", "gather", "rows"]
-SAMPLERS: tuple[Sampler, ...] = ("auto", "grid", "gather", "rows")
 Shapes = list[tuple[int, int]]
 
 
@@ -46,9 +45,16 @@ def sample(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, sampl
     if sampler == "auto":
         sampler = "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
     if sampler == "rows":
-        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes)  # type: ignore[no-untyped-call]
+        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes)
         return output
     return (_grid if sampler == "grid" else _gather)(value, places, weights, shapes)
+
+
+def use_sampler(model: nn.Module, sampler: Sampler) -> None:
+    """Let every part of ``model`` that samples do so in this form; it may be changed at any time."""
+    for module in model.modules():
+        if hasattr(module, "sampler"):
+            setattr(module, "sampler", sampler)  # noqa: B010
 
 
 def _grid(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
@@ -60,7 +66,7 @@ def _grid(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Ten
     for level, (height, width) in enumerate(shapes):
         tokens = value[:, start : start + height * width]
         start += height * width
-        grid_map = tokens.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (height, width))
+        grid_map = tokens.permute(0, 2, 3, 1).reshape(-1, value.shape[-1], height, width)
         sampled = functional.grid_sample(grid_map, grids[level], mode="bilinear", padding_mode="zeros", align_corners=False)
         part = (sampled * shares[level]).sum(-1)
         gathered = part if gathered is None else gathered + part
@@ -88,7 +94,7 @@ class _Corners(NamedTuple):
 def _table(value: Tensor, shapes: Shapes) -> Tensor:
     """Tokens (B, T, H, C) with a border of zeros around every level, as rows (B·T'·H, C): then no point needs to be asked where it lies."""
     batch, channels = value.shape[0], value.shape[-1]
-    levels = value.flatten(2).split([height * width for height, width in shapes], 1)
+    levels = torch.split(value.flatten(2), [height * width for height, width in shapes], 1)
     padded = [
         functional.pad(level.reshape(batch, height, width, -1), (0, 0, 1, 1, 1, 1)).flatten(1, 2)
         for level, (height, width) in zip(levels, shapes, strict=True)
@@ -100,16 +106,19 @@ def _corners(places: Tensor, shapes: Shapes) -> _Corners:
     """Where to look in :func:`_table` for points (B, Q, H, L, P, 2)."""
     batch, _, heads, _, points, _ = places.shape
 
-    def each(numbers: list[int]) -> Tensor:
+    def each(numbers: list[int]) -> Any:
+        """One number a point: a tensor (K,), or the plain number where there is one level."""
+        if len(numbers) == 1:
+            return numbers[0]
         return torch.tensor(numbers, dtype=torch.int32, device=places.device).repeat_interleave(points)
 
     sizes = [(height + 2) * (width + 2) for height, width in shapes]
     starts = each([sum(sizes[:level]) for level in range(len(shapes))])
     widths, heights = each([width for _, width in shapes]), each([height for height, _ in shapes])
-    x = (places[..., 0].flatten(3) * widths + 0.5).clamp(min=0).minimum(widths + 1.0)
-    y = (places[..., 1].flatten(3) * heights + 0.5).clamp(min=0).minimum(heights + 1.0)
-    left = x.detach().to(torch.int32).clamp(min=0).minimum(widths)
-    top = y.detach().to(torch.int32).clamp(min=0).minimum(heights)
+    x = (places[..., 0].flatten(3) * widths + 0.5).clamp(min=0).clamp(max=widths + 1)
+    y = (places[..., 1].flatten(3) * heights + 0.5).clamp(min=0).clamp(max=heights + 1)
+    left = x.detach().to(torch.int32).clamp(min=0).clamp(max=widths)
+    top = y.detach().to(torch.int32).clamp(min=0).clamp(max=heights)
     image = torch.arange(batch, dtype=torch.int32, device=places.device).view(-1, 1, 1, 1) * sum(sizes)
     head = torch.arange(heads, dtype=torch.int32, device=places.device).view(-1, 1)
     upper_left = (top * (widths + 2) + left + (starts + image)) * heads + head
@@ -120,7 +129,7 @@ def _corners(places: Tensor, shapes: Shapes) -> _Corners:
 
 def _gather(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
     batch, _, heads, channels = value.shape
-    levels = value.split([height * width for height, width in shapes], 1)
+    levels = torch.split(value, [height * width for height, width in shapes], 1)
     gathered: Tensor | None = None
     for level, shape in enumerate(shapes):
         corners = _corners(places[:, :, :, level : level + 1], [shape])
@@ -147,7 +156,7 @@ class _Rows(torch.autograd.Function):
         return summed.view(batch, -1, heads * table.shape[1])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         table, places, weights, rows, shares, combined, right, down = ctx.saved_tensors
         gradient = gradient.reshape(len(rows), -1)

@@ -14,7 +14,9 @@ from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.deploy.export import Parity, export_detector
+from engine.deploy.export import ExportOptions, Precision, export_detector
+from engine.deploy.graph import Target
+from engine.deploy.parity import Parity
 from engine.deploy.runtime import available_threads
 from engine.errors import NothingToDo
 from engine.models.store import load_detector
@@ -30,6 +32,15 @@ class ExportConfig(StageConfig):
     """The fine-tuned model; none for the newest."""
     name: str | None = None
     """Name of the folder below exports/; none for the model's."""
+    target: Target = "onnxruntime"
+    """Where it will run. tensorrt: deformable attention without GridSample, which some versions of TensorRT compute wrong."""
+    precision: Precision = "fp32"
+    """fp16: convolutions and matrix products in half precision, for a GPU; images, boxes and scores stay float32."""
+    one_shot: bool | None = None
+    """Whether a second graph is written, which looks for what a patch shows; none: where the model started from a pre-trained one, whose
+    query slots have learned that."""
+    patch_size: int = Field(default=64, ge=32)
+    """Side of the patches that it takes, in pixels; as in pre-training."""
     parity_tiles: int = Field(default=8, ge=1)
     """Tiles on which torch and ONNX Runtime are compared, spread over the workspace."""
     threads: int = Field(default=0, ge=0)
@@ -45,6 +56,8 @@ class ExportReport:
     model: str
     bytes: int
     parity: Parity
+    one_shot: Parity | None
+    """of the graph that looks for a patch; none where none was asked for"""
 
 
 def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = silent) -> ExportReport:
@@ -55,6 +68,7 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
         NothingToDo: no tile to compare the runtimes on.
         LabelSetMismatch: the model speaks of other classes than the workspace.
         CheckpointRefused: the model is damaged.
+        UsageError: the target does not compute this architecture.
         ParityError: the exported model computes something else; nothing is left behind.
     """
     with workspace.worker_lock("export"):
@@ -74,10 +88,14 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
             images = torch.stack([source.image(index) for index in range(len(spread))])
         progress(1, 3, "writing the graph and comparing")
         threads = config.threads or available_threads()
-        parity = export_detector(model, classes, images, directory, model=row.name, threads=threads)
+        one_shot = row.parent_id is not None if config.one_shot is None else config.one_shot
+        options = ExportOptions(config.target, config.precision, config.patch_size if one_shot else None)
+        done = export_detector(model, classes, images, directory, model=row.name, threads=threads, options=options)
         progress(2, 3, "registering")
         with workspace.session() as session:
-            ledger.record(session, "export", model=row.name, export=name, parity=parity.worst)
+            ledger.record(
+                session, "export", model=row.name, export=name, target=config.target, precision=config.precision, parity=done.detector.worst
+            )
         size = sum(path.stat().st_size for path in directory.iterdir())
         progress(3, 3, "done")
-        return ExportReport(name, str(directory.relative_to(workspace.root.resolve())), row.name, size, parity)
+        return ExportReport(name, str(directory.relative_to(workspace.root.resolve())), row.name, size, done.detector, done.one_shot)

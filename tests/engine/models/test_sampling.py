@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine.models.attention import MultiScaleDeformableAttention, use_sampler
-from engine.models.sampling import sample
+from engine.models.attention import MultiScaleDeformableAttention
+from engine.models.sampling import sample, use_sampler
 
 ODD = [(5, 7), (3, 4), (1, 1)]
 

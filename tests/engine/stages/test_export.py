@@ -8,7 +8,8 @@ from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.predictions import predictions_directory
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
-from engine.deploy import export as deployed
+from engine.deploy.export import Exported, ExportOptions
+from engine.deploy.parity import Parity
 from engine.deploy.runtime import available_threads, load_detector
 from engine.errors import BadInput, ParityError
 from engine.inference.predictions import Predictions
@@ -49,12 +50,12 @@ class Recorded:
     def __init__(self, error=None):
         self.error, self.calls = error, []
 
-    def __call__(self, detector, label_set, images, directory, *, model, threads):
-        self.calls.append((images, directory, threads))
+    def __call__(self, detector, label_set, images, directory, *, model, threads, options):
+        self.calls.append((images, directory, threads, options))
         if self.error:
             raise self.error
         directory.mkdir(exist_ok=True)
-        return deployed.Parity(1, 0, 0.0, 0.0, len(images))
+        return Exported(Parity(1, 0, 0.0, 0.0, len(images)), None)
 
 
 @pytest.mark.parametrize(("asked", "used"), [(0, available_threads()), (1, 1)])
@@ -62,6 +63,20 @@ def test_no_number_of_threads_means_all_cores(learned, monkeypatch, asked, used)
     monkeypatch.setattr(stage, "export_detector", recorded := Recorded())
     export(learned.workspace, ExportConfig(name="threads", threads=asked))
     assert recorded.calls[0][2] == used
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ({"one_shot": True}, ExportOptions("onnxruntime", "fp32", 64)),
+        ({"target": "tensorrt", "precision": "fp16", "one_shot": True, "patch_size": 96}, ExportOptions("tensorrt", "fp16", 96)),
+        ({}, ExportOptions("onnxruntime", "fp32", None)),
+    ],
+)
+def test_the_form_asked_for_is_the_form_exported(learned, monkeypatch, asked, options):
+    monkeypatch.setattr(stage, "export_detector", recorded := Recorded())
+    export(learned.workspace, ExportConfig(name="form", **asked))
+    assert recorded.calls[0][3] == options
 
 
 @pytest.mark.parametrize(("asked", "compared"), [(1, 1), (3, 3), (50, 7)])
