@@ -27,10 +27,10 @@ from engine.catalog.searches import hits, searches
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 SECONDS = 1000.0
-JOB_SECONDS = 240 * SECONDS
+JOB_SECONDS = 480 * SECONDS
 ENDS = ("done", "failed", "cancelled")
 SCENES = 6
 SIDE = 640
