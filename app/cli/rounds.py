@@ -76,7 +76,7 @@ def evaluate(
     no_queue: NoQueueOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model's predictions on reviewed tiles of held-out ground: COCO's metrics, curves, confusion, calibration, the worst tiles."""
+    """Measure a model on reviewed tiles of held-out ground: COCO's metrics, curves, confusion, calibration, the worst tiles."""
     from engine.stages.evaluate import EvaluateConfig
 
     chosen = configured(EvaluateConfig, config, settings, model=model, split=split, predictions=predictions)
