@@ -1,7 +1,9 @@
 """A training that is killed ends as if it had not been; checkpoints, models and exports are whole or not there."""
 
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -121,23 +123,43 @@ def wait_for_step(root, step):
     pytest.fail(f"no checkpoint of step {step} within {PATIENCE} s")
 
 
+def same_as(root, uninterrupted):
+    """Whether losses and weights are those of the run in one go; returns the step at which it was taken up."""
+    report, losses, weights = outcome(root)
+    assert losses == uninterrupted[1]
+    assert weights == uninterrupted[2]
+    return report["resumed_at_step"]
+
+
 @pytest.mark.guarantee("G1")
-def test_a_run_that_is_killed_twice_ends_as_if_it_had_not_been(training, copy, config, uninterrupted):
-    for step in (2, 6):
+def test_a_run_that_is_killed_at_five_random_steps_ends_as_if_it_had_not_been(training, copy, config, uninterrupted):
+    for step in sorted(random.Random(4).sample(range(1, STEPS - 4), 5)):
         child = training.start("finetune", copy, config)
         wait_for_step(copy, step)
         os.kill(child, signal.SIGKILL)
         assert training.end() == signal.SIGKILL
     assert training.run("finetune", copy, config) == 0
-    report, losses, weights = outcome(copy)
-    _, whole_losses, whole_weights = uninterrupted
-    assert 6 <= report["resumed_at_step"] < STEPS
-    assert losses == whole_losses
-    assert weights == whole_weights
+    assert 0 < same_as(copy, uninterrupted) < STEPS
 
 
 @pytest.mark.guarantee("G1", "G2")
-def test_a_run_that_dies_at_any_write_ends_as_if_it_had_not(training, copy, config, uninterrupted, tmp_path):
+def test_a_run_that_dies_at_any_write_of_a_checkpoint_ends_as_if_it_had_not(training, copy, config, uninterrupted, tmp_path):
+    """At every write, sync and rename of the first two checkpoints and of the log before them."""
+    resumed = []
+    for crash_at in itertools.count(1):
+        root = shutil.copytree(copy, tmp_path / str(crash_at))
+        assert training.run("finetune", root, config, crash_at=crash_at) == CRASHED
+        assert training.run("finetune", root, config) == 0
+        resumed.append(same_as(root, uninterrupted))
+        shutil.rmtree(root)
+        if resumed[-1] == 2:
+            break
+    assert resumed == sorted(resumed)
+    assert set(resumed) == {0, 1, 2}
+
+
+@pytest.mark.guarantee("G1", "G2")
+def test_a_run_that_dies_later_ends_as_if_it_had_not(training, copy, config, uninterrupted, tmp_path):
     """In a checkpoint, in the model's folder, and between them."""
     codes, resumed = [], []
     for crash_at in range(1, 400, 23):
@@ -148,10 +170,7 @@ def test_a_run_that_dies_at_any_write_ends_as_if_it_had_not(training, copy, conf
         if codes[-1] == 0:
             break
         assert training.run("finetune", root, config) == 0
-        report, losses, weights = outcome(root)
-        resumed.append(report["resumed_at_step"])
-        assert losses == uninterrupted[1]
-        assert weights == uninterrupted[2]
+        resumed.append(same_as(root, uninterrupted))
         shutil.rmtree(root)
     assert codes == [CRASHED] * (len(codes) - 1) + [0]
     assert resumed == sorted(resumed)
