@@ -76,6 +76,7 @@ class MultiScaleDeformableAttention(nn.Module):
             step = reference[..., 2:] * (0.5 / self.points)
         else:
             step = offsets.new_tensor([[[1 / width, 1 / height]] for height, width in shapes])
-        places = reference[..., :2] + offsets * step
+        each = (-1, -1, 1, self.levels, self.points, 2)
+        places = reference[..., :2].expand(each).contiguous() + offsets * step.expand(each[2:] if step.ndim < 6 else each).contiguous()
         output: Tensor = self.output_projection(sample(value, places, weights, shapes, self.sampler))
         return output

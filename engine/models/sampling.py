@@ -149,7 +149,7 @@ class _Rows(torch.autograd.Function):
         batch, _, heads = places.shape[:3]
         corners = _corners(places, shapes)
         rows, shares = corners.row.flatten(0, 2), corners.share.flatten(0, 2)
-        combined = shares * weights.reshape(len(rows), -1).repeat(1, 4)
+        combined = (shares.view(len(rows), 4, -1) * weights.reshape(len(rows), 1, -1)).flatten(1)
         ctx.save_for_backward(table, places, weights, rows, shares, combined, corners.right, corners.down)
         ctx.shapes = shapes
         summed = functional.embedding_bag(rows, table, mode="sum", per_sample_weights=combined)
@@ -164,13 +164,26 @@ class _Rows(torch.autograd.Function):
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
             return table_gradient, None, None, None
         products = _products(rows, gradient, table)
-        weight_gradient = (products * shares).view(len(rows), 4, -1).sum(1).view(weights.shape)
-        upper_left, upper_right, lower_left, lower_right = products.view(*right.shape[:3], 4, -1).unbind(3)
-        across = torch.lerp(upper_right - upper_left, lower_right - lower_left, down).view(weights.shape) * weights
-        along = torch.lerp(lower_left - upper_left, lower_right - upper_right, right).view(weights.shape) * weights
-        sides = places.new_tensor([[[width, height]] for height, width in ctx.shapes])
-        reaches = ((places * sides + 0.5 > 0) & (places * sides < sides + 0.5)) * sides
-        return table_gradient, torch.stack([across, along], -1) * reaches, weight_gradient, None
+        contributions = (products * shares).view(*right.shape[:3], 4, -1)
+        weight_gradient = contributions[:, :, :, 0] + contributions[:, :, :, 1] + contributions[:, :, :, 2] + contributions[:, :, :, 3]
+        upper_left, upper_right, lower_left, lower_right = products.view(contributions.shape).unbind(3)
+        across = torch.lerp(upper_right - upper_left, lower_right - lower_left, down)
+        along = torch.lerp(lower_left - upper_left, lower_right - upper_right, right)
+        share = weights.reshape(right.shape)
+        widths, heights = (
+            places.new_tensor(each).repeat_interleave(places.shape[4]) for each in zip(*[shape[::-1] for shape in ctx.shapes], strict=True)
+        )
+        steps = [
+            gradients * share * sides * _within(places[..., axis].flatten(3), sides)
+            for axis, (gradients, sides) in enumerate(((across, widths), (along, heights)))
+        ]
+        return table_gradient, torch.stack(steps, -1).view(places.shape), weight_gradient.view(weights.shape), None
+
+
+def _within(coordinate: Tensor, sides: Tensor) -> Tensor:
+    """Whether a coordinate (…, K) of the image is less than half a token outside a map with ``sides`` (K,): beyond, nothing changes."""
+    shifted = coordinate * sides + 0.5
+    return (shifted > 0) & (shifted < sides + 1)
 
 
 def _scattered(rows: Tensor, shares: Tensor, gradient: Tensor, count: int) -> Tensor:
