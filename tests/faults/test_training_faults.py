@@ -23,6 +23,8 @@ from engine.models.store import read_model
 from engine.stages.finetune import FinetuneConfig
 from engine.training.checkpoint import CheckpointStore
 
+pytestmark = pytest.mark.timeout(1500)
+
 CRASHED = 137 << 8
 PATIENCE = 120.0
 STEPS = 12
