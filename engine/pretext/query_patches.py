@@ -155,6 +155,10 @@ class QueryPatchTask:
             "reconstruction": (rebuilt - wanted).square().sum() / objects,
         }
 
+    @property
+    def classes(self) -> None:
+        """None: patches have no class."""
+
     def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Cut patches, find them, compare; every decoder layer answers."""
         images = stack_images(batch)

@@ -36,17 +36,27 @@ class BatchLoader:
         config: seed, augmentation, and how many tiles may turn out unreadable.
         plan: the run's steps.
         unreadable: tiles set aside already, with the reason; those found later join them.
+        classes: labels lie below it; None where they are not learned.
     """
 
-    def __init__(self, source: TileSource, config: ScheduleConfig, plan: Sequence[PlannedStep], unreadable: dict[int, str]) -> None:
-        self._source, self._config, self._plan = source, config, plan
+    def __init__(
+        self,
+        source: TileSource,
+        config: ScheduleConfig,
+        plan: Sequence[PlannedStep],
+        unreadable: dict[int, str],
+        *,
+        classes: int | None = None,
+    ) -> None:
+        self._source, self._config, self._plan, self._classes = source, config, plan, classes
         self.unreadable = unreadable
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
 
         Raises:
-            BadInput: more tiles than allowed cannot be read, or one holds boxes or pixels that are no numbers.
+            BadInput: more tiles than allowed cannot be read, or one holds what nothing can be learned from: a box that is none or lies
+                outside, an unknown class, pixels that are no numbers.
         """
         planned, config = self._plan[step], self._config
         generator = step_generator(config.seed, step)
@@ -70,7 +80,7 @@ class BatchLoader:
             except UnreadableImage as error:
                 self._set_aside(candidate, error)
                 continue
-            _require_numbers(sample, self._source.name(candidate))
+            _require_sound(sample, self._source.name(candidate), self._classes)
             return candidate, sample
         raise AssertionError("the share of unreadable tiles ends the run before")
 
@@ -85,12 +95,20 @@ class BatchLoader:
             ) from error
 
 
-def _require_numbers(sample: Sample, name: str) -> None:
-    sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
-    wrong = ~(torch.isfinite(sample.boxes).all(1) & (sides > 0).all(1))
-    if wrong.any():
-        box = sample.boxes[wrong][0].tolist()
-        raise BadInput(f"tile {name} has the box {box}", expected="finite numbers, x1 < x2 and y1 < y2", remedy="Correct its labels")
+def _require_sound(sample: Sample, name: str, classes: int | None) -> None:
+    boxes, labels, side = sample.boxes, sample.labels, sample.image.shape[-1]
+    boxed = torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    inside = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < side).all(1)
+    known = (labels >= 0) & (labels < classes) if classes is not None else torch.ones_like(inside)
+    for sound, expected in (
+        (boxed, "finite numbers, x1 < x2 and y1 < y2"),
+        (inside, f"a box that reaches into the tile of {side} px"),
+        (known, f"a class of 0 to {(classes or 0) - 1}"),
+    ):
+        if not sound.all():
+            first = int((~sound).nonzero()[0, 0])
+            found = f"tile {name} has the box {boxes[first].tolist()} of class {int(labels[first])}"
+            raise BadInput(found, expected=expected, remedy="Correct its labels")
     if sample.image.is_floating_point() and not torch.isfinite(sample.image).all():
         raise BadInput(f"the pixels of tile {name} hold NaN or infinities", expected="numbers", remedy="Leave the tile out")
 

@@ -46,6 +46,11 @@ class DetectionTask:
         self.model = model
         self._weights = weights or loss_weights(model.config)
 
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.model.num_classes
+
     def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The detection loss of a batch; denoising and dropout are what is random in it."""
         config, targets = self.model.config, targets_of(batch)

@@ -125,7 +125,7 @@ class _Session:
         self.state = TrainingState(task.model, config)
         self.dev = DevHistory(config.evaluate_every if evaluate_dev else 0, config.patience)
         self.losses, self.parts, self.done, self.spent = list[float](), dict[str, float](), 0, 0.0
-        self.loader = BatchLoader(source, config, self.plan, {})
+        self.loader = BatchLoader(source, config, self.plan, {}, classes=task.classes)
         self.stepper = Stepper(task, self.state, config, accelerator, config.micro_batch or config.batch_size)
         found = checkpoints.load_last() if checkpoints else None
         self.passed_over = list(checkpoints.passed_over) if checkpoints else []

@@ -19,5 +19,9 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """All that is trained and saved."""
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes labels may name; None where labels are not learned."""
+
     def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and its parts for the log; ``generator`` (on the CPU) decides every random choice."""

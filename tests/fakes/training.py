@@ -44,6 +44,8 @@ class Counting:
         self.model, self.sizes = Mean(), []
         self._holds, self._error, self._broken, self._at = holds, error, broken, at
 
+    classes = None
+
     def loss(self, batch, generator):
         self.sizes.append(len(batch))
         if len(batch) > self._holds:

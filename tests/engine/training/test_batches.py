@@ -119,6 +119,26 @@ def test_a_box_that_is_none_is_refused_naming_its_tile(small, box):
 
 
 @pytest.mark.guarantee("G29")
+@pytest.mark.parametrize("box", [[-9.0, 1.0, 0.0, 5.0], [1.0, 16.0, 5.0, 20.0]])
+def test_a_box_outside_its_tile_is_refused_naming_the_tile(small, box):
+    source = small.tiles(1)
+    source._samples[0] = source.sample(0)._replace(boxes=torch.tensor([box]), labels=torch.tensor([0]))
+    with pytest.raises(BadInput, match="tile tile-0 has the box .* reaches into the tile of 16 px"):
+        loader(small, source).batch(0)
+
+
+@pytest.mark.guarantee("G29")
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_class_out_of_range_is_refused_naming_the_tile(small, label):
+    source, config = small.tiles(1), small.schedule()
+    source._samples[0] = source.sample(0)._replace(boxes=torch.tensor([[1.0, 1.0, 5.0, 5.0]]), labels=torch.tensor([label]))
+    with pytest.raises(BadInput, match=f"tile tile-0 has the box .* of class {label}. expected a class of 0 to 1"):
+        BatchLoader(source, config, plan_steps(config), {}, classes=2).batch(0)
+    if label > 0:
+        assert BatchLoader(source, config, plan_steps(config), {}).batch(0).tiles
+
+
+@pytest.mark.guarantee("G29")
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_pixels_that_are_no_numbers_are_refused_naming_their_tile(small, value):
     source = small.tiles(1)

@@ -33,7 +33,8 @@ class PoisonedTask:
     """A detection task whose loss, or whose gradient alone, is broken from a certain call on."""
 
     def __init__(self, task, *, at, gradient_only=False):
-        self.model, self._task, self._at, self._gradient_only, self._calls = task.model, task, at, gradient_only, 0
+        self.model, self.classes = task.model, task.classes
+        self._task, self._at, self._gradient_only, self._calls = task, at, gradient_only, 0
 
     def loss(self, batch, generator):
         loss, parts = self._task.loss(batch, generator)
