@@ -123,7 +123,7 @@ def test_a_box_that_is_none_is_refused_naming_its_tile(small, box):
 def test_a_box_outside_its_tile_is_refused_naming_the_tile(small, box):
     source = small.tiles(1)
     source._samples[0] = source.sample(0)._replace(boxes=torch.tensor([box]), labels=torch.tensor([0]))
-    with pytest.raises(BadInput, match="tile tile-0 has the box .* reaches into the tile of 16 px"):
+    with pytest.raises(BadInput, match=r"tile tile-0 has the box .* reaches into the tile of 16 px"):
         loader(small, source).batch(0)
 
 
@@ -132,7 +132,7 @@ def test_a_box_outside_its_tile_is_refused_naming_the_tile(small, box):
 def test_a_class_out_of_range_is_refused_naming_the_tile(small, label):
     source, config = small.tiles(1), small.schedule()
     source._samples[0] = source.sample(0)._replace(boxes=torch.tensor([[1.0, 1.0, 5.0, 5.0]]), labels=torch.tensor([label]))
-    with pytest.raises(BadInput, match=f"tile tile-0 has the box .* of class {label}. expected a class of 0 to 1"):
+    with pytest.raises(BadInput, match=rf"tile tile-0 has the box .* of class {label}\. expected a class of 0 to 1"):
         BatchLoader(source, config, plan_steps(config), {}, classes=2).batch(0)
     if label > 0:
         assert BatchLoader(source, config, plan_steps(config), {}).batch(0).tiles
