@@ -12,11 +12,13 @@ __all__ = ["BEFORE_REGIONS", "DetectorConfig"]
 
 BEFORE_REGIONS = {
     "pyramid": False,
+    "pyramid_norms": True,
     "proposal_loss": "dense",
     "region_features": 0,
     "supervision": "one-to-one",
     "class_loss": "varifocal",
     "residual_classes": True,
+    "region_stage": 0,
 }
 """What a saved configuration meant that does not name these settings."""
 
@@ -52,6 +54,9 @@ class DetectorConfig(StageConfig):
     """Decoder layers."""
     pyramid: bool = True
     """A top-down pathway before the encoder layers: coarse levels tell fine ones what they show (FPN, section 3; not detr)."""
+    pyramid_norms: bool = True
+    """Group norms in the top-down pathway and before it, and a norm behind pre-norm encoder layers. Without them what lies in a box
+    keeps its strength, from which the region stage learns much sooner (only with pyramid; not detr)."""
     encoder_norm: Literal["pre", "post"] = "pre"
     """Layer norms of the encoder before its parts (stable at high rates) or after them, as in the papers."""
     decoder_norm: Literal["pre", "post"] = "post"
@@ -82,24 +87,33 @@ class DetectorConfig(StageConfig):
     box_moves: Literal["relative", "logit"] = "relative"
     """Boxes move in units of their own size (R-CNN), or by adding to their inverse sigmoid (Deformable DETR; not detr)."""
     residual_classes: bool = False
-    """Decoder class logits are residuals on the proposals' (not detr)."""
+    """Decoder class logits are residuals on those of the region stage, or of the proposals where there is none (not detr)."""
     denoising_groups: int = Field(default=0, ge=0)
     """Groups of noised objects that the decoder learns to repair (contrastive denoising; DINO, section 3.3); 0 for none (not detr)."""
     denoising_label_noise: float = Field(default=0.5, ge=0, le=1)
     """Share of noised objects whose class is drawn anew with chance one half."""
     denoising_box_noise: float = Field(default=0.4, gt=0, le=1)
     """λ: corners of positives move by up to λ half sides, those of negatives by one to two times as much."""
+    region_stage: int = Field(default=0, ge=0)
+    """Channels of the stage between proposals and decoder, which answers for every query from what its box shows (Fast R-CNN, section
+    2); 0 for none (not detr)."""
+    region_truth: bool = True
+    """In training, the known boxes join those that the region stage answers for."""
+    region_weight: float = Field(default=0.25, gt=0)
+    """Weight of the region stage's losses."""
+    decoder_weight: float = Field(default=1.0, gt=0)
+    """Weight of each decoder layer's losses, where there is a region stage; else 1."""
     region_features: int = Field(default=7, ge=0)
-    """Side of the grid of points that is read in every query's box and joins its content (RoIAlign); 0 for none (not detr)."""
-    region_layers: int = Field(default=1, ge=1)
-    """The first so many decoder layers get region features."""
+    """Side of the grid of points that is read in every query's box (RoIAlign); 0 for none (not detr)."""
+    region_layers: int = Field(default=1, ge=0)
+    """The first so many decoder layers get region features, which join their content."""
     region_hidden: int = Field(default=0, ge=0)
     """Channels between the grid and the query's content; 0 for one linear layer."""
     supervision: Literal["one-to-one", "one-to-many"] = "one-to-many"
     """Which queries answer for an object: the one that fits best (DETR), or all that started on it (Faster R-CNN); then duplicates are
     suppressed after the decoder (detr: always one-to-one)."""
     positive_iou: float = Field(default=0.5, gt=0, le=1)
-    """Overlap from which a query's starting box answers for an object, in one-to-many supervision."""
+    """Overlap from which a starting box answers for an object, in the region stage and in one-to-many supervision."""
     class_loss: Literal["varifocal", "focal", "quality", "presence"] = "quality"
     """Class loss of the decoder: varifocal on the IoU, focal (Deformable DETR), plain cross-entropy on the IoU, or on whether an object is
     there (not detr)."""
@@ -127,6 +141,8 @@ class DetectorConfig(StageConfig):
             raise ValueError(f"queries = {self.queries!r} carry no class logits: set residual_classes to false")
         if self.queries == "learned" and self.box_moves != "logit":
             raise ValueError("queries = 'learned' start from points without a size: set box_moves to 'logit'")
+        if self.region_stage and not self.region_features:
+            raise ValueError("region_features = 0: set region_stage to 0 too")
         if self.queries == "learned" and self.region_features:
             raise ValueError("queries = 'learned' start from points without a box: set region_features to 0")
         if self.queries == "learned" and self.supervision == "one-to-many":
@@ -148,6 +164,8 @@ class DetectorConfig(StageConfig):
             "extra_level",
             "pyramid",
             "region_features",
+            "region_stage",
+            "region_layers",
             "supervision",
             "queries",
             "denoising_groups",

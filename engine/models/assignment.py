@@ -99,20 +99,22 @@ def assign_centres(priors: Tensor, target_boxes: Tensor) -> Assignment:
 
 
 @torch.no_grad()
-def assign_overlaps(starts: Tensor, target_boxes: Tensor, *, positive_iou: float) -> tuple[Tensor, Tensor]:
-    """Queries whose starting box overlaps an object well, and for every object the one that overlaps it best (Faster R-CNN, section 3.1.2).
+def assign_overlaps(starts: Tensor, target_boxes: Tensor, *, positive_iou: float, best_too: bool) -> tuple[Tensor, Tensor]:
+    """Starting boxes that overlap an object well, and on request for every object the one that does best (Faster R-CNN, section 3.1.2).
 
     Args:
         starts: (N, 4) as (cx, cy, w, h), normalised.
         target_boxes: (n, 4) in the same form, n at least 1.
         positive_iou: overlap from which a query answers for the object that it overlaps most.
+        best_too: an object's best query answers for it from an overlap of a tenth on.
 
     Returns:
-        Query indices and object indices, (P,) each; an object that no query overlaps by a tenth has none.
+        Indices of starting boxes and of their objects, (P,) each.
     """
     overlap = box_iou(box_convert(starts, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy"))
     best, owner = overlap.max(1)
-    best_of_object = overlap.amax(0, keepdim=True)
-    chosen = ((overlap >= best_of_object) & (overlap > _LEAST_OVERLAP)).any(1)
-    rows = ((best >= positive_iou) | chosen).nonzero()[:, 0]
+    chosen = best >= positive_iou
+    if best_too:
+        chosen |= ((overlap >= overlap.amax(0, keepdim=True)) & (overlap > _LEAST_OVERLAP)).any(1)
+    rows = chosen.nonzero()[:, 0]
     return rows, owner[rows]

@@ -63,18 +63,23 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H', W')."""
-        quick = images.device.type == "cpu" and torch.is_grad_enabled() and (images.requires_grad or self.weight.requires_grad)
+        return self.convolve(images, self.weight, None)
+
+    def convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same with another kernel (C, 1, k, k), and something to add to every channel (C,)."""
+        quick = images.device.type == "cpu" and torch.is_grad_enabled() and (images.requires_grad or weight.requires_grad)
         plain = not quick or torch.compiler.is_compiling()
         if plain and not self.same_padding:
-            return super().forward(images)
+            convolved: Tensor = self._conv_forward(images, weight, bias)
+            return convolved
         padded = functional.pad(images, self._padding(images.shape[2], images.shape[3]))
         stride = self.stride[0]
         if plain:
-            return functional.conv2d(padded, self.weight, stride=stride, groups=self.groups)
+            return functional.conv2d(padded, weight, bias, stride=stride, groups=self.groups)
         if torch.is_autocast_enabled("cpu"):
             padded = padded.to(torch.get_autocast_dtype("cpu"))
-        output: Tensor = _Depthwise.apply(padded, self.weight, stride)
-        return output
+        output: Tensor = _Depthwise.apply(padded, weight, stride)
+        return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1)
 
     def _padding(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, right, top, bottom)."""

@@ -16,6 +16,7 @@ from engine.models.encoder import DeformableEncoder, Memory, ProposalHead, Propo
 from engine.models.encoder_dense import DenseEncoder
 from engine.models.heads import MLP, prior_bias
 from engine.models.queries import CoordinateQueries, DenseQueries, LearnedQueries, PatchQueries, Queries, select_proposals
+from engine.models.regions import RegionStage
 from engine.models.two_stage import LinearProposalHead
 
 __all__ = ["Denoised", "Detections", "Detector", "DetectorConfig", "Layer"]
@@ -59,6 +60,8 @@ class Detections(NamedTuple):
     memory: Memory
     denoised: Denoised | None = None
     """None without denoising."""
+    regions: Layer | None = None
+    """What the region stage says, of the known boxes too where they were given; None without one."""
 
 
 def _encoder(config: DetectorConfig, channels: tuple[int, ...]) -> DeformableEncoder | DenseEncoder:
@@ -84,6 +87,7 @@ def _encoder(config: DetectorConfig, channels: tuple[int, ...]) -> DeformableEnc
         position=config.position,
         extra_level=config.extra_level,
         pyramid=config.pyramid,
+        pyramid_norms=config.pyramid_norms,
     )
 
 
@@ -126,8 +130,8 @@ def _class_head(dimension: int, classes: int, *, residual: bool) -> MLP:
 class Detector(nn.Module):
     """A detection transformer: DETR, or Deformable DETR with the levers that its configuration names.
 
-    By default it has two stages, and its decoder starts as good as the encoder's proposals: class logits are residuals on the
-    proposals' logits and boxes are moves of the proposals' boxes, both zero until trained.
+    By default it has three parts that answer: the encoder proposes boxes, the region stage looks into them, and the decoder, whose
+    queries they are, looks around and at one another. Each moves the boxes of the one before.
 
     Args:
         config: architecture.
@@ -166,6 +170,8 @@ class Detector(nn.Module):
                 if config.proposal_head == "tower"
                 else LinearProposalHead(size, num_classes, box_moves=config.box_moves)
             )
+        if config.region_stage:
+            self.region_stage = RegionStage(size, num_classes, side=config.region_features, hidden=config.region_stage)
         if config.queries == "proposals":
             self.query_content = nn.Sequential(nn.Linear(size, size), nn.LayerNorm(size))
         elif config.queries == "mixed":
@@ -223,15 +229,30 @@ class Detector(nn.Module):
             said = starting_logits + said
         return Layer(said, boxes)
 
-    def forward(self, images: Tensor, noised: NoisedObjects | None = None) -> Detections:
+    def _look_closer(self, memory: Memory, queries: Queries, known: Tensor | None) -> tuple[Queries, Layer]:
+        """The queries after the region stage, and what it says of them and of known boxes."""
+        count = queries.boxes.shape[1]
+        starts = queries.boxes if known is None else torch.cat([queries.boxes, known.to(queries.boxes)], 1)
+        said = self.region_stage(memory.tokens, memory.shapes, starts)
+        moved = said.boxes[:, :count].detach()
+        boxes = torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-4)], -1)
+        content = queries.content + said.content[:, :count]
+        closer = queries._replace(content=content, boxes=boxes, logits=said.logits[:, :count].detach())
+        return closer, Layer(said.logits, said.boxes, starts=starts)
+
+    def forward(self, images: Tensor, noised: NoisedObjects | None = None, known: Tensor | None = None) -> Detections:
         """Detect.
 
         Args:
             images: (B, 3, H, W), RGB in [0, 1].
             noised: objects to repair, in training with denoising.
+            known: (B, K, 4) boxes as (cx, cy, w, h), normalised, for which the region stage is to answer too, in training.
         """
         memory = self.encode(images)
         queries, proposals = self._start(memory, images.shape[0])
+        regions = None
+        if proposals is not None and self.config.region_stage:
+            queries, regions = self._look_closer(memory, queries, known)
         mask, first = None, 0
         if noised is not None:
             queries, mask = self.denoising.join(noised, queries)
@@ -242,10 +263,10 @@ class Detector(nn.Module):
             for index, (content, boxes, starts) in enumerate(zip(decoded.content, decoded.boxes, decoded.starts, strict=True))
         ]
         if noised is None:
-            return Detections(layers, proposals, memory)
+            return Detections(layers, proposals, memory, regions=regions)
         repaired = [Layer(layer.logits[:, :first], layer.boxes[:, :first]) for layer in layers]
         answers = [
             Layer(layer.logits[:, first:], layer.boxes[:, first:], starts=layer.starts[:, first:] if layer.starts is not None else None)
             for layer in layers
         ]
-        return Detections(answers, proposals, memory, Denoised(repaired, noised))
+        return Detections(answers, proposals, memory, Denoised(repaired, noised), regions)

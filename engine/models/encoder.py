@@ -65,19 +65,29 @@ class EncoderLayer(nn.Module):
         return output
 
 
+def _projection(inputs: int, outputs: int, side: int, *, stride: int = 1, norm: bool = True) -> nn.Sequential:
+    """A convolution to D channels and a group norm, or one that keeps the variance of what it reads."""
+    convolution = nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2)
+    if norm:
+        return nn.Sequential(convolution, nn.GroupNorm(outputs // 8, outputs))
+    nn.init.kaiming_uniform_(convolution.weight, a=1)
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolution)
+
+
 class TopDown(nn.Module):
     """Adds every level, doubled in size, to the next finer one, and smooths the sums (FPN, section 3).
 
     Args:
         dimension: D.
         levels: L.
+        norms: group norms behind the convolutions.
     """
 
-    def __init__(self, dimension: int, levels: int) -> None:
+    def __init__(self, dimension: int, levels: int, *, norms: bool = True) -> None:
         super().__init__()
-        self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(dimension, dimension, 3, padding=1), nn.GroupNorm(dimension // 8, dimension)) for _ in range(levels)
-        )
+        self.smooth = nn.ModuleList(_projection(dimension, dimension, 3, norm=norms) for _ in range(levels))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (B, D, H_l, W_l), finest first → the same shapes."""
@@ -102,6 +112,7 @@ class DeformableEncoder(nn.Module):
         position: "fine" or "paper" sine embeddings.
         extra_level: one more level from the coarsest map (appendix A.4).
         pyramid: a top-down pathway before the layers.
+        pyramid_norms: False leaves out the group norms and the norm behind pre-norm layers, where there is a pyramid.
     """
 
     def __init__(
@@ -118,22 +129,21 @@ class DeformableEncoder(nn.Module):
         position: str = "fine",
         extra_level: bool = False,
         pyramid: bool = False,
+        pyramid_norms: bool = True,
     ) -> None:
         super().__init__()
         self.dimension, self._position = dimension, position
-        self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, dimension, 1), nn.GroupNorm(dimension // 8, dimension)) for width in channels
-        )
+        norms = pyramid_norms or not pyramid
+        self.projections = nn.ModuleList(_projection(width, dimension, 1, norm=norms) for width in channels)
         if extra_level:
-            halving = nn.Conv2d(channels[-1], dimension, 3, stride=2, padding=1)
-            self.projections.append(nn.Sequential(halving, nn.GroupNorm(dimension // 8, dimension)))
+            self.projections.append(_projection(channels[-1], dimension, 3, stride=2, norm=norms))
         levels = len(self.projections)
-        self.pyramid: nn.Module = TopDown(dimension, levels) if pyramid else nn.Identity()
+        self.pyramid: nn.Module = TopDown(dimension, levels, norms=norms) if pyramid else nn.Identity()
         self.level_embedding = nn.Parameter(torch.randn(levels, dimension) * 0.02)
         self.layers = nn.ModuleList(
             EncoderLayer(dimension, heads, levels, points, feedforward, norm=norm, dropout=dropout) for _ in range(layers)
         )
-        self.norm = nn.LayerNorm(dimension) if norm == "pre" and layers else nn.Identity()
+        self.norm = nn.LayerNorm(dimension) if norm == "pre" and layers and norms else nn.Identity()
 
     def _embed(self, shapes: list[tuple[int, int]], centres: Tensor) -> Tensor:
         """Position (T, D) of all tokens, their level included."""

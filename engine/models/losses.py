@@ -128,7 +128,9 @@ def _overlapping_parts(layer: Layer, targets: list[Targets], config: DetectorCon
     for image, target in enumerate(targets):
         if not len(target.labels):
             continue
-        rows, columns = assign_overlaps(layer.starts[image], target.boxes, positive_iou=config.positive_iou)
+        rows, columns = assign_overlaps(
+            layer.starts[image], target.boxes, positive_iou=config.positive_iou, best_too=not config.region_stage
+        )
         predicted.append(layer.boxes[image, rows])
         wanted.append(target.boxes[columns])
         quality[image, rows, target.labels[columns]] = _pair_iou(predicted[-1], wanted[-1])
@@ -219,11 +221,14 @@ def detection_loss(
         sets.append(("dense", _dense_parts(detections.proposals, targets, config.proposal_loss), weights.dense))
     elif detections.proposals is not None:
         sets.append(("proposals", _matched_proposals(detections.proposals, targets, objects, config), weights.dense))
+    if detections.regions is not None:
+        sets.append(("regions", _overlapping_parts(detections.regions, targets, config), config.region_weight))
+    decoder_share = config.decoder_weight if detections.regions is not None else 1.0
     for index, layer in enumerate(detections.layers):
         if config.architecture == "deformable" and config.supervision == "one-to-many":
-            sets.append((f"layer{index}", _overlapping_parts(layer, targets, config), 1.0))
+            sets.append((f"layer{index}", _overlapping_parts(layer, targets, config), decoder_share))
         else:
-            sets.append((f"layer{index}", _layer_parts(layer, targets, objects, config), 1.0))
+            sets.append((f"layer{index}", _layer_parts(layer, targets, objects, config), decoder_share))
     if detections.denoised is not None:
         denoised = detections.denoised
         repaired = [_denoising_parts(layer, denoised, targets, objects, config) for layer in denoised.layers]

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from engine.models.heads import MLP, move_boxes, prior_bias
 from engine.models.sampling import Sampler, sample
 
-__all__ = ["RegionFeatures"]
+__all__ = ["RegionAnswer", "RegionFeatures", "RegionStage"]
+
+_MOVE_UNITS = (0.1, 0.1, 0.2, 0.2)
 
 
-class RegionFeatures(nn.Module):
-    """A grid of points in every box, read from the level that fits the box's size, and all of them mixed into one vector.
-
-    Deformable attention sees weighted sums, in which the place of a point is lost; here every point of the grid has weights of its own,
-    so that where an edge runs inside the box is kept.
+class RegionGrid(nn.Module):
+    """A grid of points in every box, read from the level that fits the box's size.
 
     Args:
-        dimension: D, channels of memory and of the result.
-        side: points a row and column.
-        hidden: channels between the grid and the result; 0 for one linear layer.
+        side: S, points a row and column.
         largest_on_finest: the square root of a box's area, in tokens of the finest level, up to which it is read there; every further
             level takes boxes of twice the size.
     """
 
     sampler: Sampler
 
-    def __init__(self, dimension: int, *, side: int = 7, hidden: int = 0, largest_on_finest: float = 10.0) -> None:
+    def __init__(self, side: int, *, largest_on_finest: float = 10.0) -> None:
         super().__init__()
         self.side, self.largest_on_finest = side, largest_on_finest
         self.sampler = "auto"
-        points = side * side * dimension
-        self.mix: nn.Module = nn.Linear(points, dimension)
-        if hidden:
-            self.mix = nn.Sequential(nn.Linear(points, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, dimension))
-        self.norm = nn.LayerNorm(dimension)
         steps = (torch.arange(side) + 0.5) / side - 0.5
         self.register_buffer("grid", torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(-1, 2), persistent=False)
 
@@ -49,7 +44,7 @@ class RegionFeatures(nn.Module):
         return nn.functional.one_hot(level, len(shapes)).to(boxes.dtype)
 
     def forward(self, tokens: Tensor, shapes: list[tuple[int, int]], boxes: Tensor) -> Tensor:
-        """Pool.
+        """Read.
 
         Args:
             tokens: memory (B, T, D), level after level.
@@ -57,7 +52,7 @@ class RegionFeatures(nn.Module):
             boxes: (B, N, 4) as (cx, cy, w, h), normalised.
 
         Returns:
-            (B, N, D).
+            (B, N, S² · D), float32.
         """
         batch, count, _ = boxes.shape
         boxes = boxes.float()
@@ -65,5 +60,83 @@ class RegionFeatures(nn.Module):
         places = places.flatten(1, 2)[:, :, None, None, None].expand(-1, -1, -1, len(shapes), -1, -1)
         levels = self._levels(boxes, shapes).repeat_interleave(self.side**2, dim=1)[:, :, None, :, None]
         seen = sample(tokens.float()[:, :, None], places, levels, shapes, self.sampler)
-        pooled: Tensor = self.norm(self.mix(seen.reshape(batch, count, -1)))
+        return seen.reshape(batch, count, -1)
+
+
+class RegionFeatures(RegionGrid):
+    """A grid of points in every box, mixed into one vector.
+
+    Deformable attention sees weighted sums, in which the place of a point is lost; here every point of the grid has weights of its own,
+    so that where an edge runs inside the box is kept.
+
+    Args:
+        dimension: D, channels of memory and of the result.
+        side: points a row and column.
+        hidden: channels between the grid and the result; 0 for one linear layer.
+    """
+
+    def __init__(self, dimension: int, *, side: int = 7, hidden: int = 0) -> None:
+        super().__init__(side)
+        points = side * side * dimension
+        self.mix: nn.Module = MLP(points, hidden, dimension, 2) if hidden else nn.Linear(points, dimension)
+        self.norm = nn.LayerNorm(dimension)
+
+    def forward(self, tokens: Tensor, shapes: list[tuple[int, int]], boxes: Tensor) -> Tensor:
+        """Memory (B, T, D) and boxes (B, N, 4) → (B, N, D)."""
+        pooled: Tensor = self.norm(self.mix(super().forward(tokens, shapes, boxes)))
         return pooled
+
+
+class RegionAnswer(NamedTuple):
+    """What the region stage says of N boxes."""
+
+    logits: Tensor
+    """(B, N, C)."""
+    boxes: Tensor
+    """(B, N, 4) as (cx, cy, w, h), normalised."""
+    content: Tensor
+    """(B, N, D)."""
+
+
+class RegionStage(nn.Module):
+    """Classes and a better box from what a box shows, by a wide perceptron (Fast R-CNN, section 2), as two-stage detectors do.
+
+    It has no norms and no attention and is much wider than the decoder, and so learns in a few hundred steps what the decoder's narrow
+    layers need thousands for (docs/decisions/0013-a-region-stage-before-the-decoder.md). Moves are predicted in tenths of the box's size
+    and fifths of its logarithm, so that they settle at high rates.
+
+    Args:
+        dimension: D.
+        classes: C.
+        side: points a row and column of the grid.
+        hidden: channels of the perceptron's two layers.
+    """
+
+    def __init__(self, dimension: int, classes: int, *, side: int, hidden: int) -> None:
+        super().__init__()
+        self.grid = RegionGrid(side, largest_on_finest=14.0)
+        self.mix = nn.Sequential(
+            nn.Linear(side * side * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True)
+        )
+        self.classes = nn.Linear(hidden, classes)
+        self.moves = nn.Linear(hidden, 4)
+        self.content = nn.Sequential(nn.Linear(hidden, dimension), nn.LayerNorm(dimension))
+        self.register_buffer("units", torch.tensor(_MOVE_UNITS), persistent=False)
+        nn.init.normal_(self.classes.weight, std=0.01)
+        nn.init.constant_(self.classes.bias, prior_bias())
+        nn.init.zeros_(self.moves.weight)
+        nn.init.zeros_(self.moves.bias)
+
+    units: Tensor
+
+    def forward(self, tokens: Tensor, shapes: list[tuple[int, int]], boxes: Tensor) -> RegionAnswer:
+        """Answer for boxes.
+
+        Args:
+            tokens: memory (B, T, D), level after level.
+            shapes: (height, width) of each level, finest first.
+            boxes: (B, N, 4) as (cx, cy, w, h), normalised.
+        """
+        seen = self.mix(self.grid(tokens, shapes, boxes))
+        moved = move_boxes(boxes, self.moves(seen).float() * self.units)
+        return RegionAnswer(self.classes(seen).float(), moved, self.content(seen))

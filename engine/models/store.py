@@ -26,7 +26,29 @@ FORMAT = 1
 WEIGHTS, CONFIG, LABELS, METRICS, MANIFEST = "model.safetensors", "config.json", "labels.json", "metrics.json", "manifest.json"
 _BEFORE_IT_WAS_SAID = [0.5, 0.5, 0.5]
 """Mean and spread of the images of models that do not state theirs."""
-_REPLACED_BY_FINE_TUNING = ("proposals.", "query_content.", "class_heads.", "object_queries.", "denoising.")
+_WITHOUT_WEIGHTS = frozenset(
+    {
+        "backbone_weights",
+        "frozen_stages",
+        "image_size",
+        "dropout",
+        "num_queries",
+        "proposal_candidates",
+        "proposal_iou",
+        "proposal_loss",
+        "denoising_label_noise",
+        "denoising_box_noise",
+        "region_truth",
+        "region_weight",
+        "decoder_weight",
+        "supervision",
+        "positive_iou",
+        "class_loss",
+        "no_object_weight",
+    }
+)
+"""Settings that may differ from those of the model that a run starts from: they say how it is trained and how much it looks at."""
+_REPLACED_BY_FINE_TUNING = ("proposals.", "region_stage.", "query_content.", "class_heads.", "object_queries.", "denoising.")
 
 
 @dataclass(frozen=True)
@@ -153,8 +175,7 @@ def start_from(model: Detector, directory: Path) -> StoredModel:
     """
     stored = read_model(directory)
     ours, theirs = model.config.model_dump(), stored.config.model_dump()
-    free = {"backbone_weights", "frozen_stages", "image_size", "num_queries", "proposal_candidates", "proposal_iou"}
-    differing = sorted(key for key in ours if key not in free and ours[key] != theirs[key])
+    differing = sorted(key for key in ours if key not in _WITHOUT_WEIGHTS and ours[key] != theirs[key])
     if differing:
         raise _refuse(
             directory,

@@ -12,7 +12,7 @@ from torchvision.ops import box_convert
 from engine.models.denoising import noise_objects
 from engine.models.detector import Detector
 from engine.models.losses import LossWeights, detection_loss, loss_weights
-from engine.models.targets import Targets, check_targets
+from engine.models.targets import Targets, check_targets, known_boxes
 from engine.training.data import Sample
 
 __all__ = ["DetectionTask", "dropout_from", "stack_images", "targets_of"]
@@ -57,5 +57,5 @@ class DetectionTask:
         check_targets(targets, self.model.num_classes)
         noised = noise_objects(targets, config, self.model.num_classes, generator)
         with dropout_from(generator, config.dropout):
-            detections = self.model(stack_images(batch), noised)
+            detections = self.model(stack_images(batch), noised, known_boxes(targets) if config.region_truth else None)
         return detection_loss(detections, targets, config, self._weights)

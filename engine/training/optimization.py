@@ -41,7 +41,7 @@ class TrainingState:
         self.average = {name: weight.detach().clone() for name, weight in self.trained.items()}
         self.best: dict[str, Tensor] = {}
         """The average that did best on the dev tiles; empty before the first look."""
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.trained, config))
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.trained, config), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
@@ -122,4 +122,4 @@ class TrainingState:
             prefix = f"optimizer.{name}."
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             for key, value in state.items():
-                self.optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
+                self.optimizer.state[weight][key] = value.to(weight.device)

@@ -1,10 +1,11 @@
 """Our detector on NWPU VHR-10 under the protocol of faster_rcnn.py beside it: any lever, any schedule, one result file a run.
 
     python tests/bench/detectors.py OUT.json [--images-seen 10400] [--seed 0] [--fraction 0.1 --draw 0] [--dev] [--threads 1]
-        [--set detector.region_hidden=512 --set schedule.batch_size=8 …]
+        [--preset nano] [--set detector.region_hidden=512 --set schedule.batch_size=8 …]
 
 Needs TILEHAWK_DATA. Writes AP, AP50, AP75, AP_S, AP_M, AP_L (percent) of the averaged weights at the end of the schedule on val.json, or
-on the dev part of train.json with --dev. The same command goes on from its last checkpoint, in OUT.run beside OUT.json.
+on the dev part of train.json with --dev, there of every part that answers too. The same command goes on from its last checkpoint, in
+OUT.run beside OUT.json.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any
 
 import torch
 from nwpu import CLASSES, Picture, coco_numbers, load, subset, without_dev
+from torch import Tensor
 
 from engine.files import write_json
 from engine.inference.predict import predict_batch
-from engine.models.detector import Detector, DetectorConfig
+from engine.models.detector import Detections, Detector, DetectorConfig, Layer
+from engine.models.presets import PRESETS
 from engine.training.checkpoint import CheckpointStore
 from engine.training.data import Sample
 from engine.training.detection import DetectionTask
@@ -67,6 +70,31 @@ def numbers(model: Detector, pictures: list[Picture], iou_threshold: float, *, b
     return coco_numbers(pictures, found)
 
 
+class _Part(torch.nn.Module):
+    """A detector whose answer is that of one of its parts."""
+
+    def __init__(self, model: Detector, part: str) -> None:
+        super().__init__()
+        self.model, self.part, self.num_classes = model, part, model.num_classes
+
+    def forward(self, images: Tensor) -> Detections:
+        found: Detections = self.model(images)
+        answers = {f"layer{index}": layer for index, layer in enumerate(found.layers)}
+        if found.regions is not None:
+            answers["regions"] = found.regions
+        if found.proposals is not None:
+            answers["proposals"] = Layer(found.proposals.logits, found.proposals.boxes)
+        return found._replace(layers=[answers[self.part]])
+
+
+def part_numbers(model: Detector, pictures: list[Picture], iou_threshold: float, *, bf16: bool) -> dict[str, dict[str, float]]:
+    """Metrics of every part that answers, on its own."""
+    config = model.config
+    parts = ["proposals"] * config.two_stage + ["regions"] * bool(config.two_stage and config.region_stage)
+    parts += [f"layer{index}" for index in range(config.decoder_layers)]
+    return {part: numbers(_Part(model, part), pictures, iou_threshold, bf16=bf16) for part in parts}  # type: ignore[arg-type]
+
+
 def settings(pairs: list[str]) -> dict[str, dict[str, Any]]:
     """``["detector.heads=4", …]`` as {"detector": {"heads": 4}, "schedule": {}}."""
     values: dict[str, dict[str, Any]] = {"detector": {}, "schedule": {}}
@@ -95,10 +123,11 @@ def main() -> None:
     parser.add_argument("--dev", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--iou", type=float, default=0.5, help="overlap above which the weaker box of a class is dropped")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="nano")
     parser.add_argument("--set", action="append", default=[], metavar="PART.NAME=VALUE", help="PART is detector or schedule")
     chosen = parser.parse_args()
     values = settings(chosen.set)
-    detector = DetectorConfig.from_mapping({"image_size": chosen.size} | values["detector"])
+    detector = DetectorConfig.from_mapping(PRESETS[chosen.preset].model_dump() | {"image_size": chosen.size} | values["detector"])
     given = {"images_seen": chosen.images_seen, "seed": chosen.seed, "threads": chosen.threads, "precision": "auto"}
     schedule = ScheduleConfig.from_mapping(given | values["schedule"])
     pictures = load("train", chosen.size)
@@ -121,6 +150,8 @@ def main() -> None:
     document = {name: value for name, value in vars(chosen).items() if name != "out"} | measured
     document |= {"model": "tilehawk", "images": len(labelled), "images_seen": run.images_seen, "seconds": round(run.seconds, 1)}
     document |= {"precision": run.precision, "detector": detector.model_dump(mode="json"), "schedule": schedule.model_dump(mode="json")}
+    if chosen.dev:
+        document["parts"] = part_numbers(model, judged, chosen.iou, bf16=run.precision == "bf16")
     document |= {"versions": {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "faster-coco-eval")}}
     write_json(chosen.out, document)
     checkpoints.remove()

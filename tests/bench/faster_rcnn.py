@@ -3,7 +3,7 @@
     python tests/bench/faster_rcnn.py OUT.json [--images-seen 10400] [--seed 0] [--fraction 0.1 --draw 0] [--dev] [--threads 1]
 
 Needs TILEHAWK_DATA. Writes AP, AP50, AP75, AP_S, AP_M, AP_L (percent) on val.json after a cosine schedule, or on the dev part of train.json
-with --dev. The same command goes on from the last checkpoint beside OUT.json. ``--quick-depthwise`` computes the depthwise
+with --dev. The same command goes on from the last checkpoint beside OUT.json. ``--quick`` computes the depthwise
 convolutions' gradients as Tilehawk's backbone does (same numbers up to rounding, sooner), for a machine without time.
 """
 
@@ -38,11 +38,9 @@ class Pyramid(nn.Module):
 
     out_channels = 128
 
-    def __init__(self, *, quick_gradients: bool) -> None:
+    def __init__(self, *, quick: bool) -> None:
         super().__init__()
-        self.body = Backbone(
-            "tf_efficientnet_lite0", pretrained="packaged", levels=(2, 3, 4), frozen_stages=3, quick_gradients=quick_gradients
-        )
+        self.body = Backbone("tf_efficientnet_lite0", pretrained="packaged", levels=(2, 3, 4), frozen_stages=3, quick=quick)
         self.fpn = FeaturePyramidNetwork(list(self.body.channels), self.out_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -51,10 +49,10 @@ class Pyramid(nn.Module):
         return {name: level.float() for name, level in levels.items()}
 
 
-def build(size: int, *, quick_gradients: bool) -> FasterRCNN:
+def build(size: int, *, quick: bool) -> FasterRCNN:
     sides = tuple((side, side * 2 ** (1 / 3), side * 2 ** (2 / 3)) for side in (16.0, 48.0, 96.0, 192.0))
     return FasterRCNN(
-        Pyramid(quick_gradients=quick_gradients),
+        Pyramid(quick=quick),
         CLASSES + 1,
         min_size=size,
         max_size=size,
@@ -104,7 +102,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=0)
     parser.add_argument("--dev", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick-depthwise", action="store_true")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -113,7 +111,7 @@ def main() -> None:
     if chosen.fraction < 1:
         train = subset(pictures, chosen.fraction, chosen.draw)
     torch.manual_seed(chosen.seed)
-    model = build(chosen.size, quick_gradients=chosen.quick_depthwise).to(chosen.device).train()
+    model = build(chosen.size, quick=chosen.quick).to(chosen.device).train()
     parts: dict[str, list[nn.Parameter]] = {"backbone": [], "rest": []}
     for name, weight in model.named_parameters():
         if weight.requires_grad:

@@ -108,7 +108,7 @@ def library(*, out_indices: tuple[int, ...], **settings: Any) -> nn.Module:
     config = transformers.DeformableDetrConfig(backbone_config=backbone, num_labels=CLASSES, auxiliary_loss=True, **settings)
     model: nn.Module = transformers.DeformableDetrForObjectDetection(config)
     model.model.backbone.model = Backbone(  # type: ignore[union-attr]
-        "tf_efficientnet_lite0", pretrained="none", levels=out_indices, frozen_stages=0, quick_gradients=False
+        "tf_efficientnet_lite0", pretrained="none", levels=out_indices, frozen_stages=0, quick=False
     ).body
     return model
 

@@ -34,6 +34,8 @@ LEVERS = {
     "look forward twice": {"look_forward_twice": True},
     "logit moves": {"box_moves": "logit"},
     "residual": {"residual_classes": True},
+    "region stage": {"region_stage": 64, "region_layers": 0},
+    "region stage, no truth, residual": {"region_stage": 64, "region_truth": False, "residual_classes": True},
     "mixed": {"queries": "mixed"},
     "denoising": {"denoising_groups": 2},
     "denoising, mixed, focal, not residual": {"denoising_groups": 1, "queries": "mixed", "class_loss": "focal", "residual_classes": False},
@@ -41,6 +43,7 @@ LEVERS = {
     "linear head": {"proposal_head": "linear"},
     "one-to-one, residual": ONE_TO_ONE | {"residual_classes": True, "proposal_loss": "dense", "class_loss": "varifocal"},
     "no pyramid": {"pyramid": False},
+    "pyramid without norms": {"pyramid_norms": False},
     "no regions": {"region_features": 0},
     "regions in every layer, mixed twice": {"region_layers": 5, "region_hidden": 16},
     "task-aligned proposals": {"proposal_loss": "dense"},
@@ -74,6 +77,8 @@ def test_every_lever_trains_and_predicts(squares, changes):
     said = {name.rsplit("_", 1)[0] for name in parts}
     expected = {"layer0", "layer1"}
     if model.config.two_stage:
+        if model.config.region_stage:
+            expected.add("regions")
         expected.add("proposals" if changes.get("proposal_loss") == "matched" else "dense")
     assert said == expected | ({"denoising0", "denoising1"} if changes.get("denoising_groups") else set())
     without = sorted(name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None)
@@ -103,7 +108,7 @@ def test_dropout_depends_on_the_step_alone(squares):
 def test_looking_forward_twice_changes_gradients_alone(squares):
     found = []
     for twice in (False, True):
-        model = make(squares, look_forward_twice=twice)
+        model = make(squares, look_forward_twice=twice, supervision="one-to-one")
         loss, _ = DetectionTask(model).loss(batch(), torch.Generator().manual_seed(0))
         loss.backward()
         found.append((loss.item(), model.decoder.box_heads[0][-1].weight.grad.clone()))
@@ -121,6 +126,7 @@ def test_looking_forward_twice_changes_gradients_alone(squares):
         ({"queries": "learned"}, "set box_moves to 'logit'"),
         ({"queries": "learned", "box_moves": "logit"}, "set region_features to 0"),
         ({"queries": "learned", "box_moves": "logit", "region_features": 0}, "set supervision to 'one-to-one'"),
+        ({"region_stage": 64, "region_features": 0}, "set region_stage to 0"),
         ({"queries": "coordinates"}, "set proposal_loss to 'matched'"),
         (PAPER | {"queries": "coordinates", "denoising_groups": 1}, "needs queries = 'proposals' or 'mixed'"),
         ({"class_loss": "hinge"}, "class_loss"),

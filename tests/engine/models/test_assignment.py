@@ -101,13 +101,13 @@ def test_a_token_near_two_objects_answers_for_the_smaller():
 
 def test_queries_answer_for_what_they_start_on():
     boxes = torch.tensor([OBJECT, HALF, AWAY, [0.5, 0.5, 0.38, 0.4]])
-    rows, columns = assign_overlaps(boxes, torch.tensor([OBJECT, AWAY]), positive_iou=0.6)
+    rows, columns = assign_overlaps(boxes, torch.tensor([OBJECT, AWAY]), positive_iou=0.6, best_too=True)
     assert rows.tolist() == [0, 2, 3]
     assert columns.tolist() == [0, 1, 0]
 
 
-def test_an_object_that_nobody_overlaps_enough_has_its_best_query():
-    rows, _ = assign_overlaps(torch.tensor([HALF, AWAY]), torch.tensor([OBJECT]), positive_iou=0.9)
-    assert rows.tolist() == [0]
-    rows, _ = assign_overlaps(torch.tensor([AWAY]), torch.tensor([OBJECT]), positive_iou=0.1)
-    assert rows.tolist() == []
+def test_an_object_that_nobody_overlaps_enough_has_its_best_query_on_request():
+    starts, objects = torch.tensor([HALF, AWAY]), torch.tensor([OBJECT])
+    assert assign_overlaps(starts, objects, positive_iou=0.9, best_too=True)[0].tolist() == [0]
+    assert assign_overlaps(starts, objects, positive_iou=0.9, best_too=False)[0].tolist() == []
+    assert assign_overlaps(starts[1:], objects, positive_iou=0.1, best_too=True)[0].tolist() == []

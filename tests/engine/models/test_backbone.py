@@ -39,19 +39,17 @@ def test_packaged_weights_are_timm_s_tensors_and_trained_ones(packaged):
     assert all(bool((variance >= 0).all()) and variance.max() > 0 for variance in variances)
 
 
-def test_packaged_weights_fit_the_normalisation(squares):
+def test_packaged_weights_fit_the_normalisation():
     """With the right mean, spread and order of tensors, what the batch norms see is what they saw in their training."""
-    from engine.models.detector import Detector, DetectorConfig
-
-    detector = Detector(DetectorConfig(dimension=16, heads=2, encoder_layers=0, decoder_layers=1, image_size=64), 0)
-    assert (detector.mean.unique().item(), detector.std.unique().item()) == (0.5, 0.5)
-    body = detector.backbone.body
+    plain = Backbone("tf_efficientnet_lite0", pretrained="packaged", levels=LEVELS, frozen_stages=3, quick=False)
+    assert (plain.mean, plain.std) == ((0.5,) * 3, (0.5,) * 3)
+    body = plain.body
     seen = {}
     body.bn1.register_forward_pre_hook(lambda _module, inputs: seen.update(stem=inputs[0]))
     pixels = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.interpolate(pixels, 128, mode="bilinear")
     with torch.no_grad():
-        detector.eval().features(smooth)
+        plain((smooth - 0.5) / 0.5)
     spread = (seen["stem"].var((0, 2, 3)) / body.bn1.running_var).log().median().exp()
     shift = ((seen["stem"].mean((0, 2, 3)) - body.bn1.running_mean) / body.bn1.running_var.sqrt()).abs().median()
     assert 0.15 < spread < 1.5
@@ -205,11 +203,12 @@ def test_a_file_of_another_backbone_is_refused(tmp_path):
 
 
 def test_a_frozen_batch_norm_is_an_affine_map_of_constants(packaged):
-    norm = packaged.body.bn1
-    image = torch.rand(2, norm.num_features, 4, 4, generator=torch.Generator().manual_seed(0))
+    stem, norm = packaged.body.conv_stem, packaged.body.bn1
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    convolved = torch.nn.functional.conv2d(torch.nn.functional.pad(images, (0, 1, 0, 1)), stem.weight, stride=2).detach()
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
     shift = norm.bias.detach() - norm.running_mean * scale
-    wanted = (image * scale[:, None, None] + shift[:, None, None]).clamp(0, 6)
+    wanted = (convolved * scale[:, None, None] + shift[:, None, None]).clamp(0, 6)
     packaged.train()
-    assert torch.allclose(norm(image), wanted, atol=1e-4)
-    assert not norm(image).requires_grad
+    assert torch.allclose(norm(stem(images)), wanted, atol=1e-4)
+    assert not norm(stem(images)).requires_grad

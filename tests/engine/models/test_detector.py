@@ -34,6 +34,29 @@ def test_shapes(untrained):
 
 
 @torch.no_grad()
+def test_known_boxes_are_answered_for_by_the_region_stage_alone(squares):
+    with seeded(0):
+        untrained = Detector(squares.TINY.model_copy(update={"region_stage": 64}), 2).eval()
+    known = torch.tensor([[[0.3, 0.3, 0.2, 0.2]], [[0.6, 0.5, 0.1, 0.4]]])
+    plain, told = untrained(images(2)), untrained(images(2), known=known)
+    assert plain.regions.boxes.shape == (2, 20, 4)
+    assert told.regions.boxes.shape == (2, 21, 4)
+    assert torch.equal(told.regions.starts[:, 20:], known)
+    assert torch.allclose(told.regions.boxes[:, :20], plain.regions.boxes, atol=1e-6)
+    assert torch.allclose(told.layers[-1].logits, plain.layers[-1].logits, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_decoder_starts_from_the_boxes_of_the_region_stage(squares):
+    with seeded(0):
+        model = Detector(squares.TINY.model_copy(update={"region_stage": 64}), 2).eval()
+    model.region_stage.moves.bias.fill_(2.0)
+    found = model(images(2))
+    assert torch.allclose(found.layers[0].starts, found.regions.boxes, atol=1e-6)
+    assert not torch.allclose(found.regions.boxes, found.regions.starts, atol=1e-3)
+
+
+@torch.no_grad()
 def test_an_untrained_residual_decoder_says_what_its_proposals_say(squares):
     with seeded(0):
         untrained = Detector(squares.TINY.model_copy(update={"residual_classes": True}), 2).eval()

@@ -1,8 +1,9 @@
 """The encoder, and the proposals on its tokens."""
 
+import pytest
 import torch
 
-from engine.models.encoder import DeformableEncoder, Memory, ProposalHead
+from engine.models.encoder import DeformableEncoder, Memory, ProposalHead, TopDown
 
 MAPS = [(8, 8, 8), (12, 4, 4), (16, 2, 2)]
 
@@ -49,3 +50,17 @@ def test_proposals_start_at_their_prior_with_low_scores():
     assert proposals.boxes[0, 0].tolist() == [0.125, 0.125, 0.75, 0.75]
     assert proposals.boxes[1, 16].tolist() == [0.25, 0.25, 1.5, 1.5]
     assert proposals.logits.sigmoid().max() < 0.05
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("norms", "factor"), [(False, 3.0), (True, 1.0)])
+def test_only_without_norms_a_pyramid_keeps_how_strong_its_input_is(norms, factor):
+    torch.manual_seed(0)
+    pyramid = TopDown(16, 2, norms=norms)
+    for smooth in pyramid.smooth:
+        torch.nn.init.zeros_(smooth[0].bias)
+    maps = [torch.randn(1, 16, 16, 16), torch.randn(1, 16, 8, 8)]
+    for weak, strong in zip(pyramid(maps), pyramid([3.0 * level for level in maps]), strict=True):
+        assert torch.allclose(strong, factor * weak, rtol=1e-2, atol=1e-3)
+    spread = pyramid(maps)[1].std().item()
+    assert 0.7 < spread < 1.4

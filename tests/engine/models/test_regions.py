@@ -1,10 +1,13 @@
 """Region features: what torch's grid_sample reads at the same points, on the level that fits."""
 
+import copy
+import math
+
 import pytest
 import torch
 from torch.nn import functional
 
-from engine.models.regions import RegionFeatures
+from engine.models.regions import RegionFeatures, RegionStage
 
 SHAPES = [(20, 24), (10, 12), (5, 6)]
 
@@ -56,3 +59,35 @@ def test_boxes_move_the_gradient_of_memory_only_where_they_are(regions):
     assert not touched[10:].any()
     assert not touched[:, 12:].any()
     assert not memory.grad[0, 20 * 24 :].any()
+
+
+@pytest.fixture(scope="module")
+def stage():
+    torch.manual_seed(0)
+    return RegionStage(16, 3, side=5, hidden=32)
+
+
+@torch.no_grad()
+def test_an_untrained_stage_leaves_boxes_where_they_are_and_sees_nothing(stage):
+    answer = stage(tokens(), SHAPES, boxes())
+    assert torch.allclose(answer.boxes, boxes(), atol=1e-6)
+    assert answer.logits.shape == (2, 40, 3)
+    assert bool((answer.logits.sigmoid() < 0.05).all())
+    assert answer.content.shape == (2, 40, 16)
+
+
+@torch.no_grad()
+def test_moves_count_in_tenths_of_the_size_and_fifths_of_its_logarithm(stage):
+    moved = copy.deepcopy(stage)
+    moved.moves.bias.copy_(torch.tensor([1.0, -1.0, 1.0, 0.0]))
+    box = torch.tensor([[[0.5, 0.5, 0.2, 0.4]]])
+    found = moved(tokens(1), SHAPES, box).boxes[0, 0]
+    assert torch.allclose(found, torch.tensor([0.52, 0.46, 0.2 * math.exp(0.2), 0.4]), atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_answer_for_a_box_does_not_depend_on_the_others(stage):
+    alone = stage(tokens(), SHAPES, boxes()[:, 7:8])
+    among = stage(tokens(), SHAPES, boxes())
+    assert torch.allclose(alone.logits[:, 0], among.logits[:, 7], atol=1e-5)
+    assert torch.allclose(alone.boxes[:, 0], among.boxes[:, 7], atol=1e-5)

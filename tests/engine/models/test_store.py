@@ -159,8 +159,8 @@ def test_another_architecture_is_no_start(squares, saved, changes):
     [
         (lambda weights: {**weights, "class_heads.0.0.weight": torch.zeros(3, 32)}, r"\['class_heads.0.0.weight'\] of another shape"),
         (
-            lambda weights: {name: tensor for name, tensor in weights.items() if name != "encoder.norm.bias"},
-            r"\['encoder.norm.bias'\] missing",
+            lambda weights: {name: tensor for name, tensor in weights.items() if name != "decoder.box_position.0.bias"},
+            r"\['decoder.box_position.0.bias'\] missing",
         ),
         (lambda weights: {**weights, "mask_head.weight": torch.zeros(1)}, r"\['mask_head.weight'\] unknown"),
     ],
@@ -188,12 +188,18 @@ def test_a_pre_trained_start_gives_all_but_the_heads_of_the_classes(squares, sav
     start_from(model, saved / "pretrained")
     source = made(squares, classes=0).state_dict()
     for name, tensor in model.state_dict().items():
-        own = name.startswith(("proposals.", "query_content.", "class_heads."))
+        own = name.startswith(("proposals.", "region_stage.", "query_content.", "class_heads."))
         assert torch.equal(tensor, before[name] if own else source[name]), name
 
 
 def test_a_start_may_see_larger_images_with_more_queries(squares, saved):
     model = made(squares, image_size=96, num_queries=30, seed=1)
+    assert start_from(model, saved / "tuned").stage == "finetune"
+    assert torch.equal(model.class_heads[0][0].weight, made(squares).class_heads[0][0].weight)
+
+
+def test_a_start_may_be_supervised_otherwise(squares, saved):
+    model = made(squares, supervision="one-to-one", class_loss="focal", dropout=0.1, region_weight=1.0, seed=1)
     assert start_from(model, saved / "tuned").stage == "finetune"
     assert torch.equal(model.class_heads[0][0].weight, made(squares).class_heads[0][0].weight)
 
