@@ -100,7 +100,7 @@ class TrainingState:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The state of :meth:`tensors`.
+        """The state of :meth:`tensors`, laid out in memory as the weights are: a fused optimizer reads both in the order of memory.
 
         Raises:
             CheckpointRefused: the tensors are those of another model; nothing was changed.
@@ -122,4 +122,5 @@ class TrainingState:
             prefix = f"optimizer.{name}."
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             for key, value in state.items():
-                self.optimizer.state[weight][key] = value.to(weight.device)
+                laid_out = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value, device=weight.device)
+                self.optimizer.state[weight][key] = laid_out.copy_(value)
