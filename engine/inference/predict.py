@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.ops import batched_nms, box_convert, box_iou
 
 from engine.inference.predictions import Predictions
-from engine.models.detector import Detections, Detector
+from engine.models.detector import Detections, Detector, Layer
 from engine.models.encoder import Memory
 from engine.progress import Progress
 
@@ -34,7 +34,7 @@ class TilePrediction(NamedTuple):
     class_scores: Tensor
     """(P, C) independent probabilities."""
     drift: Tensor
-    """(P,) 1 − IoU between the last two decoder layers' boxes: how little the decoder has settled."""
+    """(P,) 1 − IoU between boxes before and after the last decoder layer: how little the decoder has settled."""
     embedding: Tensor
     """(2 · D,), unit length."""
     saturated: bool = False
@@ -49,13 +49,20 @@ def embed_tiles(memory: Memory) -> Tensor:
     return functional.normalize(torch.cat([mean, peak], -1), dim=-1)
 
 
+def _before_the_last(layers: list[Layer]) -> Tensor:
+    """Boxes (B, N, 4) before the last decoder layer moved them."""
+    if len(layers) > 1:
+        return layers[-2].boxes
+    started = layers[-1].starts
+    return layers[-1].boxes if started is None else started
+
+
 def _tile(
     found: Detections, embedding: Tensor, image: int, size: int, extent: Tensor, threshold: float, iou_threshold: float
 ) -> TilePrediction:
     scores = found.layers[-1].scores[image]
     boxes = box_convert(found.layers[-1].boxes[image], "cxcywh", "xyxy")
-    before = found.layers[-2].boxes[image] if len(found.layers) > 1 else found.layers[-1].boxes[image]
-    drift = 1 - box_iou(boxes, box_convert(before, "cxcywh", "xyxy")).diagonal()
+    drift = 1 - box_iou(boxes, box_convert(_before_the_last(found.layers)[image], "cxcywh", "xyxy")).diagonal()
     corner = extent.to(boxes).repeat(2)
     boxes = torch.minimum((boxes * size).clamp(min=0), corner)
     best, labels = scores.max(-1)

@@ -33,7 +33,7 @@ class Predictions:
 
     ``tile_ids`` (N,) strictly rising; ``embeddings`` (N, d); ``tile_index`` (P,) the detection's row in ``tile_ids``, never falling;
     ``boxes_tile`` (P, 4) xyxy in tile pixels; ``labels`` (P,) in [0, C); ``scores`` (P,) the score of ``labels``, in [0, 1];
-    ``class_scores`` (P, C) sigmoid probabilities; ``drift`` (P,) in [0, 1], 1 − IoU between the last two decoder layers;
+    ``class_scores`` (P, C) sigmoid probabilities; ``drift`` (P,) in [0, 1], 1 − IoU between boxes before and after the last layer;
     ``queries`` (P,) the decoder slot, numbered within the tile where it is not given.
 
     Raises:

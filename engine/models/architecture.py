@@ -74,6 +74,8 @@ class DetectorConfig(StageConfig):
     """How proposals are supervised. centres: one-to-many, tokens near an object's centre on the level that fits its size (FCOS). dense:
     one-to-many, those that already answer best (TOOD). matched: one-to-one (Deformable DETR; as one class where queries = coordinates;
     not detr)."""
+    proposal_boxes: Literal["relative", "overlap"] = "overlap"
+    """What one-to-many proposals' boxes are taught by: L1 in units of the object's size, or L1 and generalized IoU as in the decoder."""
     num_queries: int = Field(default=100, ge=1)
     """Object queries: the most objects that a tile can hold."""
     proposal_candidates: int = Field(default=300, ge=1)
@@ -97,8 +99,18 @@ class DetectorConfig(StageConfig):
     region_stage: int = Field(default=0, ge=0)
     """Channels of the stage between proposals and decoder, which answers for every query from what its box shows (Fast R-CNN, section
     2); 0 for none (not detr)."""
-    region_truth: bool = True
-    """In training, the known boxes join those that the region stage answers for."""
+    region_truth: int = Field(default=1, ge=0)
+    """In training, so many copies of every known box join those that the region stage answers for: the first as it is, the others moved."""
+    region_noise: float = Field(default=0.5, gt=0, le=1)
+    """Corners of moved copies move by up to so many half sides."""
+    region_boxes: Literal["moves", "overlap"] = "moves"
+    """What the region stage's boxes are taught by: the error of their moves in units of the starting box (Fast R-CNN, equation 3), or L1
+    and generalized IoU as in the decoder."""
+    decoder_boxes: Literal["moves", "overlap"] = "overlap"
+    """The same of the decoder under one-to-many supervision."""
+    region_looks: int = Field(default=1, ge=1)
+    """How often the region stage looks: every time at the boxes that it moved before, of which each must fit better by a tenth to answer for
+    an object (Cascade R-CNN, section 4, with one set of weights)."""
     region_weight: float = Field(default=0.25, gt=0)
     """Weight of the region stage's losses."""
     decoder_weight: float = Field(default=1.0, gt=0)

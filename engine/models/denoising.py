@@ -1,4 +1,4 @@
-"""Contrastive denoising: the decoder repairs noised objects beside its own queries (DINO, section 3.3)."""
+"""What training adds to queries: objects that the decoder repairs (DINO, section 3.3), and known boxes for the region stage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from engine.models.heads import prior_bias
 from engine.models.queries import Queries
 from engine.models.targets import Targets
 
-__all__ = ["DenoisingQueries", "NoisedObjects", "denoising_mask", "noise_objects"]
+__all__ = ["DenoisingQueries", "NoisedObjects", "denoising_mask", "known_boxes", "noise_objects"]
 
 _SMALLEST_SIDE = 1e-3
+_MOST_KNOWN = 100
 
 
 class NoisedObjects(NamedTuple):
@@ -74,6 +75,33 @@ def noise_objects(targets: list[Targets], config: DetectorConfig, classes: int, 
     labels = torch.where(changed.to(device), drawn.to(device), labels)
     boxes = _move_corners(boxes, positive, config.denoising_box_noise, generator)
     return NoisedObjects(labels, boxes, objects, positive.to(device), config.denoising_groups)
+
+
+def known_boxes(targets: list[Targets], config: DetectorConfig, generator: torch.Generator) -> Tensor | None:
+    """Known boxes for which the region stage is to answer beside its proposals, of which few lie on an object while training is young.
+
+    Args:
+        targets: one an image.
+        config: how many copies of each (``region_truth``; fewer in a batch so crowded that they would be more than a hundred an image), and
+            how far all but the first are moved (``region_noise``).
+        generator: on the CPU.
+
+    Returns:
+        (B, K, 4) as (cx, cy, w, h), normalised; the whole tile fills the places of images with fewer. None where no image has an object.
+    """
+    most = max((len(target.boxes) for target in targets), default=0)
+    if not most or not config.region_truth:
+        return None
+    copies = max(1, min(config.region_truth, _MOST_KNOWN // most))
+    boxes = targets[0].boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).repeat(len(targets), copies * most, 1)
+    for image, target in enumerate(targets):
+        count = len(target.boxes)
+        boxes[image, :count] = target.boxes
+        if copies > 1:
+            others = target.boxes.repeat(copies - 1, 1)[None]
+            moved = _move_corners(others, torch.ones(others.shape[1], dtype=torch.bool), config.region_noise, generator)
+            boxes[image, count : count * copies] = moved[0]
+    return boxes
 
 
 def denoising_mask(slots: int, groups: int, queries: int, device: torch.device) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,8 +61,8 @@ class Detections(NamedTuple):
     memory: Memory
     denoised: Denoised | None = None
     """None without denoising."""
-    regions: Layer | None = None
-    """What the region stage says, of the known boxes too where they were given; None without one."""
+    regions: Sequence[Layer] = ()
+    """What the region stage says at each look, of the known boxes too where they were given; empty without one."""
 
 
 def _encoder(config: DetectorConfig, channels: tuple[int, ...]) -> DeformableEncoder | DenseEncoder:
@@ -229,16 +230,18 @@ class Detector(nn.Module):
             said = starting_logits + said
         return Layer(said, boxes)
 
-    def _look_closer(self, memory: Memory, queries: Queries, known: Tensor | None) -> tuple[Queries, Layer]:
-        """The queries after the region stage, and what it says of them and of known boxes."""
+    def _look_closer(self, memory: Memory, queries: Queries, known: Tensor | None) -> tuple[Queries, list[Layer]]:
+        """The queries after the region stage, and at each of its looks what it says of them and of known boxes."""
         count = queries.boxes.shape[1]
-        starts = queries.boxes if known is None else torch.cat([queries.boxes, known.to(queries.boxes)], 1)
-        said = self.region_stage(memory.tokens, memory.shapes, starts)
-        moved = said.boxes[:, :count].detach()
-        boxes = torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-4)], -1)
+        boxes = queries.boxes if known is None else torch.cat([queries.boxes, known.to(queries.boxes)], 1)
+        looks: list[Layer] = []
+        for _ in range(self.config.region_looks):
+            said = self.region_stage(memory.tokens, memory.shapes, boxes)
+            looks.append(Layer(said.logits, said.boxes, starts=boxes))
+            moved = said.boxes.detach()
+            boxes = torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-4)], -1)
         content = queries.content + said.content[:, :count]
-        closer = queries._replace(content=content, boxes=boxes, logits=said.logits[:, :count].detach())
-        return closer, Layer(said.logits, said.boxes, starts=starts)
+        return queries._replace(content=content, boxes=boxes[:, :count], logits=said.logits[:, :count].detach()), looks
 
     def forward(self, images: Tensor, noised: NoisedObjects | None = None, known: Tensor | None = None) -> Detections:
         """Detect.
@@ -250,7 +253,7 @@ class Detector(nn.Module):
         """
         memory = self.encode(images)
         queries, proposals = self._start(memory, images.shape[0])
-        regions = None
+        regions: list[Layer] = []
         if proposals is not None and self.config.region_stage:
             queries, regions = self._look_closer(memory, queries, known)
         mask, first = None, 0

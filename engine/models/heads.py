@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "inverse_sigmoid", "move_boxes", "prior_bias", "shift_boxes"]
+__all__ = ["MLP", "box_moves", "inverse_sigmoid", "move_boxes", "prior_bias", "shift_boxes"]
 
 _LARGEST_LOG_RATIO = math.log(16.0)
 
@@ -46,6 +46,11 @@ def move_boxes(boxes: Tensor, deltas: Tensor) -> Tensor:
     centres = boxes[..., :2] + deltas[..., :2] * boxes[..., 2:]
     sizes = boxes[..., 2:] * deltas[..., 2:].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO).exp()
     return torch.cat([centres, sizes.clamp(max=2.0)], -1)
+
+
+def box_moves(boxes: Tensor, wanted: Tensor) -> Tensor:
+    """The deltas (…, 4) by which :func:`move_boxes` takes ``boxes`` to ``wanted``, both (…, 4) as (cx, cy, w, h) with sides above 0."""
+    return torch.cat([(wanted[..., :2] - boxes[..., :2]) / boxes[..., 2:], (wanted[..., 2:] / boxes[..., 2:]).log()], -1)
 
 
 def inverse_sigmoid(values: Tensor, epsilon: float = 1e-5) -> Tensor:

@@ -13,7 +13,9 @@ from engine.models.architecture import DetectorConfig
 from engine.models.assignment import align_tasks, assign_centres, assign_overlaps
 from engine.models.detector import Denoised, Detections, Layer
 from engine.models.encoder import Proposals
+from engine.models.heads import box_moves
 from engine.models.matcher import hungarian_match, match_costs
+from engine.models.regions import MOVE_UNITS
 from engine.models.targets import Targets
 
 __all__ = ["LossWeights", "Targets", "box_losses", "class_loss", "detection_loss", "loss_weights", "softmax_loss", "varifocal"]
@@ -25,6 +27,8 @@ class LossWeights(NamedTuple):
     classes: float = 1.0
     distance: float = 5.0
     overlap: float = 2.0
+    relative: float = 5.0
+    moves: float = 1.0
     dense: float = 1.0
 
 
@@ -90,6 +94,22 @@ def box_losses(boxes: Tensor, target_boxes: Tensor, weight: Tensor | None = None
     return distance, (overlap * weight).sum()
 
 
+def relative_loss(boxes: Tensor, target_boxes: Tensor, weight: Tensor) -> Tensor:
+    """L1 distance in units of the object's width and height, each coordinate's limited to 2, summed over the (P, 4) pairs, weighted (P,)."""
+    sizes = target_boxes[:, [2, 3, 2, 3]].clamp(min=0.01)
+    return (((boxes - target_boxes).abs() / sizes).clamp(max=2).sum(-1) * weight).sum()
+
+
+def moves_loss(boxes: Tensor, starts: Tensor, target_boxes: Tensor) -> Tensor:
+    """Smooth L1 between the moves that were made and those that were due, summed over (P, 4) pairs (Fast R-CNN, equations 2 and 3).
+
+    Moves are counted in :data:`engine.models.regions.MOVE_UNITS` of the starting box.
+    """
+    units = starts.new_tensor(MOVE_UNITS)
+    made, due = box_moves(starts, boxes) / units, box_moves(starts, target_boxes) / units
+    return functional.smooth_l1_loss(made, due, beta=1 / 9, reduction="sum")
+
+
 def _pair_iou(boxes: Tensor, target_boxes: Tensor) -> Tensor:
     iou: Tensor = box_iou(box_convert(boxes.detach(), "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy"))
     return iou.diagonal().clamp(min=0.05)
@@ -120,24 +140,28 @@ def _layer_parts(layer: Layer, targets: list[Targets], objects: float, config: D
     return parts | {"distance": distance / objects, "overlap": overlap / objects}
 
 
-def _overlapping_parts(layer: Layer, targets: list[Targets], config: DetectorConfig) -> dict[str, Tensor]:
-    """One-to-many losses of a decoder layer, normalised by the number of queries that answer for an object (Faster R-CNN, section 3)."""
+def _overlapping_parts(layer: Layer, targets: list[Targets], config: DetectorConfig, *, positive_iou: float, by_moves: bool = False) -> dict[str, Tensor]:
+    """One-to-many losses of a layer, normalised by the number of queries that answer for an object (Faster R-CNN, section 3)."""
     assert layer.starts is not None
     quality = torch.zeros_like(layer.logits)
-    predicted, wanted = [], []
+    predicted, wanted, started = [], [], []
     for image, target in enumerate(targets):
         if not len(target.labels):
             continue
         rows, columns = assign_overlaps(
-            layer.starts[image], target.boxes, positive_iou=config.positive_iou, best_too=not config.region_stage
+            layer.starts[image], target.boxes, positive_iou=positive_iou, best_too=not config.region_stage
         )
         predicted.append(layer.boxes[image, rows])
+        started.append(layer.starts[image, rows])
         wanted.append(target.boxes[columns])
         quality[image, rows, target.labels[columns]] = _pair_iou(predicted[-1], wanted[-1])
     answering = max(sum(len(boxes) for boxes in predicted), 1)
-    zero = layer.boxes.sum() * 0
-    distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted)) if predicted else (zero, zero)
     classes = class_loss(config.class_loss, layer.logits, quality)
+    zero = layer.boxes.sum() * 0
+    if by_moves:
+        moves = moves_loss(torch.cat(predicted), torch.cat(started), torch.cat(wanted)) if predicted else zero
+        return {"classes": classes / answering, "moves": moves / answering}
+    distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted)) if predicted else (zero, zero)
     return {"classes": classes / answering, "distance": distance / answering, "overlap": overlap / answering}
 
 
@@ -165,7 +189,7 @@ def _denoising_parts(layer: Layer, denoised: Denoised, targets: list[Targets], o
     return {"classes": classes / share, "distance": distance / share, "overlap": overlap / share}
 
 
-def _dense_parts(proposals: Proposals, targets: list[Targets], kind: str) -> dict[str, Tensor]:
+def _dense_parts(proposals: Proposals, targets: list[Targets], config: DetectorConfig) -> dict[str, Tensor]:
     """One-to-many losses, normalised by the sum of target scores (TOOD, equation 6).
 
     Classes use plain cross-entropy: varifocal's weak negatives let all tokens become positive together first, which costs a
@@ -179,7 +203,7 @@ def _dense_parts(proposals: Proposals, targets: list[Targets], kind: str) -> dic
         if not len(target.labels):
             continue
         logits, boxes = proposals.logits[image], proposals.boxes[image]
-        if kind == "dense":
+        if config.proposal_loss == "dense":
             assigned = align_tasks(logits.detach(), boxes.detach(), priors[:, :2], priors[:, 2:] / 3, target.labels, target.boxes)
         else:
             assigned = assign_centres(priors, target.boxes)
@@ -188,9 +212,12 @@ def _dense_parts(proposals: Proposals, targets: list[Targets], kind: str) -> dic
         wanted.append(target.boxes[assigned.objects])
         weights.append(assigned.quality)
     total = quality.sum().clamp(min=1.0)
-    zero = proposals.boxes.sum() * 0
-    distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted), torch.cat(weights)) if predicted else (zero, zero)
     classes = functional.binary_cross_entropy_with_logits(proposals.logits, quality, reduction="sum")
+    zero = proposals.boxes.sum() * 0
+    if config.proposal_boxes == "relative":
+        relative = relative_loss(torch.cat(predicted), torch.cat(wanted), torch.cat(weights)) if predicted else zero
+        return {"classes": classes / total, "relative": relative / total}
+    distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted), torch.cat(weights)) if predicted else (zero, zero)
     return {"classes": classes / total, "distance": distance / total, "overlap": overlap / total}
 
 
@@ -218,15 +245,20 @@ def detection_loss(
     objects = float(max(sum(len(target.labels) for target in targets), 1))
     sets: list[tuple[str, dict[str, Tensor], float]] = []
     if detections.proposals is not None and config.proposal_loss != "matched":
-        sets.append(("dense", _dense_parts(detections.proposals, targets, config.proposal_loss), weights.dense))
+        sets.append(("dense", _dense_parts(detections.proposals, targets, config), weights.dense))
     elif detections.proposals is not None:
         sets.append(("proposals", _matched_proposals(detections.proposals, targets, objects, config), weights.dense))
-    if detections.regions is not None:
-        sets.append(("regions", _overlapping_parts(detections.regions, targets, config), config.region_weight))
-    decoder_share = config.decoder_weight if detections.regions is not None else 1.0
+    for look, regions in enumerate(detections.regions):
+        least = min(config.positive_iou + 0.1 * look, 0.9)
+        parts = _overlapping_parts(regions, targets, config, positive_iou=least, by_moves=config.region_boxes == "moves")
+        sets.append((f"regions{look}" if look else "regions", parts, config.region_weight))
+    decoder_share = config.decoder_weight if detections.regions else 1.0
     for index, layer in enumerate(detections.layers):
         if config.architecture == "deformable" and config.supervision == "one-to-many":
-            sets.append((f"layer{index}", _overlapping_parts(layer, targets, config), decoder_share))
+            parts = _overlapping_parts(
+                layer, targets, config, positive_iou=config.positive_iou, by_moves=config.decoder_boxes == "moves"
+            )
+            sets.append((f"layer{index}", parts, decoder_share))
         else:
             sets.append((f"layer{index}", _layer_parts(layer, targets, objects, config), decoder_share))
     if detections.denoised is not None:
@@ -236,7 +268,7 @@ def detection_loss(
     total = torch.zeros((), device=detections.layers[0].boxes.device)
     log: dict[str, float] = {}
     for name, parts, share in sets:
-        loss = weights.classes * parts["classes"] + weights.distance * parts["distance"] + weights.overlap * parts["overlap"]
-        total = total + share * loss
+        for part, value in parts.items():
+            total = total + share * getattr(weights, part) * value
         log |= {f"{name}_{part}": float(value.detach()) for part, value in parts.items()}
     return total, log

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from engine.models.heads import MLP, move_boxes, prior_bias
 from engine.models.sampling import Sampler, sample
 
-__all__ = ["RegionAnswer", "RegionFeatures", "RegionStage"]
+__all__ = ["MOVE_UNITS", "RegionAnswer", "RegionFeatures", "RegionStage"]
 
-_MOVE_UNITS = (0.1, 0.1, 0.2, 0.2)
+MOVE_UNITS = (0.1, 0.1, 0.2, 0.2)
+"""In which the region stage counts moves: shares of the starting box's sides, and of the logarithms of the sizes' ratios."""
 
 
 class RegionGrid(nn.Module):
@@ -121,7 +122,7 @@ class RegionStage(nn.Module):
         self.classes = nn.Linear(hidden, classes)
         self.moves = nn.Linear(hidden, 4)
         self.content = nn.Sequential(nn.Linear(hidden, dimension), nn.LayerNorm(dimension))
-        self.register_buffer("units", torch.tensor(_MOVE_UNITS), persistent=False)
+        self.register_buffer("units", torch.tensor(MOVE_UNITS), persistent=False)
         nn.init.normal_(self.classes.weight, std=0.01)
         nn.init.constant_(self.classes.bias, prior_bias())
         nn.init.zeros_(self.moves.weight)

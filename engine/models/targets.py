@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.errors import BadInput
 
-__all__ = ["Targets", "check_targets", "known_boxes"]
+__all__ = ["Targets", "check_targets"]
 
 
 class Targets(NamedTuple):
@@ -56,18 +56,3 @@ def check_targets(targets: list[Targets], classes: int, names: Sequence[str] | N
             raise BadInput(
                 f"{tile}: {fault}", expected="boxes with an area in the tile, of known classes", remedy="Correct or remove the box"
             )
-
-
-def known_boxes(targets: list[Targets]) -> Tensor | None:
-    """The boxes of a batch as one tensor (B, K, 4), K the most of an image; the whole tile fills the places of images with fewer.
-
-    Returns:
-        None where no image has one.
-    """
-    most = max((len(target.boxes) for target in targets), default=0)
-    if not most:
-        return None
-    boxes = targets[0].boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).repeat(len(targets), most, 1)
-    for image, target in enumerate(targets):
-        boxes[image, : len(target.boxes)] = target.boxes
-    return boxes

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from engine.models.denoising import noise_objects
+from engine.models.denoising import known_boxes, noise_objects
 from engine.models.detector import Detector
 from engine.models.losses import LossWeights, detection_loss, loss_weights
-from engine.models.targets import Targets, check_targets, known_boxes
+from engine.models.targets import Targets, check_targets
 from engine.training.data import Sample
 
 __all__ = ["DetectionTask", "dropout_from", "stack_images", "targets_of"]
@@ -56,6 +56,7 @@ class DetectionTask:
         config, targets = self.model.config, targets_of(batch)
         check_targets(targets, self.model.num_classes)
         noised = noise_objects(targets, config, self.model.num_classes, generator)
+        known = known_boxes(targets, config, generator) if config.region_stage else None
         with dropout_from(generator, config.dropout):
-            detections = self.model(stack_images(batch), noised, known_boxes(targets) if config.region_truth else None)
+            detections = self.model(stack_images(batch), noised, known)
         return detection_loss(detections, targets, config, self._weights)

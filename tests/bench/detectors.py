@@ -81,8 +81,7 @@ class _Part(torch.nn.Module):
     def forward(self, images: Tensor) -> Detections:
         found: Detections = self.model(images)
         answers = {f"layer{index}": layer for index, layer in enumerate(found.layers)}
-        if found.regions is not None:
-            answers["regions"] = found.regions
+        answers |= {f"regions{look}": layer for look, layer in enumerate(found.regions)}
         if found.proposals is not None:
             answers["proposals"] = Layer(found.proposals.logits, found.proposals.boxes)
         return found._replace(layers=[answers[self.part]])
@@ -91,7 +90,7 @@ class _Part(torch.nn.Module):
 def part_numbers(model: Detector, pictures: list[Picture], iou_threshold: float, *, bf16: bool) -> dict[str, dict[str, float]]:
     """Metrics of every part that answers, on its own."""
     config = model.config
-    parts = ["proposals"] * config.two_stage + ["regions"] * bool(config.two_stage and config.region_stage)
+    parts = ["proposals"] * config.two_stage + [f"regions{look}" for look in range(config.region_looks if config.two_stage and config.region_stage else 0)]
     parts += [f"layer{index}" for index in range(config.decoder_layers)]
     return {part: numbers(_Part(model, part), pictures, iou_threshold, bf16=bf16) for part in parts}  # type: ignore[arg-type]
 
@@ -134,7 +133,7 @@ def main() -> None:
     pictures = load("train", chosen.size)
     labelled, judged = without_dev(pictures) if chosen.dev else (pictures, load("val", chosen.size))
     if chosen.fraction < 1:
-        labelled = subset(pictures, chosen.fraction, chosen.draw)
+        labelled = subset(labelled, chosen.fraction, chosen.draw)
     with seeded(chosen.seed):
         model = Detector(detector, CLASSES)
     said = [time.monotonic()]

@@ -109,7 +109,7 @@ def main() -> None:
     pictures = load("train", chosen.size)
     train, judged = without_dev(pictures) if chosen.dev else (pictures, load("val", chosen.size))
     if chosen.fraction < 1:
-        train = subset(pictures, chosen.fraction, chosen.draw)
+        train = subset(train, chosen.fraction, chosen.draw)
     torch.manual_seed(chosen.seed)
     model = build(chosen.size, quick=chosen.quick).to(chosen.device).train()
     parts: dict[str, list[nn.Parameter]] = {"backbone": [], "rest": []}

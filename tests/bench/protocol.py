@@ -40,7 +40,7 @@ LEVERS: dict[str, list[str]] = {
         "detector.supervision=one-to-one",
     ],
     "no region stage": ["detector.region_stage=0", "detector.region_layers=1"],
-    "no truth among the regions": ["detector.region_truth=false"],
+    "no truth among the regions": ["detector.region_truth=0"],
     "no pyramid": ["detector.pyramid=false"],
     "no encoder layer": ["detector.encoder_layers=0"],
     "denoising": ["detector.denoising_groups=2"],

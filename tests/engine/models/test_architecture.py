@@ -35,7 +35,7 @@ LEVERS = {
     "logit moves": {"box_moves": "logit"},
     "residual": {"residual_classes": True},
     "region stage": {"region_stage": 64, "region_layers": 0},
-    "region stage, no truth, residual": {"region_stage": 64, "region_truth": False, "residual_classes": True},
+    "region stage, no truth, residual": {"region_stage": 64, "region_truth": 0, "residual_classes": True},
     "mixed": {"queries": "mixed"},
     "denoising": {"denoising_groups": 2},
     "denoising, mixed, focal, not residual": {"denoising_groups": 1, "queries": "mixed", "class_loss": "focal", "residual_classes": False},

@@ -1,10 +1,10 @@
-"""Contrastive denoising: what is noised, how much, and who may see it."""
+"""What training adds to queries: what is noised, how much, and who may see it."""
 
 import pytest
 import torch
 
 from engine.models.architecture import DetectorConfig
-from engine.models.denoising import DenoisingQueries, denoising_mask, noise_objects
+from engine.models.denoising import DenoisingQueries, denoising_mask, known_boxes, noise_objects
 from engine.models.queries import Queries
 from engine.models.targets import Targets
 
@@ -92,3 +92,35 @@ def test_slots_without_an_object_carry_no_class():
     assert mask.shape == (9, 9)
     assert bool((joined.content[2, :4] == 0).all())
     assert bool((joined.content[0, :4] != 0).any(-1).all())
+
+
+def known(targets=TARGETS, **changes):
+    return known_boxes(targets, DetectorConfig(**changes), torch.Generator().manual_seed(0))
+
+
+def test_known_boxes_are_padded_with_the_whole_tile():
+    boxes, whole = known(region_truth=1), torch.tensor([0.5, 0.5, 1.0, 1.0])
+    assert boxes.shape == (3, 2, 4)
+    assert torch.equal(boxes[0], TARGETS[0].boxes)
+    assert torch.equal(boxes[1], torch.stack([TARGETS[1].boxes[0], whole]))
+    assert torch.equal(boxes[2], whole.expand(2, 4))
+
+
+def test_copies_of_known_boxes_move_and_the_first_does_not():
+    boxes = known(region_truth=40, region_noise=0.3)
+    assert boxes.shape == (3, 80, 4)
+    assert torch.equal(boxes[0, :2], TARGETS[0].boxes)
+    half = TARGETS[0].boxes[:, 2:].repeat(40, 1) / 2
+    away = (boxes[0, 2:, :2] - TARGETS[0].boxes[:, :2].repeat(39, 1)).abs() / half[2:]
+    assert 0.1 < away.max() <= 0.3 + 1e-5
+    assert torch.equal(boxes[1, 40:], torch.tensor([0.5, 0.5, 1.0, 1.0]).expand(40, 4))
+
+
+def test_a_crowded_batch_gets_fewer_copies():
+    crowd = Targets(torch.zeros(60, dtype=torch.long), torch.tensor([[0.5, 0.5, 0.1, 0.1]]).expand(60, 4))
+    assert known([crowd, TARGETS[1]], region_truth=5).shape == (2, 60, 4)
+
+
+def test_no_known_boxes_where_none_are_wanted_or_there():
+    assert known(region_truth=0) is None
+    assert known(TARGETS[2:]) is None

@@ -39,21 +39,22 @@ def test_known_boxes_are_answered_for_by_the_region_stage_alone(squares):
         untrained = Detector(squares.TINY.model_copy(update={"region_stage": 64}), 2).eval()
     known = torch.tensor([[[0.3, 0.3, 0.2, 0.2]], [[0.6, 0.5, 0.1, 0.4]]])
     plain, told = untrained(images(2)), untrained(images(2), known=known)
-    assert plain.regions.boxes.shape == (2, 20, 4)
-    assert told.regions.boxes.shape == (2, 21, 4)
-    assert torch.equal(told.regions.starts[:, 20:], known)
-    assert torch.allclose(told.regions.boxes[:, :20], plain.regions.boxes, atol=1e-6)
+    assert plain.regions[0].boxes.shape == (2, 20, 4)
+    assert told.regions[0].boxes.shape == (2, 21, 4)
+    assert torch.equal(told.regions[0].starts[:, 20:], known)
+    assert torch.allclose(told.regions[0].boxes[:, :20], plain.regions[0].boxes, atol=1e-6)
     assert torch.allclose(told.layers[-1].logits, plain.layers[-1].logits, atol=1e-5)
 
 
 @torch.no_grad()
 def test_the_decoder_starts_from_the_boxes_of_the_region_stage(squares):
     with seeded(0):
-        model = Detector(squares.TINY.model_copy(update={"region_stage": 64}), 2).eval()
+        model = Detector(squares.TINY.model_copy(update={"region_stage": 64, "region_looks": 2}), 2).eval()
     model.region_stage.moves.bias.fill_(2.0)
     found = model(images(2))
-    assert torch.allclose(found.layers[0].starts, found.regions.boxes, atol=1e-6)
-    assert not torch.allclose(found.regions.boxes, found.regions.starts, atol=1e-3)
+    assert torch.allclose(found.regions[1].starts, found.regions[0].boxes, atol=1e-6)
+    assert torch.allclose(found.layers[0].starts, found.regions[-1].boxes, atol=1e-6)
+    assert not torch.allclose(found.regions[-1].boxes, found.regions[-1].starts, atol=1e-3)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from engine.models.heads import MLP, move_boxes, prior_bias
+from engine.models.heads import MLP, box_moves, move_boxes, prior_bias
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,9 @@ def test_an_mlp_ends_with_a_linear_layer(layers, linear):
 
 def test_prior_bias_is_a_logit():
     assert torch.sigmoid(torch.tensor(prior_bias(0.01))).item() == pytest.approx(0.01)
+
+
+def test_box_moves_are_what_move_boxes_undoes():
+    generator = torch.Generator().manual_seed(0)
+    boxes, wanted = (torch.rand(50, 4, generator=generator) * 0.5 + 0.1 for _ in range(2))
+    assert torch.allclose(move_boxes(boxes, box_moves(boxes, wanted)), wanted, atol=1e-6)

@@ -8,7 +8,18 @@ import torch
 from engine.models.architecture import DetectorConfig
 from engine.models.denoising import NoisedObjects
 from engine.models.detector import Denoised, Detections, Detector, Layer
-from engine.models.losses import LossWeights, Targets, box_losses, class_loss, detection_loss, loss_weights, softmax_loss, varifocal
+from engine.models.losses import (
+    LossWeights,
+    Targets,
+    box_losses,
+    class_loss,
+    detection_loss,
+    loss_weights,
+    moves_loss,
+    relative_loss,
+    softmax_loss,
+    varifocal,
+)
 from engine.training.loop import seeded
 
 NOTHING = Targets(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
@@ -46,6 +57,30 @@ def test_box_losses_by_hand(box, distance, overlap):
     assert [part.item() for part in box_losses(boxes, target)] == pytest.approx([distance, overlap], abs=1e-5)
     halved = box_losses(boxes, target, torch.tensor([0.5]))
     assert [part.item() for part in halved] == pytest.approx([distance / 2, overlap / 2], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("moved", "loss"),
+    [
+        ([0.5, 0.5, 0.2, 0.4], 0.0),
+        ([0.5, 0.52, 0.2, 0.4], 0.5 - 1 / 18),
+        ([0.52, 0.5, 0.2, 0.4], 1 - 1 / 18),
+        ([0.501, 0.5, 0.2, 0.4], 0.05**2 / 2 * 9),
+        ([0.5, 0.5, 0.2 * math.e, 0.4], 5 - 1 / 18),
+    ],
+)
+def test_moves_loss_by_hand(moved, loss):
+    """Half a unit too far costs ½ − 1⁄18, a unit 1 − 1⁄18, and less than a ninth nine times half its square."""
+    start, wanted = torch.tensor([[0.4, 0.6, 0.2, 0.4]]), torch.tensor([[0.5, 0.5, 0.2, 0.4]])
+    assert moves_loss(torch.tensor([moved]), start, wanted).item() == pytest.approx(loss, abs=2e-4)
+
+
+def test_relative_loss_by_hand():
+    """Shares of the object's sides: 0.04 : 0.2 across, 0.1 : 0.4 in height; a coordinate that is off by more than two sides costs 2."""
+    boxes = torch.tensor([[0.54, 0.5, 0.2, 0.5], [0.5, 0.5, 0.2, 0.4], [0.5, 0.5, 1.2, 0.4]])
+    wanted = torch.tensor([[0.5, 0.5, 0.2, 0.4]]).expand(3, 4)
+    assert relative_loss(boxes, wanted, torch.tensor([1.0, 1.0, 0.0])).item() == pytest.approx(0.45)
+    assert relative_loss(boxes, wanted, torch.tensor([2.0, 1.0, 0.5])).item() == pytest.approx(0.9 + 1.0)
 
 
 @pytest.fixture
@@ -182,3 +217,14 @@ def test_slots_without_an_object_count_for_nothing():
         denoised = Denoised([Layer(logits, torch.full((2, 2, 4), 0.5))], noised)
         losses.append(detection_loss(Detections([answer], None, None, denoised), [ONE, NOTHING], config)[0].item())
     assert losses[0] == losses[1]
+
+
+def test_a_second_look_asks_for_a_better_fit():
+    """A box with an IoU of 0.55 answers for the object at the first look, which asks for 0.5, and not at the second: nothing to move there."""
+    start = ONE.boxes * torch.tensor([1.0, 1.0, 0.55, 1.0])
+    look = Layer(torch.zeros(1, 1, 2), ONE.boxes[None] * 1.05, starts=start[None])
+    config = DetectorConfig(region_stage=64, region_looks=2)
+    _, parts = detection_loss(Detections([look], None, None, regions=(look, look)), [ONE], config)
+    assert parts["regions_moves"] > 0.1
+    assert parts["regions1_moves"] == 0
+    assert parts["regions1_classes"] == pytest.approx(2 * math.log(2), abs=1e-5)

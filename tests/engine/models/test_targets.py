@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.errors import BadInput
-from engine.models.targets import Targets, check_targets, known_boxes
+from engine.models.targets import Targets, check_targets
 
 GOOD = [0.5, 0.5, 0.2, 0.2]
 
@@ -39,15 +39,3 @@ def test_a_broken_target_is_named(box, label, message):
 @pytest.mark.parametrize("box", [GOOD, [0.0, 1.0, 0.1, 0.1], [0.5, 0.5, 1.0, 1.0]])
 def test_sound_targets_pass(box):
     check_targets([targets(box), Targets(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))], 2)
-
-
-def test_known_boxes_are_padded_with_the_whole_tile():
-    boxes = known_boxes([targets([0.1, 0.2, 0.1, 0.1]), Targets(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))])
-    assert boxes.tolist() == [
-        [pytest.approx(GOOD), pytest.approx([0.1, 0.2, 0.1, 0.1])],
-        [[0.5, 0.5, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0]],
-    ]
-
-
-def test_no_known_boxes_in_a_batch_without_objects():
-    assert known_boxes([Targets(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))] * 2) is None
