@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ BEFORE_REGIONS = {
     "class_loss": "varifocal",
     "residual_classes": True,
     "region_stage": 0,
+    "proposal_boxes": "overlap",
 }
 """What a saved configuration meant that does not name these settings."""
 
@@ -50,11 +51,11 @@ class DetectorConfig(StageConfig):
     """Channels inside the feed-forward parts."""
     encoder_layers: int = Field(default=1, ge=0)
     """Encoder layers."""
-    decoder_layers: int = Field(default=3, ge=1)
+    decoder_layers: int = Field(default=2, ge=1)
     """Decoder layers."""
     pyramid: bool = True
     """A top-down pathway before the encoder layers: coarse levels tell fine ones what they show (FPN, section 3; not detr)."""
-    pyramid_norms: bool = True
+    pyramid_norms: bool = False
     """Group norms in the top-down pathway and before it, and a norm behind pre-norm encoder layers. Without them what lies in a box
     keeps its strength, from which the region stage learns much sooner (only with pyramid; not detr)."""
     encoder_norm: Literal["pre", "post"] = "pre"
@@ -74,10 +75,10 @@ class DetectorConfig(StageConfig):
     """How proposals are supervised. centres: one-to-many, tokens near an object's centre on the level that fits its size (FCOS). dense:
     one-to-many, those that already answer best (TOOD). matched: one-to-one (Deformable DETR; as one class where queries = coordinates;
     not detr)."""
-    proposal_boxes: Literal["relative", "overlap"] = "overlap"
+    proposal_boxes: Literal["relative", "overlap"] = "relative"
     """What one-to-many proposals' boxes are taught by: L1 in units of the object's size, or L1 and generalized IoU as in the decoder."""
-    num_queries: int = Field(default=100, ge=1)
-    """Object queries: the most objects that a tile can hold."""
+    num_queries: int = Field(default=200, ge=1)
+    """Object queries: the most objects that a tile can hold; in detr, where it is not said, as many as patch_slots."""
     proposal_candidates: int = Field(default=300, ge=1)
     """Proposals among which duplicates are suppressed before queries are chosen (not detr)."""
     proposal_iou: float = Field(default=0.7, gt=0, le=1)
@@ -88,7 +89,7 @@ class DetectorConfig(StageConfig):
     """A layer's box loss reaches the layer before too (DINO, section 3.5; not detr)."""
     box_moves: Literal["relative", "logit"] = "relative"
     """Boxes move in units of their own size (R-CNN), or by adding to their inverse sigmoid (Deformable DETR; not detr)."""
-    residual_classes: bool = False
+    residual_classes: bool = True
     """Decoder class logits are residuals on those of the region stage, or of the proposals where there is none (not detr)."""
     denoising_groups: int = Field(default=0, ge=0)
     """Groups of noised objects that the decoder learns to repair (contrastive denoising; DINO, section 3.3); 0 for none (not detr)."""
@@ -96,28 +97,26 @@ class DetectorConfig(StageConfig):
     """Share of noised objects whose class is drawn anew with chance one half."""
     denoising_box_noise: float = Field(default=0.4, gt=0, le=1)
     """λ: corners of positives move by up to λ half sides, those of negatives by one to two times as much."""
-    region_stage: int = Field(default=0, ge=0)
+    region_stage: int = Field(default=1024, ge=0)
     """Channels of the stage between proposals and decoder, which answers for every query from what its box shows (Fast R-CNN, section
     2); 0 for none (not detr)."""
-    region_truth: int = Field(default=1, ge=0)
+    region_truth: int = Field(default=5, ge=0)
     """In training, so many copies of every known box join those that the region stage answers for: the first as it is, the others moved."""
     region_noise: float = Field(default=0.5, gt=0, le=1)
     """Corners of moved copies move by up to so many half sides."""
     region_boxes: Literal["moves", "overlap"] = "moves"
     """What the region stage's boxes are taught by: the error of their moves in units of the starting box (Fast R-CNN, equation 3), or L1
     and generalized IoU as in the decoder."""
-    decoder_boxes: Literal["moves", "overlap"] = "overlap"
-    """The same of the decoder under one-to-many supervision."""
-    region_looks: int = Field(default=1, ge=1)
-    """How often the region stage looks: every time at the boxes that it moved before, of which each must fit better by a tenth to answer for
+    region_looks: int = Field(default=2, ge=1)
+    """How often the region stage looks: every time at boxes that it moved before, of which each must fit better by a tenth to answer for
     an object (Cascade R-CNN, section 4, with one set of weights)."""
     region_weight: float = Field(default=0.25, gt=0)
     """Weight of the region stage's losses."""
-    decoder_weight: float = Field(default=1.0, gt=0)
+    decoder_weight: float = Field(default=0.1, gt=0)
     """Weight of each decoder layer's losses, where there is a region stage; else 1."""
     region_features: int = Field(default=7, ge=0)
     """Side of the grid of points that is read in every query's box (RoIAlign); 0 for none (not detr)."""
-    region_layers: int = Field(default=1, ge=0)
+    region_layers: int = Field(default=0, ge=0)
     """The first so many decoder layers get region features, which join their content."""
     region_hidden: int = Field(default=0, ge=0)
     """Channels between the grid and the query's content; 0 for one linear layer."""
@@ -126,7 +125,7 @@ class DetectorConfig(StageConfig):
     suppressed after the decoder (detr: always one-to-one)."""
     positive_iou: float = Field(default=0.5, gt=0, le=1)
     """Overlap from which a starting box answers for an object, in the region stage and in one-to-many supervision."""
-    class_loss: Literal["varifocal", "focal", "quality", "presence"] = "quality"
+    class_loss: Literal["varifocal", "focal", "quality", "presence"] = "presence"
     """Class loss of the decoder: varifocal on the IoU, focal (Deformable DETR), plain cross-entropy on the IoU, or on whether an object is
     there (not detr)."""
     no_object_weight: float = Field(default=0.1, gt=0, le=1)
@@ -141,6 +140,13 @@ class DetectorConfig(StageConfig):
         """Whether queries come from the encoder's proposals."""
         return self.architecture == "deformable" and self.queries != "learned"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _queries_of_detr_carry_patches(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("architecture") != "detr":
+            return values
+        return {"num_queries": values.get("patch_slots", cls.model_fields["patch_slots"].default)} | values
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.dimension % self.heads:
@@ -149,7 +155,7 @@ class DetectorConfig(StageConfig):
             return self._fits_detr()
         if self.two_stage and self.proposal_candidates < self.num_queries:
             raise ValueError(f"proposal_candidates = {self.proposal_candidates} must be at least num_queries = {self.num_queries}")
-        if self.queries in ("learned", "coordinates") and self.residual_classes:
+        if self.queries in ("learned", "coordinates") and self.residual_classes and not self.region_stage:
             raise ValueError(f"queries = {self.queries!r} carry no class logits: set residual_classes to false")
         if self.queries == "learned" and self.box_moves != "logit":
             raise ValueError("queries = 'learned' start from points without a size: set box_moves to 'logit'")

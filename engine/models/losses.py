@@ -95,7 +95,7 @@ def box_losses(boxes: Tensor, target_boxes: Tensor, weight: Tensor | None = None
 
 
 def relative_loss(boxes: Tensor, target_boxes: Tensor, weight: Tensor) -> Tensor:
-    """L1 distance in units of the object's width and height, each coordinate's limited to 2, summed over the (P, 4) pairs, weighted (P,)."""
+    """L1 distance in units of the object's sides, each coordinate's limited to 2, summed over the (P, 4) pairs, weighted by (P,)."""
     sizes = target_boxes[:, [2, 3, 2, 3]].clamp(min=0.01)
     return (((boxes - target_boxes).abs() / sizes).clamp(max=2).sum(-1) * weight).sum()
 
@@ -140,7 +140,9 @@ def _layer_parts(layer: Layer, targets: list[Targets], objects: float, config: D
     return parts | {"distance": distance / objects, "overlap": overlap / objects}
 
 
-def _overlapping_parts(layer: Layer, targets: list[Targets], config: DetectorConfig, *, positive_iou: float, by_moves: bool = False) -> dict[str, Tensor]:
+def _overlapping_parts(
+    layer: Layer, targets: list[Targets], config: DetectorConfig, *, positive_iou: float, by_moves: bool = False
+) -> dict[str, Tensor]:
     """One-to-many losses of a layer, normalised by the number of queries that answer for an object (Faster R-CNN, section 3)."""
     assert layer.starts is not None
     quality = torch.zeros_like(layer.logits)
@@ -148,9 +150,7 @@ def _overlapping_parts(layer: Layer, targets: list[Targets], config: DetectorCon
     for image, target in enumerate(targets):
         if not len(target.labels):
             continue
-        rows, columns = assign_overlaps(
-            layer.starts[image], target.boxes, positive_iou=positive_iou, best_too=not config.region_stage
-        )
+        rows, columns = assign_overlaps(layer.starts[image], target.boxes, positive_iou=positive_iou, best_too=not config.region_stage)
         predicted.append(layer.boxes[image, rows])
         started.append(layer.starts[image, rows])
         wanted.append(target.boxes[columns])
@@ -251,14 +251,11 @@ def detection_loss(
     for look, regions in enumerate(detections.regions):
         least = min(config.positive_iou + 0.1 * look, 0.9)
         parts = _overlapping_parts(regions, targets, config, positive_iou=least, by_moves=config.region_boxes == "moves")
-        sets.append((f"regions{look}" if look else "regions", parts, config.region_weight))
+        sets.append((f"regions{look}", parts, config.region_weight))
     decoder_share = config.decoder_weight if detections.regions else 1.0
     for index, layer in enumerate(detections.layers):
         if config.architecture == "deformable" and config.supervision == "one-to-many":
-            parts = _overlapping_parts(
-                layer, targets, config, positive_iou=config.positive_iou, by_moves=config.decoder_boxes == "moves"
-            )
-            sets.append((f"layer{index}", parts, decoder_share))
+            sets.append((f"layer{index}", _overlapping_parts(layer, targets, config, positive_iou=config.positive_iou), decoder_share))
         else:
             sets.append((f"layer{index}", _layer_parts(layer, targets, objects, config), decoder_share))
     if detections.denoised is not None:

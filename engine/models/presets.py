@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.models.detector import DetectorConfig
 
-__all__ = ["PRESETS"]
+__all__ = ["DEFORMABLE_DETR", "DETR", "PRESETS"]
 
 PRESETS: dict[str, DetectorConfig] = {
     "nano": DetectorConfig(),
@@ -38,3 +40,25 @@ PRESETS: dict[str, DetectorConfig] = {
 No weights of ResNets are packaged: bring them in (``tilehawk models import resnet50.a1_in1k``), name the file in ``backbone_weights``, and
 set ``frozen_stages`` to 2 (stem and first stage, as DETR does); until then they start from random weights and nothing is frozen.
 """
+
+DEFORMABLE_DETR: dict[str, Any] = {
+    "encoder_norm": "post",
+    "decoder_norm": "post",
+    "position": "paper",
+    "queries": "learned",
+    "box_moves": "logit",
+    "residual_classes": False,
+    "class_loss": "focal",
+    "proposal_head": "linear",
+    "proposal_loss": "matched",
+    "proposal_iou": 1.0,
+    "pyramid": False,
+    "region_features": 0,
+    "region_stage": 0,
+    "supervision": "one-to-one",
+}
+"""Settings, widths and layers apart, under which the detector computes what Deformable DETR with refinement does: one stage; two with
+``queries`` = "coordinates"; without refinement with ``refinement`` = False; its fourth level with ``extra_level``."""
+
+DETR: dict[str, Any] = {"architecture": "detr", "feature_levels": (4,), "encoder_norm": "post", "decoder_norm": "post"}
+"""The same of DETR on C5, and of UP-DETR; C4 with ``feature_levels`` = (3,)."""

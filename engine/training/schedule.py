@@ -25,9 +25,9 @@ class ScheduleConfig(StageConfig):
     micro_batch: int = Field(default=0, ge=0)
     """Images that go through the model at once, their gradients added up to the step's; 0 for all of them. It halves itself where memory
     runs out."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=6e-4, gt=0)
     """Peak rate of everything but the backbone."""
-    backbone_learning_rate: float = Field(default=2e-4, ge=0)
+    backbone_learning_rate: float = Field(default=1.5e-4, ge=0)
     """Peak rate of the backbone's trainable stages."""
     offsets_rate: float = Field(default=1.0, gt=0)
     """Rate of the sampling offsets as a share of ``learning_rate``; Deformable DETR takes 0.1."""
@@ -47,7 +47,7 @@ class ScheduleConfig(StageConfig):
     """Share of the run for which the curve ``flat_cosine`` stays at its peak."""
     final_rate: float = Field(default=0.01, ge=0, le=1)
     """Share of the peak at which a cosine ends."""
-    clip_norm: float = Field(default=1.0, gt=0)
+    clip_norm: float = Field(default=5.0, gt=0)
     """Largest gradient norm."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is what is saved; shorter while the run is young."""
@@ -57,7 +57,7 @@ class ScheduleConfig(StageConfig):
     """Looks at the dev tiles without a better AP after which training stops; 0 goes on to the end."""
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """A checkpoint is due when this much time has passed since the last; 0 writes one after every step."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs forward passes under autocast; auto does so on GPUs and on CPUs with AMX."""
     threads: int = Field(default=0, ge=0)
     """CPU threads; 0 leaves torch's own choice."""

@@ -33,22 +33,10 @@ from engine.models.backbone import Backbone
 from engine.models.detector import Detector, DetectorConfig
 from engine.models.import_names import from_transformers, load_imported
 from engine.models.losses import detection_loss
+from engine.models.presets import DEFORMABLE_DETR
 from engine.models.targets import Targets
 
 CLASSES, SIDE, OBJECTS = 10, 320, 8
-PAPER = {
-    "encoder_norm": "post",
-    "decoder_norm": "post",
-    "position": "paper",
-    "queries": "learned",
-    "box_moves": "logit",
-    "class_loss": "focal",
-    "proposal_head": "linear",
-    "proposal_loss": "matched",
-    "pyramid": False,
-    "region_features": 0,
-    "supervision": "one-to-one",
-}
 SAME: dict[str, dict[str, Any]] = {
     "nano": {"dimension": 128, "feedforward": 512, "encoder_layers": 1, "decoder_layers": 3, "num_queries": 100},
     "paper": {
@@ -66,7 +54,7 @@ Step = Callable[[], Tensor]
 
 def same(widths: dict[str, Any]) -> tuple[Detector, nn.Module]:
     """Our detector and theirs, the same weights in both; their group norms get as many groups as ours where they would not."""
-    config = DetectorConfig(**PAPER | widths | {"image_size": SIDE})
+    config = DetectorConfig(**DEFORMABLE_DETR | widths | {"image_size": SIDE})
     ours = Detector(config, CLASSES)
     theirs = library(
         d_model=config.dimension,

@@ -35,6 +35,7 @@ TINY = DetectorConfig(
     feedforward=64,
     encoder_layers=1,
     decoder_layers=2,
+    region_stage=32,
     num_queries=20,
     proposal_candidates=40,
     patch_slots=20,
@@ -47,7 +48,15 @@ SCENES = (("train-0", "train", 128), ("train-1", "train", 128), ("dev", "dev", 6
 
 def schedule(**changes):
     """A short schedule on one thread, without augmentation."""
-    values = {"images_seen": 16, "batch_size": 2, "learning_rate": 2e-3, "backbone_learning_rate": 2e-3, "warmup_steps": 2, "threads": 1}
+    values = {
+        "images_seen": 16,
+        "batch_size": 2,
+        "learning_rate": 2e-3,
+        "backbone_learning_rate": 2e-3,
+        "warmup_steps": 2,
+        "threads": 1,
+        "precision": "fp32",
+    }
     return ScheduleConfig(**values | {"augment": PLAIN} | changes)
 
 

@@ -86,5 +86,6 @@ def tiles(count, *, unreadable=()):
 
 def schedule(**changes):
     """Ten steps of four images on one thread."""
-    values = {"images_seen": 40, "batch_size": 4, "warmup_steps": 2, "threads": 1, "checkpoint_seconds": 0.0, "augment": AugmentConfig()}
-    return ScheduleConfig(**values | changes)
+    length = {"images_seen": 40, "batch_size": 4, "warmup_steps": 2, "checkpoint_seconds": 0.0, "augment": AugmentConfig()}
+    rates = {"learning_rate": 1e-3, "backbone_learning_rate": 2e-4, "clip_norm": 1.0, "threads": 1, "precision": "fp32"}
+    return ScheduleConfig(**length | rates | changes)

@@ -6,6 +6,7 @@ import torch
 from engine.models.detector import Detector, DetectorConfig
 from engine.models.import_names import from_transformers, load_imported
 from engine.models.losses import detection_loss
+from engine.models.presets import DEFORMABLE_DETR, DETR
 from engine.models.targets import Targets
 
 transformers = pytest.importorskip("transformers", reason="the extra `oracle` is not installed")
@@ -14,23 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 CLASSES = 3
 WIDTH = {"dimension": 256, "heads": 8, "feedforward": 64, "encoder_layers": 2, "decoder_layers": 2}
 BACKBONE = {"backbone": "test_resnet", "backbone_weights": "none", "frozen_stages": 0, "image_size": 96}
-FAITHFUL = WIDTH | BACKBONE | {"encoder_norm": "post", "decoder_norm": "post", "position": "paper", "dropout": 0.1}
-DEFORMABLE = FAITHFUL | {
-    "box_moves": "logit",
-    "residual_classes": False,
-    "class_loss": "focal",
-    "proposal_head": "linear",
-    "proposal_loss": "matched",
-    "proposal_iou": 1.0,
-    "points": 4,
-    "num_queries": 12,
-    "proposal_candidates": 12,
-    "extra_level": True,
-    "pyramid": False,
-    "region_features": 0,
-    "supervision": "one-to-one",
-}
-DETR = FAITHFUL | {"architecture": "detr", "num_queries": 12, "patch_slots": 12}
+FAITHFUL = WIDTH | BACKBONE | {"dropout": 0.1}
+DEFORMABLE = DEFORMABLE_DETR | FAITHFUL | {"points": 4, "num_queries": 12, "proposal_candidates": 12, "extra_level": True}
+DETR_12 = DETR | FAITHFUL | {"num_queries": 12, "patch_slots": 12}
 WIDTH_THEIRS = {
     "d_model": 256,
     "encoder_layers": 2,
@@ -78,8 +65,8 @@ def images():
 
 
 CASES = {
-    "detr C5": (DETR | {"feature_levels": (4,)}, {}),
-    "detr C4": (DETR | {"feature_levels": (3,)}, {}),
+    "detr C5": (DETR_12 | {"feature_levels": (4,)}, {}),
+    "detr C4": (DETR_12 | {"feature_levels": (3,)}, {}),
     "deformable": (DEFORMABLE | {"queries": "learned", "refinement": False}, {"with_box_refine": False}),
     "deformable, refinement": (DEFORMABLE | {"queries": "learned"}, {"with_box_refine": True}),
     "deformable, refinement, two stages": (

@@ -9,19 +9,12 @@ from engine.errors import UsageError
 from engine.inference.predict import predict_batch
 from engine.models.architecture import DetectorConfig
 from engine.models.detector import Detector
+from engine.models.presets import DEFORMABLE_DETR, DETR
 from engine.training.data import Sample
 from engine.training.detection import DetectionTask
 from engine.training.loop import seeded
 
-DETR = {"architecture": "detr", "feature_levels": (4,)}
-ONE_TO_ONE = {"pyramid": False, "region_features": 0, "supervision": "one-to-one"}
-PAPER = ONE_TO_ONE | {
-    "box_moves": "logit",
-    "residual_classes": False,
-    "proposal_loss": "matched",
-    "proposal_head": "linear",
-    "proposal_iou": 1.0,
-}
+ONE_TO_ONE = {"pyramid": False, "region_features": 0, "region_stage": 0, "supervision": "one-to-one"}
 LEVERS = {
     "default": {},
     "detr C5": DETR,
@@ -33,9 +26,14 @@ LEVERS = {
     "no refinement": {"refinement": False},
     "look forward twice": {"look_forward_twice": True},
     "logit moves": {"box_moves": "logit"},
-    "residual": {"residual_classes": True},
-    "region stage": {"region_stage": 64, "region_layers": 0},
-    "region stage, no truth, residual": {"region_stage": 64, "region_truth": 0, "residual_classes": True},
+    "not residual": {"residual_classes": False},
+    "no region stage": {"region_stage": 0, "region_layers": 1},
+    "three looks, no truth, boxes by overlap": {
+        "region_looks": 3,
+        "region_truth": 0,
+        "region_boxes": "overlap",
+        "proposal_boxes": "overlap",
+    },
     "mixed": {"queries": "mixed"},
     "denoising": {"denoising_groups": 2},
     "denoising, mixed, focal, not residual": {"denoising_groups": 1, "queries": "mixed", "class_loss": "focal", "residual_classes": False},
@@ -43,15 +41,15 @@ LEVERS = {
     "linear head": {"proposal_head": "linear"},
     "one-to-one, residual": ONE_TO_ONE | {"residual_classes": True, "proposal_loss": "dense", "class_loss": "varifocal"},
     "no pyramid": {"pyramid": False},
-    "pyramid without norms": {"pyramid_norms": False},
-    "no regions": {"region_features": 0},
+    "pyramid with norms": {"pyramid_norms": True},
+    "no regions": {"region_features": 0, "region_stage": 0},
     "regions in every layer, mixed twice": {"region_layers": 5, "region_hidden": 16},
     "task-aligned proposals": {"proposal_loss": "dense"},
     "varifocal": {"class_loss": "varifocal"},
     "one-to-one proposals": {"proposal_loss": "matched"},
-    "learned": PAPER | {"queries": "learned"},
-    "learned, no refinement": PAPER | {"queries": "learned", "refinement": False},
-    "coordinates": PAPER | {"queries": "coordinates"},
+    "learned": DEFORMABLE_DETR,
+    "learned, no refinement": DEFORMABLE_DETR | {"refinement": False},
+    "coordinates": DEFORMABLE_DETR | {"queries": "coordinates"},
 }
 
 
@@ -62,7 +60,9 @@ def batch(labels=((0, 1), ())):
 
 
 def make(squares, **changes):
-    values = squares.TINY.model_dump() | {"num_queries": 20} | changes
+    values = squares.TINY.model_dump() | changes
+    if values["architecture"] == "detr":
+        del values["region_stage"]
     with seeded(0):
         return Detector(DetectorConfig(**values), 2)
 
@@ -78,7 +78,7 @@ def test_every_lever_trains_and_predicts(squares, changes):
     expected = {"layer0", "layer1"}
     if model.config.two_stage:
         if model.config.region_stage:
-            expected.add("regions")
+            expected |= {f"regions{look}" for look in range(model.config.region_looks)}
         expected.add("proposals" if changes.get("proposal_loss") == "matched" else "dense")
     assert said == expected | ({"denoising0", "denoising1"} if changes.get("denoising_groups") else set())
     without = sorted(name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None)
@@ -122,13 +122,16 @@ def test_looking_forward_twice_changes_gradients_alone(squares):
         (DETR | {"feature_levels": (3, 4)}, r"feature_levels = \(3, 4\): detr has one"),
         (DETR | {"num_queries": 50}, "patch_slots = 100 must equal num_queries = 50"),
         (DETR | {"denoising_groups": 3}, "denoising_groups = 3 does not concern detr"),
-        ({"queries": "learned", "residual_classes": True}, "set residual_classes to false"),
+        ({"queries": "learned", "region_stage": 0}, "set residual_classes to false"),
         ({"queries": "learned"}, "set box_moves to 'logit'"),
         ({"queries": "learned", "box_moves": "logit"}, "set region_features to 0"),
-        ({"queries": "learned", "box_moves": "logit", "region_features": 0}, "set supervision to 'one-to-one'"),
+        (
+            ONE_TO_ONE | {"queries": "learned", "box_moves": "logit", "residual_classes": False, "supervision": "one-to-many"},
+            "set supervision to 'one-to-one'",
+        ),
         ({"region_stage": 64, "region_features": 0}, "set region_stage to 0"),
         ({"queries": "coordinates"}, "set proposal_loss to 'matched'"),
-        (PAPER | {"queries": "coordinates", "denoising_groups": 1}, "needs queries = 'proposals' or 'mixed'"),
+        (DEFORMABLE_DETR | {"queries": "coordinates", "denoising_groups": 1}, "needs queries = 'proposals' or 'mixed'"),
         ({"class_loss": "hinge"}, "class_loss"),
     ],
 )

@@ -9,6 +9,7 @@ from engine.errors import CheckpointRefused
 from engine.models.architecture import DetectorConfig
 from engine.models.detector import Detector
 from engine.models.import_names import from_original, from_transformers, load_imported
+from engine.models.presets import DEFORMABLE_DETR, DETR
 
 BACKBONE = {
     "backbone": "test_resnet",
@@ -19,20 +20,12 @@ BACKBONE = {
     "feedforward": 24,
     "image_size": 64,
 }
-ONE_TO_ONE = {"pyramid": False, "region_features": 0, "supervision": "one-to-one"}
-PAPER = ONE_TO_ONE | {
-    "box_moves": "logit",
-    "residual_classes": False,
-    "proposal_loss": "matched",
-    "proposal_head": "linear",
-    "proposal_iou": 1.0,
-}
 CASES = {
-    "facebookresearch/detr": {"architecture": "detr", "feature_levels": (4,), "encoder_norm": "post"},
-    "facebookresearch/detr, pre-norm": {"architecture": "detr", "feature_levels": (4,), "decoder_norm": "pre"},
-    "Deformable-DETR": PAPER | {"queries": "learned", "refinement": False, "encoder_norm": "post", "extra_level": True},
-    "Deformable-DETR, refined": PAPER | {"queries": "learned", "encoder_norm": "post", "extra_level": True},
-    "Deformable-DETR, two stages": PAPER | {"queries": "coordinates", "encoder_norm": "post"},
+    "facebookresearch/detr": DETR,
+    "facebookresearch/detr, pre-norm": DETR | {"encoder_norm": "pre", "decoder_norm": "pre"},
+    "Deformable-DETR": DEFORMABLE_DETR | {"refinement": False, "extra_level": True},
+    "Deformable-DETR, refined": DEFORMABLE_DETR | {"extra_level": True},
+    "Deformable-DETR, two stages": DEFORMABLE_DETR | {"queries": "coordinates"},
 }
 CLASSES = 2
 

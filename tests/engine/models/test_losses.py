@@ -110,13 +110,13 @@ def test_boxes_learn_nothing_where_nothing_is_there(detector):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(detector):
-    weights = LossWeights(classes=2.0, distance=3.0, overlap=5.0, dense=0.5)
-    loss, parts = detection_loss(detector(images(2)), [ONE, NOTHING], detector.config, weights)
-    sets = {name.rsplit("_", 1)[0] for name in parts}
-    assert sets == {"dense", "layer0", "layer1"}
-    shares = {"dense": 0.5, "layer0": 1.0, "layer1": 1.0}
-    expected = sum(shares[name] * sum(getattr(weights, part) * parts[f"{name}_{part}"] for part in weights._fields[:3]) for name in sets)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    weights = LossWeights(classes=2.0, distance=3.0, overlap=5.0, relative=7.0, moves=11.0, dense=0.5)
+    config = detector.config.model_copy(update={"region_weight": 0.3, "decoder_weight": 0.2})
+    loss, parts = detection_loss(detector(images(2)), [ONE, NOTHING], config, weights)
+    shares = {"dense": 0.5, "regions0": 0.3, "regions1": 0.3, "layer0": 0.2, "layer1": 0.2}
+    assert {name.rsplit("_", 1)[0] for name in parts} == set(shares)
+    named = [(*name.rsplit("_", 1), value) for name, value in parts.items()]
+    assert loss.item() == pytest.approx(sum(shares[part] * getattr(weights, kind) * value for part, kind, value in named), rel=1e-5)
 
 
 def test_more_objects_than_queries_are_no_error(detector):
@@ -220,11 +220,11 @@ def test_slots_without_an_object_count_for_nothing():
 
 
 def test_a_second_look_asks_for_a_better_fit():
-    """A box with an IoU of 0.55 answers for the object at the first look, which asks for 0.5, and not at the second: nothing to move there."""
+    """A box with an IoU of 0.55 answers for the object at the first look, which asks for 0.5, and not at the second."""
     start = ONE.boxes * torch.tensor([1.0, 1.0, 0.55, 1.0])
     look = Layer(torch.zeros(1, 1, 2), ONE.boxes[None] * 1.05, starts=start[None])
     config = DetectorConfig(region_stage=64, region_looks=2)
     _, parts = detection_loss(Detections([look], None, None, regions=(look, look)), [ONE], config)
-    assert parts["regions_moves"] > 0.1
+    assert parts["regions0_moves"] > 0.1
     assert parts["regions1_moves"] == 0
     assert parts["regions1_classes"] == pytest.approx(2 * math.log(2), abs=1e-5)
