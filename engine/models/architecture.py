@@ -125,7 +125,7 @@ class DetectorConfig(StageConfig):
     suppressed after the decoder (detr: always one-to-one)."""
     positive_iou: float = Field(default=0.5, gt=0, le=1)
     """Overlap from which a starting box answers for an object, in the region stage and in one-to-many supervision."""
-    class_loss: Literal["varifocal", "focal", "quality", "presence"] = "presence"
+    class_loss: Literal["varifocal", "focal", "quality", "presence"] = "quality"
     """Class loss of the decoder: varifocal on the IoU, focal (Deformable DETR), plain cross-entropy on the IoU, or on whether an object is
     there (not detr)."""
     no_object_weight: float = Field(default=0.1, gt=0, le=1)
