@@ -76,7 +76,7 @@ def test_embeddings_are_unit_vectors_of_mean_and_peak():
 def models(squares):
     with seeded(0):
         tuned, pretrained = Detector(squares.TINY, 2).eval(), Detector(squares.TINY, 0).eval()
-        torch.nn.init.normal_(tuned.proposals.classes.weight, std=0.5)
+        torch.nn.init.normal_(tuned.region_stage.classes.weight, std=0.5)
     return SimpleNamespace(tuned=tuned, pretrained=pretrained)
 
 
