@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.heads import MLP, move_boxes, prior_bias
-from engine.models.sampling import Sampler, sample
+from engine.models.sampling import Sampler, read
 
 __all__ = ["MOVE_UNITS", "RegionAnswer", "RegionFeatures", "RegionStage"]
 
@@ -37,12 +37,11 @@ class RegionGrid(nn.Module):
     grid: Tensor
 
     def _levels(self, boxes: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """The level of every box as a one-hot vector (B, N, L)."""
+        """The level of every box (B, N)."""
         height, width = shapes[0]
         size = (boxes[..., 2] * width * boxes[..., 3] * height).clamp(min=1e-6).sqrt()
         thresholds = self.largest_on_finest * 2.0 ** torch.arange(len(shapes) - 1, device=boxes.device)
-        level = (size[..., None] > thresholds).sum(-1)
-        return nn.functional.one_hot(level, len(shapes)).to(boxes.dtype)
+        return (size[..., None] > thresholds).sum(-1)
 
     def forward(self, tokens: Tensor, shapes: list[tuple[int, int]], boxes: Tensor) -> Tensor:
         """Read.
@@ -58,9 +57,8 @@ class RegionGrid(nn.Module):
         batch, count, _ = boxes.shape
         boxes = boxes.float()
         places = boxes[:, :, None, :2] + self.grid * boxes[:, :, None, 2:]
-        places = places.flatten(1, 2)[:, :, None, None, None].expand(-1, -1, -1, len(shapes), -1, -1)
-        levels = self._levels(boxes, shapes).repeat_interleave(self.side**2, dim=1)[:, :, None, :, None]
-        seen = sample(tokens.float()[:, :, None], places, levels, shapes, self.sampler)
+        levels = self._levels(boxes, shapes).repeat_interleave(self.side**2, dim=1)
+        seen = read(tokens.float(), places.flatten(1, 2), levels, shapes, self.sampler)
         return seen.reshape(batch, count, -1)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["Sampler", "sample", "use_sampler"]
+__all__ = ["Sampler", "read", "sample", "use_sampler"]
 
 Sampler = Literal["auto", "grid", "gather", "rows"]
 Shapes = list[tuple[int, int]]
@@ -45,9 +45,33 @@ def sample(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, sampl
     if sampler == "auto":
         sampler = "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
     if sampler == "rows":
-        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes)
+        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes, None)
         return output
     return (_grid if sampler == "grid" else _gather)(value, places, weights, shapes)
+
+
+def read(value: Tensor, places: Tensor, level: Tensor, shapes: Shapes, sampler: Sampler = "auto") -> Tensor:
+    """The maps' values at points, each on one level.
+
+    Args:
+        value: (B, T, C), the tokens of all levels; float32.
+        places: (B, Q, 2) as (x, y); 0 and 1 are the edges of the image; float32. They get no gradient.
+        level: (B, Q) int64, the level of each point.
+        shapes: (height, width) of each level.
+        sampler: the form, as in :func:`sample`; ``rows`` reads one level, the others all of them.
+
+    Returns:
+        (B, Q, C), float32.
+    """
+    if sampler == "auto":
+        sampler = "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
+    places, headed = places.detach()[:, :, None, None, None], value[:, :, None]
+    if sampler == "rows":
+        ones = places.new_ones(places.shape[:-1])
+        output: Tensor = _Rows.apply(_table(headed, shapes), places, ones, shapes, level)
+        return output
+    chosen = functional.one_hot(level, len(shapes)).to(places.dtype)[:, :, None, :, None]
+    return sample(headed, places.expand(-1, -1, -1, len(shapes), -1, -1), chosen, shapes, sampler)
 
 
 def use_sampler(model: nn.Module, sampler: Sampler) -> None:
@@ -102,15 +126,16 @@ def _table(value: Tensor, shapes: Shapes) -> Tensor:
     return torch.cat(padded, 1).reshape(-1, channels) if len(padded) > 1 else padded[0].reshape(-1, channels)
 
 
-def _corners(places: Tensor, shapes: Shapes) -> _Corners:
-    """Where to look in :func:`_table` for points (B, Q, H, L, P, 2)."""
+def _corners(places: Tensor, shapes: Shapes, level: Tensor | None = None) -> _Corners:
+    """Where to look in :func:`_table` for points (B, Q, H, L, P, 2), or (B, Q, H, 1, P, 2) on the ``level`` (B, Q) of their query."""
     batch, _, heads, _, points, _ = places.shape
 
     def each(numbers: list[int]) -> Any:
         """One number a point: a tensor (K,), or the plain number where there is one level."""
         if len(numbers) == 1:
             return numbers[0]
-        return torch.tensor(numbers, dtype=torch.int32, device=places.device).repeat_interleave(points)
+        known = torch.tensor(numbers, dtype=torch.int32, device=places.device)
+        return known.repeat_interleave(points) if level is None else known[level][:, :, None, None]
 
     sizes = [(height + 2) * (width + 2) for height, width in shapes]
     starts = each([sum(sizes[:level]) for level in range(len(shapes))])
@@ -145,9 +170,9 @@ class _Rows(torch.autograd.Function):
     """The sum as a sparse matrix (B·Q·H rows, 4·K entries in each) times the table of values, with its gradients by hand."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    def forward(ctx: Any, table: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, level: Tensor | None) -> Tensor:
         batch, _, heads = places.shape[:3]
-        corners = _corners(places, shapes)
+        corners = _corners(places, shapes, level)
         rows, shares = corners.row.flatten(0, 2), corners.share.flatten(0, 2)
         combined = (shares.view(len(rows), 4, -1) * weights.reshape(len(rows), 1, -1)).flatten(1)
         ctx.save_for_backward(table, places, weights, rows, shares, combined, corners.right, corners.down)
@@ -157,12 +182,12 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         table, places, weights, rows, shares, combined, right, down = ctx.saved_tensors
         gradient = gradient.reshape(len(rows), -1)
         table_gradient = _scattered(rows, combined, gradient, len(table)) if ctx.needs_input_grad[0] else None
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-            return table_gradient, None, None, None
+            return table_gradient, None, None, None, None
         products = _products(rows, gradient, table)
         contributions = (products * shares).view(*right.shape[:3], 4, -1)
         weight_gradient = contributions[:, :, :, 0] + contributions[:, :, :, 1] + contributions[:, :, :, 2] + contributions[:, :, :, 3]
@@ -177,7 +202,7 @@ class _Rows(torch.autograd.Function):
             gradients * share * sides * _within(places[..., axis].flatten(3), sides)
             for axis, (gradients, sides) in enumerate(((across, widths), (along, heights)))
         ]
-        return table_gradient, torch.stack(steps, -1).view(places.shape), weight_gradient.view(weights.shape), None
+        return table_gradient, torch.stack(steps, -1).view(places.shape), weight_gradient.view(weights.shape), None, None
 
 
 def _within(coordinate: Tensor, sides: Tensor) -> Tensor:

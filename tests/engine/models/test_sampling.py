@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.models.attention import MultiScaleDeformableAttention
-from engine.models.sampling import sample, use_sampler
+from engine.models.sampling import read, sample, use_sampler
 
 ODD = [(5, 7), (3, 4), (1, 1)]
 
@@ -106,3 +106,22 @@ def test_coordinates_stay_exact_under_autocast():
         rounded = layer(query, reference, memory, ODD)
     assert rounded.dtype == torch.bfloat16
     assert torch.allclose(exact, rounded.float(), atol=1e-2)
+
+
+def test_every_form_reads_a_point_on_its_own_level():
+    shapes = [(6, 8), (3, 4), (2, 2)]
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randn(2, 6 * 8 + 3 * 4 + 2 * 2, 5, generator=generator)
+    places = torch.rand(2, 40, 2, generator=generator) * 1.2 - 0.1
+    level = torch.randint(0, 3, (2, 40), generator=generator)
+    found = []
+    for form in ("rows", "grid", "gather"):
+        value = tokens.clone().requires_grad_()
+        seen = read(value, places, level, shapes, form)
+        seen.square().sum().backward()
+        found.append((seen, value.grad))
+    for seen, gradient in found[1:]:
+        assert torch.allclose(seen, found[0][0], atol=1e-5)
+        assert torch.allclose(gradient, found[0][1], atol=1e-5)
+    second = torch.full_like(level, 1)
+    assert torch.equal(read(tokens, places, second, shapes, "rows"), read(tokens[:, 48:60], places, second * 0, shapes[1:2], "rows"))
