@@ -142,8 +142,8 @@ class DetectorConfig(StageConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _queries_of_detr_carry_patches(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("architecture") != "detr":
+    def _queries_of_detr_carry_patches(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("architecture") != "detr":
             return values
         return {"num_queries": values.get("patch_slots", cls.model_fields["patch_slots"].default)} | values
 

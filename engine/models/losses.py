@@ -261,7 +261,7 @@ def detection_loss(
     if detections.denoised is not None:
         denoised = detections.denoised
         repaired = [_denoising_parts(layer, denoised, targets, objects, config) for layer in denoised.layers]
-        sets += [(f"denoising{index}", parts, 1.0) for index, parts in enumerate(repaired)]
+        sets += [(f"denoising{index}", parts, decoder_share) for index, parts in enumerate(repaired)]
     total = torch.zeros((), device=detections.layers[0].boxes.device)
     log: dict[str, float] = {}
     for name, parts, share in sets:

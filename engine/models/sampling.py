@@ -29,6 +29,13 @@ Sampler = Literal["auto", "grid", "gather", "rows"]
 Shapes = list[tuple[int, int]]
 
 
+def _resolved(sampler: Sampler, value: Tensor) -> Sampler:
+    """The form that ``auto`` stands for where ``value`` lies."""
+    if sampler != "auto":
+        return sampler
+    return "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
+
+
 def sample(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, sampler: Sampler = "auto") -> Tensor:
     """Weighted sum of the maps' values at points.
 
@@ -42,8 +49,7 @@ def sample(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, sampl
     Returns:
         (B, Q, H·C), float32.
     """
-    if sampler == "auto":
-        sampler = "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
+    sampler = _resolved(sampler, value)
     if sampler == "rows":
         output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes, None)
         return output
@@ -63,8 +69,7 @@ def read(value: Tensor, places: Tensor, level: Tensor, shapes: Shapes, sampler: 
     Returns:
         (B, Q, C), float32.
     """
-    if sampler == "auto":
-        sampler = "grid" if value.device.type != "cpu" or torch.compiler.is_compiling() else "rows"
+    sampler = _resolved(sampler, value)
     places, headed = places.detach()[:, :, None, None, None], value[:, :, None]
     if sampler == "rows":
         ones = places.new_ones(places.shape[:-1])

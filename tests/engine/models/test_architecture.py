@@ -10,6 +10,7 @@ from engine.inference.predict import predict_batch
 from engine.models.architecture import DetectorConfig
 from engine.models.detector import Detector
 from engine.models.presets import DEFORMABLE_DETR, DETR
+from engine.stages.pretrain import PretrainConfig
 from engine.training.data import Sample
 from engine.training.detection import DetectionTask
 from engine.training.loop import seeded
@@ -138,3 +139,14 @@ def test_looking_forward_twice_changes_gradients_alone(squares):
 def test_levers_that_do_not_fit_are_refused_by_name(values, message):
     with pytest.raises(UsageError, match=message):
         DetectorConfig.from_mapping(values)
+
+
+def test_queries_of_detr_are_as_many_as_its_slots():
+    assert DetectorConfig.from_mapping(DETR | {"patch_slots": 40}).num_queries == 40
+    assert DetectorConfig.from_mapping(DETR).num_queries == 100
+
+
+def test_an_architecture_that_is_no_mapping_is_refused_and_a_finished_one_taken():
+    assert PretrainConfig(detector=DetectorConfig(num_queries=30)).detector.num_queries == 30
+    with pytest.raises(UsageError, match="detector"):
+        PretrainConfig.from_mapping({"detector": "nano"})
