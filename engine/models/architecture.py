@@ -19,6 +19,7 @@ BEFORE_REGIONS = {
     "class_loss": "varifocal",
     "residual_classes": True,
     "region_stage": 0,
+    "region_channels": 0,
     "proposal_boxes": "overlap",
 }
 """What a saved configuration meant that does not name these settings."""
@@ -49,10 +50,10 @@ class DetectorConfig(StageConfig):
     """Sampling points a head and level (not detr)."""
     feedforward: int = Field(default=512, ge=16)
     """Channels inside the feed-forward parts."""
-    encoder_layers: int = Field(default=1, ge=0)
-    """Encoder layers."""
-    decoder_layers: int = Field(default=2, ge=1)
-    """Decoder layers."""
+    encoder_layers: int = Field(default=0, ge=0)
+    """Encoder layers; with a pyramid there may be none. In detr, where it is not said, one."""
+    decoder_layers: int = Field(default=1, ge=1)
+    """Decoder layers. In detr, where it is not said, two."""
     pyramid: bool = True
     """A top-down pathway before the encoder layers: coarse levels tell fine ones what they show (FPN, section 3; not detr)."""
     pyramid_norms: bool = False
@@ -100,8 +101,10 @@ class DetectorConfig(StageConfig):
     region_stage: int = Field(default=1024, ge=0)
     """Channels of the stage between proposals and decoder, which answers for every query from what its box shows (Fast R-CNN, section
     2); 0 for none (not detr)."""
-    region_truth: int = Field(default=5, ge=0)
-    """In training, so many copies of every known box join those that the region stage answers for: the first as it is, the others moved."""
+    region_channels: int = Field(default=64, ge=0)
+    """Channels of memory that the region stage reads, by a linear map; 0 for all of them as they are."""
+    region_truth: int = Field(default=32, ge=0)
+    """In training, so many known boxes an image join what the region stage answers for: its objects as they are, then moved copies."""
     region_noise: float = Field(default=0.5, gt=0, le=1)
     """Corners of moved copies move by up to so many half sides."""
     region_boxes: Literal["moves", "overlap"] = "moves"
@@ -142,10 +145,11 @@ class DetectorConfig(StageConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _queries_of_detr_carry_patches(cls, values: Any) -> Any:
+    def _defaults_of_detr(cls, values: Any) -> Any:
         if not isinstance(values, dict) or values.get("architecture") != "detr":
             return values
-        return {"num_queries": values.get("patch_slots", cls.model_fields["patch_slots"].default)} | values
+        queries = values.get("patch_slots", cls.model_fields["patch_slots"].default)
+        return {"num_queries": queries, "encoder_layers": 1, "decoder_layers": 2} | values
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -16,7 +16,6 @@ from engine.models.targets import Targets
 __all__ = ["DenoisingQueries", "NoisedObjects", "denoising_mask", "known_boxes", "noise_objects"]
 
 _SMALLEST_SIDE = 1e-3
-_MOST_KNOWN = 100
 
 
 class NoisedObjects(NamedTuple):
@@ -82,25 +81,26 @@ def known_boxes(targets: list[Targets], config: DetectorConfig, generator: torch
 
     Args:
         targets: one an image.
-        config: how many copies of each (``region_truth``; fewer in a batch so crowded that they would be more than a hundred an image), and
-            how far all but the first are moved (``region_noise``).
+        config: K, how many an image (``region_truth``), and how far moved ones are moved (``region_noise``).
         generator: on the CPU.
 
     Returns:
-        (B, K, 4) as (cx, cy, w, h), normalised; the whole tile fills the places of images with fewer. None where no image has an object.
+        (B, K, 4) as (cx, cy, w, h), normalised: each object of the image as it is, in an order drawn anew, then moved copies in turns; an
+        image of more objects shows K of them, one without any the whole tile. None where no image has an object.
     """
-    most = max((len(target.boxes) for target in targets), default=0)
-    if not most or not config.region_truth:
+    wanted = config.region_truth
+    if not wanted or not any(len(target.boxes) for target in targets):
         return None
-    copies = max(1, min(config.region_truth, _MOST_KNOWN // most))
-    boxes = targets[0].boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).repeat(len(targets), copies * most, 1)
+    boxes = targets[0].boxes.new_tensor([0.5, 0.5, 1.0, 1.0]).repeat(len(targets), wanted, 1)
     for image, target in enumerate(targets):
         count = len(target.boxes)
-        boxes[image, :count] = target.boxes
-        if copies > 1:
-            others = target.boxes.repeat(copies - 1, 1)[None]
-            moved = _move_corners(others, torch.ones(others.shape[1], dtype=torch.bool), config.region_noise, generator)
-            boxes[image, count : count * copies] = moved[0]
+        if not count:
+            continue
+        turns = torch.randperm(count, generator=generator).repeat(-(-wanted // count))[:wanted]
+        boxes[image] = target.boxes[turns.to(target.boxes.device)]
+        copies = boxes[image, count:]
+        if len(copies):
+            boxes[image, count:] = _move_corners(copies[None], torch.ones(len(copies), dtype=torch.bool), config.region_noise, generator)[0]
     return boxes
 
 

@@ -172,7 +172,9 @@ class Detector(nn.Module):
                 else LinearProposalHead(size, num_classes, box_moves=config.box_moves)
             )
         if config.region_stage:
-            self.region_stage = RegionStage(size, num_classes, side=config.region_features, hidden=config.region_stage)
+            self.region_stage = RegionStage(
+                size, num_classes, side=config.region_features, channels=config.region_channels, hidden=config.region_stage
+            )
         if config.queries == "proposals":
             self.query_content = nn.Sequential(nn.Linear(size, size), nn.LayerNorm(size))
         elif config.queries == "mixed":
@@ -235,8 +237,9 @@ class Detector(nn.Module):
         count = queries.boxes.shape[1]
         boxes = queries.boxes if known is None else torch.cat([queries.boxes, known.to(queries.boxes)], 1)
         looks: list[Layer] = []
+        tokens = self.region_stage.thin(memory.tokens)
         for _ in range(self.config.region_looks):
-            said = self.region_stage(memory.tokens, memory.shapes, boxes)
+            said = self.region_stage(tokens, memory.shapes, boxes)
             looks.append(Layer(said.logits, said.boxes, starts=boxes))
             moved = said.boxes.detach()
             boxes = torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-4)], -1)

@@ -33,9 +33,9 @@ PRESETS: dict[str, DetectorConfig] = {
 }
 """The sizes of the detector.
 
-- ``nano``: EfficientNet-Lite0 from stride 8 on, 128 channels, 1 + 3 layers, a tower of two convolutions: trains on two CPU cores.
-- ``small``: ResNet-18, 128 channels, 2 + 3 layers.
-- ``base``: ResNet-50, 256 channels, 6 + 6 layers, 512 px, 300 queries (Deformable DETR, section 5; UP-DETR, section 4.1): for a GPU.
+- ``nano``: EfficientNet-Lite0 from stride 8 on, 128 channels, a pyramid and one decoder layer: trains on two CPU cores.
+- ``small``: ResNet-18, 128 channels, 2 encoder and 3 decoder layers.
+- ``base``: ResNet-50, 256 channels, 6 and 6 layers, 512 px, 300 queries (Deformable DETR, section 5; UP-DETR, section 4.1): for a GPU.
 
 No weights of ResNets are packaged: bring them in (``tilehawk models import resnet50.a1_in1k``), name the file in ``backbone_weights``, and
 set ``frozen_stages`` to 2 (stem and first stage, as DETR does); until then they start from random weights and nothing is frozen.

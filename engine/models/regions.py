@@ -52,13 +52,13 @@ class RegionGrid(nn.Module):
             boxes: (B, N, 4) as (cx, cy, w, h), normalised.
 
         Returns:
-            (B, N, S² · D), float32.
+            (B, N, S² · D), of the kind of ``tokens``.
         """
         batch, count, _ = boxes.shape
         boxes = boxes.float()
         places = boxes[:, :, None, :2] + self.grid * boxes[:, :, None, 2:]
         levels = self._levels(boxes, shapes).repeat_interleave(self.side**2, dim=1)
-        seen = read(tokens.float(), places.flatten(1, 2), levels, shapes, self.sampler)
+        seen = read(tokens, places.flatten(1, 2), levels, shapes, self.sampler)
         return seen.reshape(batch, count, -1)
 
 
@@ -108,15 +108,19 @@ class RegionStage(nn.Module):
         dimension: D.
         classes: C.
         side: points a row and column of the grid.
+        channels: of memory, that are read (a thin map, as in Light-Head R-CNN, section 3); 0 for all D.
         hidden: channels of the perceptron's two layers.
     """
 
-    def __init__(self, dimension: int, classes: int, *, side: int, hidden: int) -> None:
+    def __init__(self, dimension: int, classes: int, *, side: int, channels: int, hidden: int) -> None:
         super().__init__()
+        self.thin: nn.Module = nn.Linear(dimension, channels) if channels else nn.Identity()
+        if isinstance(self.thin, nn.Linear):
+            nn.init.orthogonal_(self.thin.weight)
+            nn.init.zeros_(self.thin.bias)
         self.grid = RegionGrid(side, largest_on_finest=14.0)
-        self.mix = nn.Sequential(
-            nn.Linear(side * side * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True)
-        )
+        points = side * side * (channels or dimension)
+        self.mix = nn.Sequential(nn.Linear(points, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
         self.classes = nn.Linear(hidden, classes)
         self.moves = nn.Linear(hidden, 4)
         self.content = nn.Sequential(nn.Linear(hidden, dimension), nn.LayerNorm(dimension))
@@ -132,7 +136,7 @@ class RegionStage(nn.Module):
         """Answer for boxes.
 
         Args:
-            tokens: memory (B, T, D), level after level.
+            tokens: ``thin`` of memory (B, T, D), level after level.
             shapes: (height, width) of each level, finest first.
             boxes: (B, N, 4) as (cx, cy, w, h), normalised.
         """

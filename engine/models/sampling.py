@@ -60,14 +60,14 @@ def read(value: Tensor, places: Tensor, level: Tensor, shapes: Shapes, sampler: 
     """The maps' values at points, each on one level.
 
     Args:
-        value: (B, T, C), the tokens of all levels; float32.
+        value: (B, T, C), the tokens of all levels; float32, or in bfloat16 what ``rows`` reads as it is and the others in float32.
         places: (B, Q, 2) as (x, y); 0 and 1 are the edges of the image; float32. They get no gradient.
         level: (B, Q) int64, the level of each point.
         shapes: (height, width) of each level.
         sampler: the form, as in :func:`sample`; ``rows`` reads one level, the others all of them.
 
     Returns:
-        (B, Q, C), float32.
+        (B, Q, C), float32, of ``rows`` as ``value``.
     """
     sampler = _resolved(sampler, value)
     places, headed = places.detach()[:, :, None, None, None], value[:, :, None]
@@ -76,7 +76,7 @@ def read(value: Tensor, places: Tensor, level: Tensor, shapes: Shapes, sampler: 
         output: Tensor = _Rows.apply(_table(headed, shapes), places, ones, shapes, level)
         return output
     chosen = functional.one_hot(level, len(shapes)).to(places.dtype)[:, :, None, :, None]
-    return sample(headed, places.expand(-1, -1, -1, len(shapes), -1, -1), chosen, shapes, sampler)
+    return sample(headed.float(), places.expand(-1, -1, -1, len(shapes), -1, -1), chosen, shapes, sampler)
 
 
 def use_sampler(model: nn.Module, sampler: Sampler) -> None:
@@ -182,15 +182,15 @@ class _Rows(torch.autograd.Function):
         combined = (shares.view(len(rows), 4, -1) * weights.reshape(len(rows), 1, -1)).flatten(1)
         ctx.save_for_backward(table, places, weights, rows, shares, combined, corners.right, corners.down)
         ctx.shapes = shapes
-        summed = functional.embedding_bag(rows, table, mode="sum", per_sample_weights=combined)
+        summed = functional.embedding_bag(rows, table, mode="sum", per_sample_weights=combined.to(table.dtype))
         return summed.view(batch, -1, heads * table.shape[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         table, places, weights, rows, shares, combined, right, down = ctx.saved_tensors
-        gradient = gradient.reshape(len(rows), -1)
-        table_gradient = _scattered(rows, combined, gradient, len(table)) if ctx.needs_input_grad[0] else None
+        gradient = gradient.reshape(len(rows), -1).float()
+        table_gradient = _scattered(rows, combined, gradient, len(table)).to(table.dtype) if ctx.needs_input_grad[0] else None
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
             return table_gradient, None, None, None, None
         products = _products(rows, gradient, table)

@@ -64,7 +64,7 @@ def test_boxes_move_the_gradient_of_memory_only_where_they_are(regions):
 @pytest.fixture(scope="module")
 def stage():
     torch.manual_seed(0)
-    return RegionStage(16, 3, side=5, hidden=32)
+    return RegionStage(16, 3, side=5, channels=0, hidden=32)
 
 
 @torch.no_grad()
@@ -91,3 +91,13 @@ def test_the_answer_for_a_box_does_not_depend_on_the_others(stage):
     among = stage(tokens(), SHAPES, boxes())
     assert torch.allclose(alone.logits[:, 0], among.logits[:, 7], atol=1e-5)
     assert torch.allclose(alone.boxes[:, 0], among.boxes[:, 7], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_thin_map_keeps_the_strength_of_memory():
+    torch.manual_seed(0)
+    thin = RegionStage(16, 3, side=5, channels=8, hidden=32)
+    memory = torch.randn(2, 630, 16)
+    assert 0.9 < float(thin.thin(memory).square().mean()) < 1.1
+    assert thin(thin.thin(memory), SHAPES, boxes()).logits.shape == (2, 40, 3)
+    assert thin.mix[0].weight.shape == (32, 5 * 5 * 8)

@@ -125,3 +125,18 @@ def test_every_form_reads_a_point_on_its_own_level():
         assert torch.allclose(gradient, found[0][1], atol=1e-5)
     second = torch.full_like(level, 1)
     assert torch.equal(read(tokens, places, second, shapes, "rows"), read(tokens[:, 48:60], places, second * 0, shapes[1:2], "rows"))
+
+
+def test_halved_numbers_are_read_as_they_are_and_their_gradients_summed_in_full():
+    generator = torch.Generator().manual_seed(4)
+    places, level = torch.rand(2, 300, 2, generator=generator), torch.randint(0, 3, (2, 300), generator=generator)
+    shapes = [(6, 8), (3, 4), (2, 2)]
+    exact = torch.randn(2, 64, 5, generator=generator).bfloat16().float().requires_grad_()
+    halved = exact.detach().bfloat16().requires_grad_()
+    seen, known = read(halved, places, level, shapes, "rows"), read(exact, places, level, shapes, "rows")
+    assert seen.dtype == torch.bfloat16
+    assert torch.allclose(seen.float(), known, atol=3e-2)
+    for read_values in (seen, known):
+        read_values.sum().backward()
+    assert halved.grad.dtype == torch.bfloat16
+    assert torch.allclose(halved.grad.float(), exact.grad, rtol=1e-2, atol=1e-3)
