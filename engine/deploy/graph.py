@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +14,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from engine.deploy.sequences import without_sequences
 from engine.errors import UsageError
 from engine.models.detector import Detector
+from engine.models.frozen_norms import folded_once
 from engine.models.one_shot import describe_patches, find_patch
 from engine.models.sampling import Sampler
 
@@ -86,15 +87,28 @@ def _example(batch: int, side: int) -> Tensor:
     return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def _write(module: nn.Module, examples: dict[str, Tensor], path: Path) -> None:
-    batch = torch.export.Dim("batch", min=1, max=1024)
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter prints, warns and logs of nodes that it leaves as they are."""
+    log = logging.getLogger("onnxscript")
+    level = log.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+def _write(module: nn.Module, examples: dict[str, Tensor], path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    with _quietly(), folded_once(module):
         program = torch.onnx.export(
             module,
             tuple(examples.values()),
             dynamo=True,
-            optimize=False,
+            optimize=True,
             opset_version=OPSET,
             input_names=list(examples),
             output_names=["boxes", "scores"],
@@ -103,7 +117,6 @@ def _write(module: nn.Module, examples: dict[str, Tensor], path: Path) -> None:
         )
         assert program is not None
         program.save(path, external_data=False)
-    without_sequences(path)
 
 
 def write_graph(detector: Detector, path: Path) -> None:

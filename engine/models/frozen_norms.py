@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.models.depthwise import DepthwiseConv2d
 
-__all__ = ["fold_frozen_norms"]
+__all__ = ["fold_frozen_norms", "folded_once"]
 
 _TRIAL_SIDE = 64
 _TOLERANCE = 1e-3
@@ -24,13 +24,30 @@ class _Folded(nn.Conv2d):
 
     _norms: tuple[_BatchNorm]
     """Not a module of this one: the norm keeps its own place and name."""
+    _constant: tuple[Tensor, Tensor] | None = None
 
     def _folded(self) -> tuple[Tensor, Tensor]:
+        if self._constant is not None:
+            return self._constant
         norm = self._norms[0]
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         return self.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+
+
+@contextmanager
+def folded_once(module: nn.Module) -> Iterator[None]:
+    """Inside, the folded kernels of ``module`` are constants, computed once; its weights must stay as they are."""
+    folded = [each for each in module.modules() if isinstance(each, _Folded)]
+    try:
+        for each in folded:
+            weight, bias = each._folded()
+            each._constant = weight.detach(), bias.detach()
+        yield
+    finally:
+        for each in folded:
+            each._constant = None
 
 
 class _FoldedConv2d(_Folded):

@@ -40,11 +40,15 @@ class Queries(NamedTuple):
 
 def _pairwise_iou(boxes: Tensor) -> Tensor:
     """IoU (B, K, K) of boxes (B, K, 4) as (x1, y1, x2, y2); in plain operators, so that it exports."""
-    top_left = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    bottom_right = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    sides = (bottom_right - top_left).clamp(min=0)
-    intersection = sides[..., 0] * sides[..., 1]
-    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    left, top, right, bottom = boxes.unbind(-1)
+
+    def shared(low: Tensor, high: Tensor) -> Tensor:
+        """How much of an axis each pair has in common; axis by axis, for pairs of coordinates are slow to work on."""
+        ends, starts = torch.minimum(high[:, :, None], high[:, None]), torch.maximum(low[:, :, None], low[:, None])
+        return (ends - starts).clamp(min=0)
+
+    intersection = shared(left, right) * shared(top, bottom)
+    area = (right - left) * (bottom - top)
     return intersection / (area[:, :, None] + area[:, None, :] - intersection).clamp(min=1e-9)
 
 

@@ -60,23 +60,22 @@ def read(value: Tensor, places: Tensor, level: Tensor, shapes: Shapes, sampler: 
     """The maps' values at points, each on one level.
 
     Args:
-        value: (B, T, C), the tokens of all levels; float32, or in bfloat16 what ``rows`` reads as it is and the others in float32.
+        value: (B, T, C), the tokens of all levels; float32 or bfloat16.
         places: (B, Q, 2) as (x, y); 0 and 1 are the edges of the image; float32. They get no gradient.
         level: (B, Q) int64, the level of each point.
         shapes: (height, width) of each level.
-        sampler: the form, as in :func:`sample`; ``rows`` reads one level, the others all of them.
+        sampler: the form, as in :func:`sample`; ``grid`` gathers too, for a map of its own a level would be read at every point.
 
     Returns:
-        (B, Q, C), float32, of ``rows`` as ``value``.
+        (B, Q, C), of the kind of ``value``.
     """
-    sampler = _resolved(sampler, value)
-    places, headed = places.detach()[:, :, None, None, None], value[:, :, None]
-    if sampler == "rows":
-        ones = places.new_ones(places.shape[:-1])
-        output: Tensor = _Rows.apply(_table(headed, shapes), places, ones, shapes, level)
+    places, table = places.detach()[:, :, None, None, None], _table(value[:, :, None], shapes)
+    if _resolved(sampler, value) == "rows":
+        output: Tensor = _Rows.apply(table, places, places.new_ones(places.shape[:-1]), shapes, level)
         return output
-    chosen = functional.one_hot(level, len(shapes)).to(places.dtype)[:, :, None, :, None]
-    return sample(headed.float(), places.expand(-1, -1, -1, len(shapes), -1, -1), chosen, shapes, sampler)
+    corners = _corners(places, shapes, level)
+    found = table.index_select(0, corners.row.flatten()).view(*level.shape, 4, value.shape[-1])
+    return torch.matmul(corners.share.to(value.dtype), found)[:, :, 0]
 
 
 def use_sampler(model: nn.Module, sampler: Sampler) -> None:

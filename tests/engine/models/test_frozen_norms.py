@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.models.depthwise import use_quick_gradients
-from engine.models.frozen_norms import fold_frozen_norms
+from engine.models.frozen_norms import fold_frozen_norms, folded_once
 
 
 def network(name, levels=(1, 2)):
@@ -106,3 +106,18 @@ def test_where_somebody_else_reads_the_convolution_everything_stays():
 @pytest.mark.parametrize("body", [nn.Sequential(nn.Linear(5, 5)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))])
 def test_nothing_is_folded_where_nothing_fits(body):
     assert fold_frozen_norms(body) == 0
+
+
+@torch.no_grad()
+def test_kernels_are_folded_once_until_the_end_and_anew_after_it():
+    folded = network("test_resnet")
+    fold_frozen_norms(folded)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    before = folded(images)[0]
+    with folded_once(folded):
+        assert torch.equal(folded(images)[0], before)
+        for module in folded.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.mul_(2)
+        assert torch.equal(folded(images)[0], before)
+    assert not torch.allclose(folded(images)[0], before)
