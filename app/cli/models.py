@@ -1,4 +1,4 @@
-"""Commands about models: models, models import."""
+"""Commands about models: models, models import, models import-detector."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def add_to(models: typer.Typer) -> None:
     """Register the commands of this group."""
     models.callback(invoke_without_command=True)(list_models)
     models.command("import")(import_weights)
+    models.command("import-detector")(import_detector)
 
 
 def list_models(context: typer.Context, *, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -32,6 +33,11 @@ def list_models(context: typer.Context, *, workspace: WorkspaceOption = None, as
     if context.invoked_subcommand is None:
         with Workspace.open(find_workspace(workspace)) as opened:
             emit({"models": summarize(opened).models}, as_json=as_json)
+
+
+PickleOption = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read a .pt or .pth file that you trust; only tensors are taken from it.")
+]
 
 
 def import_weights(
@@ -49,9 +55,7 @@ def import_weights(
             metavar="TEXT", help="What stands before the names of the tensors, where a file holds several sets.", show_default=False
         ),
     ] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read a .pt or .pth file that you trust; only tensors are taken from it.")
-    ] = False,
+    allow_pickle: PickleOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,3 +77,23 @@ def import_weights(
         path, origin = hub_weights(source)
     config = ImportWeightsConfig.from_mapping({"backbone": backbone or source, "prefix": prefix})
     run_stage(partial(stage, source=origin, allow_pickle=allow_pickle), path, config, workspace=workspace, as_json=as_json)
+
+
+def import_detector(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Weights of DETR, UP-DETR or Deformable DETR.")],
+    *,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model; else one is made up.", show_default=False)] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Timm's name of its backbone; a ResNet-18, -34, -50 or -101 is recognised.", show_default=False),
+    ] = None,
+    allow_pickle: PickleOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring in a published detector, from the original repositories or the transformers library, as a model to fine-tune from."""
+    from engine.stages.import_detector import ImportDetectorConfig
+    from engine.stages.import_detector import import_detector as stage
+
+    config = ImportDetectorConfig.from_mapping({"name": name, "backbone": backbone})
+    run_stage(partial(stage, allow_pickle=allow_pickle), file, config, workspace=workspace, as_json=as_json)

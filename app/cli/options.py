@@ -44,16 +44,26 @@ SetOption = Annotated[
 Config = TypeVar("Config", bound=StageConfig)
 
 
-def configured(config_class: type[Config], file: Path | None, settings: Iterable[str] | None, **options: Any) -> Config:
-    """The stage's configuration: its defaults, under ``file``, under ``--set``, with the command's own options (None: not given).
+def configured(
+    config_class: type[Config],
+    file: Path | None,
+    settings: Iterable[str] | None,
+    *,
+    beneath: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Config:
+    """The stage's configuration: its defaults, under ``beneath``, ``file``, ``--set``, with the command's own options (None: not given).
 
-    The keys of ``options`` may be dotted, as those of ``--set`` are.
+    The keys of ``beneath`` and ``options`` may be dotted, as those of ``--set`` are.
 
     Raises:
         BadInput: the file cannot be read, or is not a JSON object.
         UsageError: an unknown key, an impossible value, or a key set twice.
     """
-    values = _from_file(file) if file is not None else {}
+    values: dict[str, Any] = {}
+    for key, value in (beneath or {}).items():
+        _assign(values, key, value)
+    _lay_over(values, _from_file(file) if file is not None else {})
     set_keys: set[str] = set()
     for setting in settings or ():
         key, value = _split(setting)
@@ -68,6 +78,15 @@ def configured(config_class: type[Config], file: Path | None, settings: Iterable
             raise UsageError(f"{key} is given by --set and by an option of its own", expected="one of them", remedy="Leave one of them out")
         _assign(values, key, value)
     return config_class.from_mapping(values)
+
+
+def _lay_over(values: dict[str, Any], others: Mapping[str, Any]) -> None:
+    """``others`` over ``values``, objects key by key."""
+    for key, value in others.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _lay_over(values[key], value)
+        else:
+            values[key] = value
 
 
 def _from_file(file: Path) -> dict[str, Any]:

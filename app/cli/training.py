@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +19,26 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Decides initial 
 ImagesOption = Annotated[int | None, typer.Option("--images", help="Training images seen in all: how long it takes.", show_default=False)]
 
 
+class Preset(StrEnum):
+    """Names in ``engine.models.presets``, known here without loading torch."""
+
+    NANO = "nano"
+    SMALL = "small"
+    BASE = "base"
+
+
+PresetOption = Annotated[
+    Preset | None,
+    typer.Option("--preset", help="The size of the detector; --config and --set go over it.", show_default=False),
+]
+
+
+def _sized(preset: Preset | None) -> dict[str, Any]:
+    from engine.models.presets import PRESETS
+
+    return {f"detector.{key}": value for key, value in PRESETS[preset].model_dump(mode="json").items()} if preset else {}
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
     app.command()(pretrain)
@@ -27,6 +48,7 @@ def add_to(app: typer.Typer) -> None:
 
 def pretrain(
     *,
+    preset: PresetOption = None,
     name: NameOption = None,
     seed: SeedOption = None,
     images: ImagesOption = None,
@@ -40,7 +62,8 @@ def pretrain(
     from engine.stages.pretrain import PretrainConfig
 
     options = {"name": name, "schedule.seed": seed, "schedule.images_seen": images}
-    run_stage("pretrain", configured(PretrainConfig, config, settings, **options), workspace=workspace, as_json=as_json, no_queue=no_queue)
+    chosen = configured(PretrainConfig, config, settings, beneath=_sized(preset), **options)
+    run_stage("pretrain", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def finetune(
@@ -51,6 +74,7 @@ def finetune(
             "--from", metavar="MODEL", help="The model to start from, or scratch; else the newest pre-trained.", show_default=False
         ),
     ] = None,
+    preset: PresetOption = None,
     name: NameOption = None,
     seed: SeedOption = None,
     images: ImagesOption = None,
@@ -64,7 +88,8 @@ def finetune(
     from engine.stages.finetune import FinetuneConfig
 
     options = {"start": start, "name": name, "schedule.seed": seed, "schedule.images_seen": images}
-    run_stage("finetune", configured(FinetuneConfig, config, settings, **options), workspace=workspace, as_json=as_json, no_queue=no_queue)
+    chosen = configured(FinetuneConfig, config, settings, beneath=_sized(preset), **options)
+    run_stage("finetune", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 import re
@@ -64,7 +65,8 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
     Args:
         path: a safetensors file, or one that torch saved.
         allow_pickle: whether one that torch saved may be read. Only tensors and plain containers come out of it
-            (``weights_only=True``); a file that asks for anything else is refused.
+            (``weights_only=True``), beside the command line that some repositories keep in their files; one that asks for anything else is
+            refused.
 
     Raises:
         CheckpointRefused: it is missing, damaged, of another kind, holds no tensor, or a tensor with NaN or infinite values.
@@ -100,7 +102,8 @@ def _safe(path: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as refused:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(refused))
         found = f"asks for {wanted[1]}, which is no tensor" if wanted else "is damaged, or no file that torch saved"

@@ -24,7 +24,7 @@ from engine.evaluation.detection import evaluate_detections
 from engine.inference.predict import predict_tiles
 from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
-from engine.models.store import read_model, start_from
+from engine.models.store import StoredModel, read_model, start_from
 from engine.progress import Progress, silent
 from engine.training.detection import DetectionTask
 from engine.training.early_stop import EvaluateDev
@@ -43,7 +43,8 @@ class FinetuneConfig(StageConfig):
     schedule: ScheduleConfig = ScheduleConfig()
     """How long and how fast."""
     detector: DetectorConfig = DetectorConfig()
-    """The architecture; it must be that of the model to start from."""
+    """The architecture. What is not stated is as in the model to start from, or else as in `nano`; what decides about weights must be as
+    there."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
 
@@ -56,6 +57,14 @@ def starting_model(session: Session, start: str | None) -> ModelRow | None:
         pretrained = models(session, stage="pretrain")
         return pretrained[-1] if pretrained else None
     return get_model(session, start)
+
+
+def architecture(stated: DetectorConfig, start: StoredModel | None) -> DetectorConfig:
+    """``stated``, and what it leaves open as in the model to start from."""
+    if start is None:
+        return stated
+    said = {key: getattr(stated, key) for key in stated.model_fields_set}
+    return DetectorConfig.from_mapping(start.config.model_dump() | said)
 
 
 class DevLook:
@@ -116,9 +125,10 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
         if stored and stored.stage == "finetune":
             classes.require_equal(stored.label_set, ours="this workspace", theirs=f"the model {stored.directory.name}")
+        detector = architecture(config.detector, stored)
         identity = RunIdentity(
             stage="finetune",
-            config=config.model_dump(mode="json", exclude={"name", "cache_bytes"}),
+            config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),
             data=data_hash([*labelled, *dev], {**boxes, **dev_boxes}),
             parent=f"{parent.name}:{stored.manifest['sha256']['model.safetensors']}" if parent and stored else None,
             label_set=classes,
@@ -129,14 +139,14 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         if done:
             return done
         with seeded(config.schedule.seed):
-            model = new_detector(workspace, config.detector, len(classes))
+            model = new_detector(workspace, detector, len(classes))
         if stored:
             start_from(model, stored.directory)
         with ExitStack() as readers:
 
             def source(records: Sequence[TileRecord], known: dict[int, Boxes]) -> WorkspaceTiles:
                 pixels = readers.enter_context(TilePixels(workspace))
-                return WorkspaceTiles(pixels, records, known, config.detector.image_size, cache_bytes=config.cache_bytes)
+                return WorkspaceTiles(pixels, records, known, detector.image_size, cache_bytes=config.cache_bytes)
 
             look: EvaluateDev | None = DevLook(source(dev, dev_boxes), dev, dev_boxes, classes) if dev else None
             run = train(

@@ -148,3 +148,10 @@ def test_signal_ends_a_job_with_130_and_one_json_document(tmp_path, number):
     assert child.returncode == 130
     assert json.loads(out)["error"] == "Cancelled"
     assert "Traceback" not in err
+
+
+def test_the_presets_of_the_commands_are_those_of_the_library():
+    from app.cli.training import Preset
+    from engine.models.presets import PRESETS
+
+    assert [preset.value for preset in Preset] == list(PRESETS)

@@ -81,3 +81,13 @@ def test_wrong_file_is_bad_input_and_named(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(BadInput, match=f"mine.json.*{message}"):
         configured(Fake, path, None)
+
+
+def test_what_lies_beneath_gives_way_to_the_file_and_to_set(tmp_path):
+    from engine.stages.finetune import FinetuneConfig
+
+    (tmp_path / "c.json").write_text('{"detector": {"heads": 4}, "name": "mine"}')
+    beneath = {"detector.heads": 2, "detector.points": 2, "detector.dimension": 64}
+    found = configured(FinetuneConfig, tmp_path / "c.json", ["detector.points=1"], beneath=beneath)
+    assert (found.name, found.detector.heads, found.detector.points, found.detector.dimension) == ("mine", 4, 1, 64)
+    assert found.detector.model_fields_set == {"heads", "points", "dimension"}
