@@ -61,7 +61,7 @@ def _grid_level(model: Detector) -> int:
 
 def grid_stride(model: Detector) -> int:
     """Pixels between the cells of a grid."""
-    return int(model.backbone.strides[_grid_level(model)])
+    return int(model.strides[_grid_level(model)])
 
 
 @torch.inference_mode()

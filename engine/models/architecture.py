@@ -20,6 +20,9 @@ BEFORE_REGIONS = {
     "residual_classes": True,
     "region_stage": 0,
     "region_channels": 0,
+    "region_fine": False,
+    "further_looks": 0,
+    "decoder_share": 1.0,
     "proposal_boxes": "overlap",
 }
 """What a saved configuration meant that does not name these settings."""
@@ -103,6 +106,9 @@ class DetectorConfig(StageConfig):
     2); 0 for none (not detr)."""
     region_channels: int = Field(default=64, ge=0)
     """Channels of memory that the region stage reads, by a linear map; 0 for all of them as they are."""
+    region_fine: bool = True
+    """The region stage reads a level more, of twice the resolution: the backbone's before the first of feature_levels, to which the finest
+    level of memory is added (FPN, section 3, without smoothing). Small boxes fit much tighter with it."""
     region_truth: int = Field(default=32, ge=0)
     """In training, so many known boxes an image join what the region stage answers for: its objects as they are, then moved copies."""
     region_noise: float = Field(default=0.5, gt=0, le=1)
@@ -113,10 +119,15 @@ class DetectorConfig(StageConfig):
     region_looks: int = Field(default=2, ge=1)
     """How often the region stage looks: every time at boxes that it moved before, of which each must fit better by a tenth to answer for
     an object (Cascade R-CNN, section 4, with one set of weights)."""
-    region_weight: float = Field(default=0.25, gt=0)
-    """Weight of the region stage's losses."""
+    further_looks: int = Field(default=1, ge=0)
+    """How many looks more the region stage takes when it answers than when it is trained: its weights are the same at each."""
+    region_weight: float = Field(default=1.0, gt=0)
+    """Weight of the region stage's losses: large enough for backbone and pyramid to learn for it and not for the proposals alone."""
     decoder_weight: float = Field(default=0.1, gt=0)
     """Weight of each decoder layer's losses, where there is a region stage; else 1."""
+    decoder_share: float = Field(default=0.5, gt=0, le=1)
+    """Where there is a region stage, how far the answer goes from what it says to what the last decoder layer says: a half for the mean of
+    both, 1 for the decoder alone."""
     region_features: int = Field(default=7, ge=0)
     """Side of the grid of points that is read in every query's box (RoIAlign); 0 for none (not detr)."""
     region_layers: int = Field(default=0, ge=0)
@@ -143,6 +154,11 @@ class DetectorConfig(StageConfig):
         """Whether queries come from the encoder's proposals."""
         return self.architecture == "deformable" and self.queries != "learned"
 
+    @property
+    def reads_fine(self) -> bool:
+        """Whether the backbone's level before ``feature_levels`` is read."""
+        return self.two_stage and self.region_stage > 0 and self.region_fine
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_detr(cls, values: Any) -> Any:
@@ -165,6 +181,8 @@ class DetectorConfig(StageConfig):
             raise ValueError("queries = 'learned' start from points without a size: set box_moves to 'logit'")
         if self.region_stage and not self.region_features:
             raise ValueError("region_features = 0: set region_stage to 0 too")
+        if self.reads_fine and self.feature_levels[0] == 0:
+            raise ValueError("feature_levels start at 0, before which there is no finer one: set region_fine to false")
         if self.queries == "learned" and self.region_features:
             raise ValueError("queries = 'learned' start from points without a box: set region_features to 0")
         if self.queries == "learned" and self.supervision == "one-to-many":

@@ -145,10 +145,14 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig, num_classes: int) -> None:
         super().__init__()
         self.config, self.num_classes = config, num_classes
+        finer = (config.feature_levels[0] - 1,) if config.reads_fine else ()
         self.backbone = Backbone(
-            config.backbone, pretrained=config.backbone_weights, levels=config.feature_levels, frozen_stages=config.frozen_stages
+            config.backbone,
+            pretrained=config.backbone_weights,
+            levels=(*finer, *config.feature_levels),
+            frozen_stages=config.frozen_stages,
         )
-        size, channels = config.dimension, self.backbone.channels
+        size, channels = config.dimension, self.backbone.channels[len(finer) :]
         self.encoder = _encoder(config, channels)
         self.decoder = _decoder(config)
         self.patch_queries: PatchQueries | DenseQueries
@@ -173,7 +177,12 @@ class Detector(nn.Module):
             )
         if config.region_stage:
             self.region_stage = RegionStage(
-                size, num_classes, side=config.region_features, channels=config.region_channels, hidden=config.region_stage
+                size,
+                num_classes,
+                side=config.region_features,
+                channels=config.region_channels,
+                hidden=config.region_stage,
+                fine=self.backbone.channels[0] if config.reads_fine else 0,
             )
         if config.queries == "proposals":
             self.query_content = nn.Sequential(nn.Linear(size, size), nn.LayerNorm(size))
@@ -190,15 +199,25 @@ class Detector(nn.Module):
         if config.denoising_groups:
             self.denoising = DenoisingQueries(num_classes, size)
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W), RGB in [0, 1] → backbone maps, finest first."""
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels a cell of each of ``features``."""
+        return self.backbone.strides[-len(self.config.feature_levels) :]
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Backbone maps, the one that only the region stage reads included."""
         maps: list[Tensor] = self.backbone((images - self.mean) / self.std)
         return maps
 
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W), RGB in [0, 1] → backbone maps of ``feature_levels``, finest first."""
+        return self._maps(images)[-len(self.config.feature_levels) :]
+
     def encode(self, images: Tensor) -> Memory:
         """Images (B, 3, H, W), RGB in [0, 1] → memory."""
-        memory: Memory = self.encoder(self.features(images))
-        return memory
+        maps = self._maps(images)
+        memory: Memory = self.encoder(maps[-len(self.config.feature_levels) :])
+        return memory._replace(fine=maps[0]) if self.config.reads_fine else memory
 
     def _select(self, proposals: Proposals) -> Queries:
         config = self.config
@@ -237,14 +256,20 @@ class Detector(nn.Module):
         count = queries.boxes.shape[1]
         boxes = queries.boxes if known is None else torch.cat([queries.boxes, known.to(queries.boxes)], 1)
         looks: list[Layer] = []
-        tokens = self.region_stage.thin(memory.tokens)
-        for _ in range(self.config.region_looks):
-            said = self.region_stage(tokens, memory.shapes, boxes)
+        tokens, shapes = self.region_stage.view(memory)
+        for _ in range(self.config.region_looks + (0 if self.training else self.config.further_looks)):
+            said = self.region_stage(tokens, shapes, boxes)
             looks.append(Layer(said.logits, said.boxes, starts=boxes))
             moved = said.boxes.detach()
             boxes = torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-4)], -1)
         content = queries.content + said.content[:, :count]
         return queries._replace(content=content, boxes=boxes[:, :count], logits=said.logits[:, :count].detach()), looks
+
+    def _between(self, regions: Layer, decoded: Layer) -> Layer:
+        """What is answered: between the region stage, whose boxes fit tighter, and the decoder, which finds more."""
+        share, count = self.config.decoder_share, decoded.boxes.shape[1]
+        logits = torch.lerp(regions.logits[:, :count], decoded.logits, share)
+        return decoded._replace(logits=logits, boxes=torch.lerp(regions.boxes[:, :count], decoded.boxes, share))
 
     def forward(self, images: Tensor, noised: NoisedObjects | None = None, known: Tensor | None = None) -> Detections:
         """Detect.
@@ -268,6 +293,8 @@ class Detector(nn.Module):
             self._answer(index, content, boxes, queries.logits)._replace(starts=starts)
             for index, (content, boxes, starts) in enumerate(zip(decoded.content, decoded.boxes, decoded.starts, strict=True))
         ]
+        if noised is None and regions and not self.training:
+            layers[-1] = self._between(regions[-1], layers[-1])
         if noised is None:
             return Detections(layers, proposals, memory, regions=regions)
         repaired = [Layer(layer.logits[:, :first], layer.boxes[:, :first]) for layer in layers]

@@ -24,6 +24,8 @@ class Memory(NamedTuple):
     """(height, width) of each level."""
     position: Tensor | None = None
     """(T, D) position embeddings, which join the keys of dense attention."""
+    fine: Tensor | None = None
+    """(B, C, 2·H, 2·W) the backbone's level before the finest (H, W) of the tokens, as it is; None where nobody reads it."""
 
 
 class Proposals(NamedTuple):
@@ -216,5 +218,6 @@ class ProposalHead(nn.Module):
         """Memory → proposals, in float32."""
         features = self._neighbourhoods(memory)
         priors = self.priors(memory.shapes, features.device)
-        boxes = move_boxes(priors, self.boxes(features).float())
-        return Proposals(self.classes(features).float(), boxes, features, priors)
+        batch, count, _ = features.shape
+        logits, moves = (head(features.flatten(0, 1)).view(batch, count, -1).float() for head in (self.classes, self.boxes))
+        return Proposals(logits, move_boxes(priors, moves), features, priors)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from engine.models.encoder import Memory
 from engine.models.heads import MLP, move_boxes, prior_bias
-from engine.models.sampling import Sampler, read
+from engine.models.sampling import Sampler, read_grids
 
 __all__ = ["MOVE_UNITS", "RegionAnswer", "RegionFeatures", "RegionStage"]
 
@@ -31,10 +32,6 @@ class RegionGrid(nn.Module):
         super().__init__()
         self.side, self.largest_on_finest = side, largest_on_finest
         self.sampler = "auto"
-        steps = (torch.arange(side) + 0.5) / side - 0.5
-        self.register_buffer("grid", torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(-1, 2), persistent=False)
-
-    grid: Tensor
 
     def _levels(self, boxes: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """The level of every box (B, N)."""
@@ -54,12 +51,8 @@ class RegionGrid(nn.Module):
         Returns:
             (B, N, S² · D), of the kind of ``tokens``.
         """
-        batch, count, _ = boxes.shape
         boxes = boxes.float()
-        places = boxes[:, :, None, :2] + self.grid * boxes[:, :, None, 2:]
-        levels = self._levels(boxes, shapes).repeat_interleave(self.side**2, dim=1)
-        seen = read(tokens, places.flatten(1, 2), levels, shapes, self.sampler)
-        return seen.reshape(batch, count, -1)
+        return read_grids(tokens, boxes, self.side, self._levels(boxes, shapes), shapes, self.sampler).flatten(2)
 
 
 class RegionFeatures(RegionGrid):
@@ -110,14 +103,19 @@ class RegionStage(nn.Module):
         side: points a row and column of the grid.
         channels: of memory, that are read (a thin map, as in Light-Head R-CNN, section 3); 0 for all D.
         hidden: channels of the perceptron's two layers.
+        fine: channels of the backbone's map that is read as one more level, of twice the resolution; 0 for none.
     """
 
-    def __init__(self, dimension: int, classes: int, *, side: int, channels: int, hidden: int) -> None:
+    def __init__(self, dimension: int, classes: int, *, side: int, channels: int, hidden: int, fine: int = 0) -> None:
         super().__init__()
         self.thin: nn.Module = nn.Linear(dimension, channels) if channels else nn.Identity()
         if isinstance(self.thin, nn.Linear):
             nn.init.orthogonal_(self.thin.weight)
             nn.init.zeros_(self.thin.bias)
+        self.lateral = nn.Linear(fine, channels or dimension) if fine else None
+        if self.lateral is not None:
+            nn.init.kaiming_uniform_(self.lateral.weight, a=1)
+            nn.init.zeros_(self.lateral.bias)
         self.grid = RegionGrid(side, largest_on_finest=14.0)
         points = side * side * (channels or dimension)
         self.mix = nn.Sequential(nn.Linear(points, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
@@ -132,14 +130,27 @@ class RegionStage(nn.Module):
 
     units: Tensor
 
+    def view(self, memory: Memory) -> tuple[Tensor, list[tuple[int, int]]]:
+        """What is read of memory: thin tokens (B, T', C) and the (height, width) of their levels."""
+        tokens: Tensor = self.thin(memory.tokens)
+        if self.lateral is None:
+            return tokens, memory.shapes
+        assert memory.fine is not None
+        height, width = memory.shapes[0]
+        batch, _, channels = tokens.shape
+        below = tokens[:, : height * width].view(batch, height, 1, width, 1, channels)
+        fine = self.lateral(memory.fine.permute(0, 2, 3, 1)).view(batch, height, 2, width, 2, channels) + below
+        return torch.cat([fine.flatten(1, 4), tokens], 1), [(2 * height, 2 * width), *memory.shapes]
+
     def forward(self, tokens: Tensor, shapes: list[tuple[int, int]], boxes: Tensor) -> RegionAnswer:
         """Answer for boxes.
 
         Args:
-            tokens: ``thin`` of memory (B, T, D), level after level.
+            tokens: of the :meth:`view` (B, T', C), level after level.
             shapes: (height, width) of each level, finest first.
             boxes: (B, N, 4) as (cx, cy, w, h), normalised.
         """
-        seen = self.mix(self.grid(tokens, shapes, boxes))
-        moved = move_boxes(boxes, self.moves(seen).float() * self.units)
-        return RegionAnswer(self.classes(seen).float(), moved, self.content(seen))
+        batch, count, _ = boxes.shape
+        seen = self.mix(self.grid(tokens, shapes, boxes).flatten(0, 1))  # in one product, which exports with its bias inside
+        logits, moves, content = (part(seen).view(batch, count, -1) for part in (self.classes, self.moves, self.content))
+        return RegionAnswer(logits.float(), move_boxes(boxes, moves.float() * self.units), content)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["Sampler", "read", "sample", "use_sampler"]
+__all__ = ["Sampler", "read_grids", "sample", "use_sampler"]
 
 Sampler = Literal["auto", "grid", "gather", "rows"]
 Shapes = list[tuple[int, int]]
@@ -51,31 +51,32 @@ def sample(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, sampl
     """
     sampler = _resolved(sampler, value)
     if sampler == "rows":
-        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes, None)
+        output: Tensor = _Rows.apply(_table(value, shapes), places, weights, shapes)
         return output
     return (_grid if sampler == "grid" else _gather)(value, places, weights, shapes)
 
 
-def read(value: Tensor, places: Tensor, level: Tensor, shapes: Shapes, sampler: Sampler = "auto") -> Tensor:
-    """The maps' values at points, each on one level.
+def read_grids(value: Tensor, boxes: Tensor, side: int, level: Tensor, shapes: Shapes, sampler: Sampler = "auto") -> Tensor:
+    """The maps' values in the middle of S × S cells of every box, each box on one level (RoIAlign with one point a cell).
 
     Args:
         value: (B, T, C), the tokens of all levels; float32 or bfloat16.
-        places: (B, Q, 2) as (x, y); 0 and 1 are the edges of the image; float32. They get no gradient.
-        level: (B, Q) int64, the level of each point.
+        boxes: (B, N, 4) as (cx, cy, w, h), normalised; float32. They get no gradient.
+        side: S.
+        level: (B, N) int64, the level of each box.
         shapes: (height, width) of each level.
-        sampler: the form, as in :func:`sample`; ``grid`` gathers too, for a map of its own a level would be read at every point.
+        sampler: the form, as in :func:`sample`; ``grid`` gathers too, for a map of its own a level would be read in every box.
 
     Returns:
-        (B, Q, C), of the kind of ``value``.
+        (B, N, S², C), row by row, of the kind of ``value``.
     """
-    places, table = places.detach()[:, :, None, None, None], _table(value[:, :, None], shapes)
+    table = _table(value[:, :, None], shapes)
+    rows, shares = _cells(boxes.detach(), side, level, shapes)
     if _resolved(sampler, value) == "rows":
-        output: Tensor = _Rows.apply(table, places, places.new_ones(places.shape[:-1]), shapes, level)
-        return output
-    corners = _corners(places, shapes, level)
-    found = table.index_select(0, corners.row.flatten()).view(*level.shape, 4, value.shape[-1])
-    return torch.matmul(corners.share.to(value.dtype), found)[:, :, 0]
+        read: Tensor = _Read.apply(table, rows.flatten(0, 2), shares.flatten(0, 2))
+        return read.view(*rows.shape[:3], -1)
+    found = table.index_select(0, rows.flatten()).view(-1, 4, value.shape[-1])
+    return torch.matmul(shares.to(value.dtype).view(-1, 1, 4), found).view(*rows.shape[:3], -1)
 
 
 def use_sampler(model: nn.Module, sampler: Sampler) -> None:
@@ -130,30 +131,70 @@ def _table(value: Tensor, shapes: Shapes) -> Tensor:
     return torch.cat(padded, 1).reshape(-1, channels) if len(padded) > 1 else padded[0].reshape(-1, channels)
 
 
-def _corners(places: Tensor, shapes: Shapes, level: Tensor | None = None) -> _Corners:
-    """Where to look in :func:`_table` for points (B, Q, H, L, P, 2), or (B, Q, H, 1, P, 2) on the ``level`` (B, Q) of their query."""
+def _corners(places: Tensor, shapes: Shapes) -> _Corners:
+    """Where to look in :func:`_table` for points (B, Q, H, L, P, 2)."""
     batch, _, heads, _, points, _ = places.shape
 
     def each(numbers: list[int]) -> Any:
         """One number a point: a tensor (K,), or the plain number where there is one level."""
         if len(numbers) == 1:
             return numbers[0]
-        known = torch.tensor(numbers, dtype=torch.int32, device=places.device)
-        return known.repeat_interleave(points) if level is None else known[level][:, :, None, None]
+        return torch.tensor(numbers, dtype=torch.int32, device=places.device).repeat_interleave(points)
 
-    sizes = [(height + 2) * (width + 2) for height, width in shapes]
-    starts = each([sum(sizes[:level]) for level in range(len(shapes))])
+    sizes, first = _table_rows(shapes)
+    starts = each(first)
     widths, heights = each([width for _, width in shapes]), each([height for height, _ in shapes])
-    x = (places[..., 0].flatten(3) * widths + 0.5).clamp(min=0).clamp(max=widths + 1)
-    y = (places[..., 1].flatten(3) * heights + 0.5).clamp(min=0).clamp(max=heights + 1)
-    left = x.detach().to(torch.int32).clamp(min=0).clamp(max=widths)
-    top = y.detach().to(torch.int32).clamp(min=0).clamp(max=heights)
-    image = torch.arange(batch, dtype=torch.int32, device=places.device).view(-1, 1, 1, 1) * sum(sizes)
+    left, right = _before(places[..., 0].flatten(3), widths)
+    top, down = _before(places[..., 1].flatten(3), heights)
+    image = torch.arange(batch, dtype=torch.int32, device=places.device).view(-1, 1, 1, 1) * sizes
     head = torch.arange(heads, dtype=torch.int32, device=places.device).view(-1, 1)
     upper_left = (top * (widths + 2) + left + (starts + image)) * heads + head
     lower_left = upper_left + (widths + 2) * heads
     row = torch.cat([upper_left, upper_left + heads, lower_left, lower_left + heads], -1)
-    return _Corners(row, x - left, y - top)
+    return _Corners(row, right, down)
+
+
+def _table_rows(shapes: Shapes) -> tuple[int, list[int]]:
+    """How many rows of :func:`_table` an image has a head, and the first of each level."""
+    sizes = [(height + 2) * (width + 2) for height, width in shapes]
+    return sum(sizes), [sum(sizes[:level]) for level in range(len(shapes))]
+
+
+def _before(coordinate: Tensor, side: Any) -> tuple[Tensor, Tensor]:
+    """The token before each coordinate, the first of the border being 0, as int32, and how far the coordinate lies behind it, in [0, 1].
+
+    Args:
+        coordinate: where 0 and 1 are the edges of the image.
+        side: tokens from edge to edge.
+    """
+    place = (coordinate * side + 0.5).clamp(min=0).clamp(max=side + 1)
+    token = place.detach().to(torch.int32).clamp(min=0).clamp(max=side)
+    return token, place - token
+
+
+def _cells(boxes: Tensor, side: int, level: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
+    """Rows of :func:`_table` around the middles of a box's cells, int32, and their bilinear weights, (B, N, S², 4) each.
+
+    The cells of a row share what is computed for y, those of a column what is for x.
+    """
+    device = boxes.device
+    steps = (torch.arange(side, device=device) + 0.5) / side - 0.5
+    rows_of_image, first = _table_rows(shapes)
+
+    def each(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int32, device=device)[level][..., None]
+
+    heights, widths = each([height for height, _ in shapes]), each([width for _, width in shapes])
+    left, right = _before(boxes[..., 0:1] + steps * boxes[..., 2:3], widths)
+    top, down = _before(boxes[..., 1:2] + steps * boxes[..., 3:4], heights)
+    image = torch.arange(boxes.shape[0], dtype=torch.int32, device=device).view(-1, 1, 1) * rows_of_image
+    upper = (top * (widths + 2) + each(first) + image)[..., None]
+    left = left[:, :, None]
+    corners = [row + column for row in (upper, upper + (widths + 2)[..., None]) for column in (left, left + 1)]
+    down, right = down[..., None], right[:, :, None]
+    lower = right * down
+    shares = [1 - right - down + lower, right - lower, down - lower, lower]
+    return torch.stack(corners, -1).flatten(2, 3), torch.stack(shares, -1).flatten(2, 3)
 
 
 def _gather(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
@@ -174,9 +215,9 @@ class _Rows(torch.autograd.Function):
     """The sum as a sparse matrix (B·Q·H rows, 4·K entries in each) times the table of values, with its gradients by hand."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, places: Tensor, weights: Tensor, shapes: Shapes, level: Tensor | None) -> Tensor:
+    def forward(ctx: Any, table: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
         batch, _, heads = places.shape[:3]
-        corners = _corners(places, shapes, level)
+        corners = _corners(places, shapes)
         rows, shares = corners.row.flatten(0, 2), corners.share.flatten(0, 2)
         combined = (shares.view(len(rows), 4, -1) * weights.reshape(len(rows), 1, -1)).flatten(1)
         ctx.save_for_backward(table, places, weights, rows, shares, combined, corners.right, corners.down)
@@ -186,12 +227,12 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         table, places, weights, rows, shares, combined, right, down = ctx.saved_tensors
         gradient = gradient.reshape(len(rows), -1).float()
         table_gradient = _scattered(rows, combined, gradient, len(table)).to(table.dtype) if ctx.needs_input_grad[0] else None
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-            return table_gradient, None, None, None, None
+            return table_gradient, None, None, None
         products = _products(rows, gradient, table)
         contributions = (products * shares).view(*right.shape[:3], 4, -1)
         weight_gradient = contributions[:, :, :, 0] + contributions[:, :, :, 1] + contributions[:, :, :, 2] + contributions[:, :, :, 3]
@@ -206,7 +247,23 @@ class _Rows(torch.autograd.Function):
             gradients * share * sides * _within(places[..., axis].flatten(3), sides)
             for axis, (gradients, sides) in enumerate(((across, widths), (along, heights)))
         ]
-        return table_gradient, torch.stack(steps, -1).view(places.shape), weight_gradient.view(weights.shape), None, None
+        return table_gradient, torch.stack(steps, -1).view(places.shape), weight_gradient.view(weights.shape), None
+
+
+class _Read(torch.autograd.Function):
+    """Bilinear values of a table (R, C) from rows (M, 4) with weights (M, 4): (M, C). Only the table gets a gradient, summed in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, shares)
+        ctx.count = len(table)
+        return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=shares.to(table.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
+        rows, shares = ctx.saved_tensors
+        return _scattered(rows, shares, gradient.float(), ctx.count).to(gradient.dtype), None, None
 
 
 def _within(coordinate: Tensor, sides: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def part_numbers(model: Detector, pictures: list[Picture], iou_threshold: float,
     """Metrics of every part that answers, on its own."""
     config = model.config
     parts = ["proposals"] * config.two_stage + [
-        f"regions{look}" for look in range(config.region_looks if config.two_stage and config.region_stage else 0)
+        f"regions{look}" for look in range(config.region_looks + config.further_looks if config.two_stage and config.region_stage else 0)
     ]
     parts += [f"layer{index}" for index in range(config.decoder_layers)]
     return {part: numbers(_Part(model, part), pictures, iou_threshold, bf16=bf16) for part in parts}  # type: ignore[arg-type]

@@ -58,6 +58,47 @@ def test_the_decoder_starts_from_the_boxes_of_the_region_stage(squares):
 
 
 @torch.no_grad()
+def test_the_region_stage_looks_on_when_it_answers_and_not_when_it_is_trained(squares):
+    model = Detector(squares.TINY.model_copy(update={"region_looks": 1, "further_looks": 2}), 2)
+    model.region_stage.moves.bias.fill_(1.0)
+    trained, answered = model.train()(images(2)), model.eval()(images(2))
+    assert len(trained.regions) == 1
+    assert len(answered.regions) == 3
+    assert torch.allclose(answered.regions[2].starts, answered.regions[1].boxes, atol=1e-6)
+    assert torch.equal(answered.layers[0].starts, answered.regions[2].boxes)
+
+
+@torch.no_grad()
+def test_the_answer_lies_between_the_region_stage_and_the_decoder(squares):
+    model = Detector(squares.TINY.model_copy(update={"decoder_layers": 1, "decoder_share": 0.25}), 2)
+    model.decoder.box_heads[0][-1].bias.fill_(0.4)
+    model.class_heads[0][-1].bias.fill_(2.0)
+    (decoded,) = model.train()(images(2)).layers
+    model.config = model.config.model_copy(update={"further_looks": 0})
+    found = model.eval()(images(2))
+    stage, (answer,) = found.regions[-1], found.layers
+    assert torch.allclose(answer.logits, stage.logits + 0.25 * (decoded.logits - stage.logits), atol=1e-5)
+    assert torch.allclose(answer.boxes, stage.boxes + 0.25 * (decoded.boxes - stage.boxes), atol=1e-5)
+    assert (decoded.logits - stage.logits).abs().min() > 1
+    assert (decoded.boxes - stage.boxes).abs().max() > 0.1
+
+
+def test_the_region_stage_reads_one_level_finer_than_memory(squares):
+    coarse, fine = (Detector(squares.TINY.model_copy(update={"region_fine": given}), 2) for given in (False, True))
+    assert fine.strides == coarse.strides == (8, 16, 32)
+    assert [each.shape for each in fine.features(images(1))] == [each.shape for each in coarse.features(images(1))]
+    memory = fine.encode(images(2))
+    tokens, shapes = fine.region_stage.view(memory)
+    assert shapes == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    assert torch.allclose(tokens[:, 256:], fine.region_stage.thin(memory.tokens))
+    cell = memory.tokens[:, 8 + 3], memory.fine[:, :, 2:4, 6:8]
+    expected = fine.region_stage.thin(cell[0])[:, None] + fine.region_stage.lateral(cell[1].flatten(2).transpose(1, 2))
+    assert torch.allclose(tokens[:, :256].view(2, 16, 16, -1)[:, 2:4, 6:8].flatten(1, 2), expected, atol=1e-5)
+    assert coarse.encode(images(1)).fine is None
+    assert coarse.region_stage.view(coarse.encode(images(1)))[1] == [(8, 8), (4, 4), (2, 2)]
+
+
+@torch.no_grad()
 def test_an_untrained_residual_decoder_says_what_its_proposals_say(squares):
     with seeded(0):
         untrained = Detector(squares.TINY.model_copy(update={"region_stage": 0}), 2).eval()

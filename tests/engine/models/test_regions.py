@@ -31,7 +31,9 @@ def sampled(regions, memory, where):
     """(B, N, 25·D) by grid_sample, and the level of each box."""
     size = (where[..., 2] * 24 * where[..., 3] * 20).sqrt()
     level = (size > 10).long() + (size > 20).long()
-    points = (where[:, :, None, :2] + regions.grid * where[:, :, None, 2:]) * 2 - 1
+    steps = (torch.arange(5) + 0.5) / 5 - 0.5
+    cells = torch.stack([steps.repeat(5), steps.repeat_interleave(5)], -1)
+    points = (where[:, :, None, :2] + cells * where[:, :, None, 2:]) * 2 - 1
     found = torch.zeros(*where.shape[:2], 25, 16)
     for index, (part, (height, width)) in enumerate(zip(memory.split([h * w for h, w in SHAPES], 1), SHAPES, strict=True)):
         level_map = part.transpose(1, 2).reshape(len(part), 16, height, width)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.models.attention import MultiScaleDeformableAttention
-from engine.models.sampling import read, sample, use_sampler
+from engine.models.sampling import read_grids, sample, use_sampler
 
 ODD = [(5, 7), (3, 4), (1, 1)]
 
@@ -108,32 +108,47 @@ def test_coordinates_stay_exact_under_autocast():
     assert torch.allclose(exact, rounded.float(), atol=1e-2)
 
 
-def test_every_form_reads_a_point_on_its_own_level():
+def some_boxes(seed):
+    """(2, 40, 4), some of them partly or wholly outside the image, and a level for each."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.cat([torch.rand(2, 40, 2, generator=generator) * 1.4 - 0.2, torch.rand(2, 40, 2, generator=generator) * 0.5], -1)
+    return boxes, torch.randint(0, 3, (2, 40), generator=generator)
+
+
+def test_every_form_reads_a_box_on_its_own_level():
     shapes = [(6, 8), (3, 4), (2, 2)]
-    generator = torch.Generator().manual_seed(3)
-    tokens = torch.randn(2, 6 * 8 + 3 * 4 + 2 * 2, 5, generator=generator)
-    places = torch.rand(2, 40, 2, generator=generator) * 1.2 - 0.1
-    level = torch.randint(0, 3, (2, 40), generator=generator)
+    tokens = torch.randn(2, 6 * 8 + 3 * 4 + 2 * 2, 5, generator=torch.Generator().manual_seed(2))
+    boxes, level = some_boxes(3)
     found = []
     for form in ("rows", "grid", "gather"):
         value = tokens.clone().requires_grad_()
-        seen = read(value, places, level, shapes, form)
+        seen = read_grids(value, boxes, 3, level, shapes, form)
+        assert seen.shape == (2, 40, 9, 5)
         seen.square().sum().backward()
         found.append((seen, value.grad))
     for seen, gradient in found[1:]:
         assert torch.allclose(seen, found[0][0], atol=1e-5)
         assert torch.allclose(gradient, found[0][1], atol=1e-5)
     second = torch.full_like(level, 1)
-    assert torch.equal(read(tokens, places, second, shapes, "rows"), read(tokens[:, 48:60], places, second * 0, shapes[1:2], "rows"))
+    alone = read_grids(tokens[:, 48:60], boxes, 3, second * 0, shapes[1:2], "rows")
+    assert torch.equal(read_grids(tokens, boxes, 3, second, shapes, "rows"), alone)
+
+
+@pytest.mark.parametrize("form", ["rows", "gather"])
+def test_a_box_is_read_in_the_middle_of_its_cells_row_by_row(form):
+    value = torch.arange(12.0).view(1, 12, 1)
+    whole, third = torch.tensor([0.5, 0.5, 1.0, 1.0]), torch.tensor([0.375, 0.5, 0.25, 1 / 3])
+    seen = read_grids(value, torch.stack([whole, third])[None], 2, torch.zeros(1, 2, dtype=torch.int64), [(3, 4)], form)
+    assert torch.allclose(seen[0, 0, :, 0], torch.tensor([1.5, 3.5, 7.5, 9.5]), atol=1e-5)
+    assert torch.allclose(seen[0, 1, :, 0], 5 + torch.tensor([-1.25, -0.75, 0.75, 1.25]), atol=1e-5)
 
 
 def test_halved_numbers_are_read_as_they_are_and_their_gradients_summed_in_full():
-    generator = torch.Generator().manual_seed(4)
-    places, level = torch.rand(2, 300, 2, generator=generator), torch.randint(0, 3, (2, 300), generator=generator)
+    boxes, level = some_boxes(4)
     shapes = [(6, 8), (3, 4), (2, 2)]
-    exact = torch.randn(2, 64, 5, generator=generator).bfloat16().float().requires_grad_()
+    exact = torch.randn(2, 64, 5, generator=torch.Generator().manual_seed(4)).bfloat16().float().requires_grad_()
     halved = exact.detach().bfloat16().requires_grad_()
-    seen, known = read(halved, places, level, shapes, "rows"), read(exact, places, level, shapes, "rows")
+    seen, known = (read_grids(value, boxes, 7, level, shapes, "rows") for value in (halved, exact))
     assert seen.dtype == torch.bfloat16
     assert torch.allclose(seen.float(), known, atol=3e-2)
     for read_values in (seen, known):
