@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,7 +103,8 @@ def export_detector(
                 "precision": options.precision,
             }
             write_json(folder / DESCRIPTION_FILE, description)
-            theirs = load_detector(folder, threads=threads, device="cpu").run(_pictures(images))
+            whole_batches = replace(load_detector(folder, threads=threads, device="cpu"), at_once=None)
+            theirs = whole_batches.run(_pictures(images))
             parity = _proved(ours, theirs, detector, options, MODEL_FILE)
             description["parity"] = vars(parity)
             one_shot = None

@@ -147,6 +147,27 @@ def test_a_truncated_graph_is_refused(exported, share):
         load_detector(exported, threads=1)
 
 
+class _Counts:
+    """A session that keeps how many pictures it was given at a time."""
+
+    def __init__(self, session):
+        self.session, self.given = session, []
+
+    def run(self, names, feed):
+        self.given.append(len(feed["image"]))
+        return self.session.run(names, feed)
+
+
+@pytest.mark.parametrize(("threads", "passes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1])])
+def test_a_cpu_answers_for_as_many_pictures_at_once_as_it_has_threads(exported, threads, passes):
+    detector = load_detector(exported, threads=threads, device="cpu")
+    counted = dataclasses.replace(detector, session=_Counts(detector.session))
+    whole = dataclasses.replace(counted, at_once=None)
+    for part, together in zip(counted.run(pictures(5)), whole.run(pictures(5)), strict=True):
+        np.testing.assert_array_equal(part, together)
+    assert counted.session.given == [*passes, 5]
+
+
 class _Answers:
     def __init__(self, boxes, scores):
         self.answer = boxes, scores
