@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from engine.errors import UsageError
 from engine.models.architecture import DetectorConfig
 from engine.models.backbone import Backbone
 from engine.models.decoder_deformable import DeformableDecoder
@@ -152,6 +153,12 @@ class Detector(nn.Module):
             levels=(*finer, *config.feature_levels),
             frozen_stages=config.frozen_stages,
         )
+        if finer and self.backbone.strides[0] * 2 != self.backbone.strides[1]:
+            raise UsageError(
+                f"feature_levels = {list(config.feature_levels)} of {config.backbone}: strides {list(self.backbone.strides)}",
+                expected="the level before with half the first one's stride",
+                remedy="Set region_fine to false",
+            )
         size, channels = config.dimension, self.backbone.channels[len(finer) :]
         self.encoder = _encoder(config, channels)
         self.decoder = _decoder(config)
@@ -293,9 +300,9 @@ class Detector(nn.Module):
             self._answer(index, content, boxes, queries.logits)._replace(starts=starts)
             for index, (content, boxes, starts) in enumerate(zip(decoded.content, decoded.boxes, decoded.starts, strict=True))
         ]
-        if noised is None and regions and not self.training:
-            layers[-1] = self._between(regions[-1], layers[-1])
         if noised is None:
+            if regions and not self.training:
+                layers[-1] = self._between(regions[-1], layers[-1])
             return Detections(layers, proposals, memory, regions=regions)
         repaired = [Layer(layer.logits[:, :first], layer.boxes[:, :first]) for layer in layers]
         answers = [

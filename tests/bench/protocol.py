@@ -35,7 +35,7 @@ LEVERS: dict[str, list[str]] = {
     "mosaic": ["schedule.augment.mosaic=0.5"],
     "one look": ["detector.region_looks=1"],
     "no further look": ["detector.further_looks=0"],
-    "region stage at a tenth of the weight": ["detector.region_weight=0.25"],
+    "region stage at a quarter of the weight": ["detector.region_weight=0.25"],
     "no known boxes": ["detector.region_truth=0"],
     "all channels of memory": ["detector.region_channels=0"],
     "no region stage": ["detector.region_stage=0", "detector.region_layers=1"],

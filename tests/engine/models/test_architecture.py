@@ -121,6 +121,7 @@ def test_looking_forward_twice_changes_gradients_alone(squares):
     ("values", "message"),
     [
         (DETR | {"feature_levels": (3, 4)}, r"feature_levels = \(3, 4\): detr has one"),
+        ({"feature_levels": (0, 1)}, "feature_levels start at 0.*set region_fine to false"),
         (DETR | {"num_queries": 50}, "patch_slots = 100 must equal num_queries = 50"),
         (DETR | {"denoising_groups": 3}, "denoising_groups = 3 does not concern detr"),
         ({"queries": "learned", "region_stage": 0}, "set residual_classes to false"),

@@ -98,6 +98,12 @@ def test_the_region_stage_reads_one_level_finer_than_memory(squares):
     assert coarse.region_stage.view(coarse.encode(images(1)))[1] == [(8, 8), (4, 4), (2, 2)]
 
 
+def test_a_backbone_whose_levels_do_not_halve_is_refused_a_finer_one(squares):
+    flat = squares.TINY.model_dump() | {"backbone": "test_vit", "feature_levels": (3, 4, 5)}
+    with pytest.raises(UsageError, match=r"strides \[16, 16, 16, 16\].*region_fine"):
+        Detector(DetectorConfig(**flat), 2)
+
+
 @torch.no_grad()
 def test_an_untrained_residual_decoder_says_what_its_proposals_say(squares):
     with seeded(0):
