@@ -6,10 +6,23 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engine.models.sampling import Sampler, sample
 
 __all__ = ["MultiScaleDeformableAttention"]
+
+_VECTOR = 16
+"""Numbers that the widest registers of a CPU hold, in float32."""
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last dimension (…, K); on a CPU in rows that fill its vector registers, which is several times as quick."""
+    count = logits.shape[-1]
+    spare = -count % _VECTOR
+    if not spare or logits.device.type != "cpu" or torch.compiler.is_compiling():
+        return logits.softmax(-1)
+    return functional.pad(logits, (0, spare), value=-torch.inf).softmax(-1)[..., :count]
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -69,7 +82,7 @@ class MultiScaleDeformableAttention(nn.Module):
         batch, queries, _ = query.shape
         offsets = self.sampling_offsets(query).float().view(batch, queries, self.heads, self.levels, self.points, 2)
         weights = self.attention_weights(query).float().view(batch, queries, self.heads, self.levels * self.points)
-        weights = weights.softmax(-1).view(batch, queries, self.heads, self.levels, self.points)
+        weights = _softmax(weights).view(batch, queries, self.heads, self.levels, self.points)
         value = self.value_projection(memory).float().view(batch, -1, self.heads, query.shape[-1] // self.heads)
         reference = reference.float()[:, :, None, None, None]
         if reference.shape[-1] == 4:

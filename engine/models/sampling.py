@@ -106,18 +106,17 @@ def _grid(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Ten
 class _Corners(NamedTuple):
     """The four tokens around each point, of maps that have a border of zeros; K points a query and head."""
 
-    row: Tensor
-    """(B, Q, H, 4·K) rows of the table of values, all upper left ones first, then upper right, lower left and lower right; int32."""
+    rows: tuple[Tensor, Tensor, Tensor, Tensor]
+    """(B, Q, H, K) rows of the table of values, those upper left, upper right, lower left and lower right; int32."""
     right: Tensor
     """(B, Q, H, K) in [0, 1], how far the point lies from the left to the right tokens. A point that is no number stays none."""
     down: Tensor
     """(B, Q, H, K) in [0, 1], how far it lies from the upper to the lower tokens."""
 
-    @property
-    def share(self) -> Tensor:
-        """Bilinear weights (B, Q, H, 4·K) in the order of ``row``."""
-        lower = self.right * self.down
-        return torch.cat([1 - self.right - self.down + lower, self.right - lower, self.down - lower, lower], -1)
+    def shares(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Bilinear weights (B, Q, H, K) in the order of ``rows``."""
+        both = self.right * self.down
+        return 1 - self.right - self.down + both, self.right - both, self.down - both, both
 
 
 def _table(value: Tensor, shapes: Shapes) -> Tensor:
@@ -150,8 +149,7 @@ def _corners(places: Tensor, shapes: Shapes) -> _Corners:
     head = torch.arange(heads, dtype=torch.int32, device=places.device).view(-1, 1)
     upper_left = (top * (widths + 2) + left + (starts + image)) * heads + head
     lower_left = upper_left + (widths + 2) * heads
-    row = torch.cat([upper_left, upper_left + heads, lower_left, lower_left + heads], -1)
-    return _Corners(row, right, down)
+    return _Corners((upper_left, upper_left + heads, lower_left, lower_left + heads), right, down)
 
 
 def _table_rows(shapes: Shapes) -> tuple[int, list[int]]:
@@ -203,8 +201,8 @@ def _gather(value: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> T
     gathered: Tensor | None = None
     for level, shape in enumerate(shapes):
         corners = _corners(places[:, :, :, level : level + 1], [shape])
-        shares = corners.share * weights[:, :, :, level].repeat(1, 1, 1, 4)
-        found = _table(levels[level], [shape]).index_select(0, corners.row.flatten())
+        shares = torch.cat(corners.shares(), -1) * weights[:, :, :, level].repeat(1, 1, 1, 4)
+        found = _table(levels[level], [shape]).index_select(0, torch.cat(corners.rows, -1).flatten())
         part = torch.matmul(shares[:, :, :, None], found.view(batch, -1, heads, shares.shape[-1], channels))
         gathered = part if gathered is None else gathered + part
     assert gathered is not None
@@ -216,29 +214,35 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
-        batch, _, heads = places.shape[:3]
+        batch, queries, heads, levels, points, _ = places.shape
         corners = _corners(places, shapes)
-        rows, shares = corners.row.flatten(0, 2), corners.share.flatten(0, 2)
-        combined = (shares.view(len(rows), 4, -1) * weights.reshape(len(rows), 1, -1)).flatten(1)
-        ctx.save_for_backward(table, places, weights, rows, shares, combined, corners.right, corners.down)
+        flat = (batch * queries * heads, levels * points)
+        rows = [row.view(flat) for row in corners.rows]
+        shares = [(share.view(flat) * weights.reshape(flat)).to(table.dtype) for share in corners.shares()]
+        summed: Tensor | None = None
+        for row, share in zip(rows, shares, strict=True):
+            part = functional.embedding_bag(row, table, mode="sum", per_sample_weights=share)
+            summed = part if summed is None else summed.add_(part)
+        assert summed is not None
+        ctx.save_for_backward(table, places, weights, *rows, *shares, corners.right, corners.down)
         ctx.shapes = shapes
-        summed = functional.embedding_bag(rows, table, mode="sum", per_sample_weights=combined.to(table.dtype))
-        return summed.view(batch, -1, heads * table.shape[1])
+        return summed.view(batch, queries, heads * table.shape[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        table, places, weights, rows, shares, combined, right, down = ctx.saved_tensors
+        table, places, weights, *held, right, down = ctx.saved_tensors
+        rows, shares = torch.cat(held[:4], 1), torch.cat(held[4:], 1)
         gradient = gradient.reshape(len(rows), -1).float()
-        table_gradient = _scattered(rows, combined, gradient, len(table)).to(table.dtype) if ctx.needs_input_grad[0] else None
+        table_gradient = _scattered(rows, shares, gradient, len(table)).to(table.dtype) if ctx.needs_input_grad[0] else None
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
             return table_gradient, None, None, None
-        products = _products(rows, gradient, table)
-        contributions = (products * shares).view(*right.shape[:3], 4, -1)
-        weight_gradient = contributions[:, :, :, 0] + contributions[:, :, :, 1] + contributions[:, :, :, 2] + contributions[:, :, :, 3]
-        upper_left, upper_right, lower_left, lower_right = products.view(contributions.shape).unbind(3)
+        products = _products(rows, gradient, table).view(*right.shape[:3], 4, -1)
+        upper_left, upper_right, lower_left, lower_right = products.unbind(3)
+        upper, lower = torch.lerp(upper_left, upper_right, right), torch.lerp(lower_left, lower_right, right)
+        weight_gradient = torch.lerp(upper, lower, down)
         across = torch.lerp(upper_right - upper_left, lower_right - lower_left, down)
-        along = torch.lerp(lower_left - upper_left, lower_right - upper_right, right)
+        along = lower - upper
         share = weights.reshape(right.shape)
         widths, heights = (
             places.new_tensor(each).repeat_interleave(places.shape[4]) for each in zip(*[shape[::-1] for shape in ctx.shapes], strict=True)
@@ -288,5 +292,5 @@ def _products(rows: Tensor, gradient: Tensor, table: Tensor) -> Tensor:
         pattern = torch.sparse_csr_tensor(
             starts, rows.flatten(), gradient.new_zeros(rows.numel()), (len(rows), len(table)), check_invariants=False
         )
-        products: Tensor = torch.sparse.sampled_addmm(pattern, gradient, table.t(), beta=0.0).values()
-    return products.view(rows.shape)
+        torch.sparse.sampled_addmm(pattern, gradient, table.t(), beta=0.0, out=pattern)
+    return pattern.values().view(rows.shape)

@@ -7,6 +7,7 @@ import copy
 import pytest
 import timm
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from engine.models.depthwise import DepthwiseConv2d, use_quick_gradients
@@ -32,6 +33,21 @@ def test_outputs_and_gradients_are_pytorchs(side: int, stride: int, size: tuple[
     images = torch.randn(2, 6, *size)
     for ours, theirs in zip(gradients(quick, images), gradients(plain, images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (13, 18)])
+def test_padding_that_is_wider_behind_is_tensorflows(side: int, stride: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    plain = Conv2dSame(6, 6, side, stride, groups=6, bias=False)
+    quick = copy.deepcopy(plain)
+    assert use_quick_gradients(nn.Sequential(quick)) == 1
+    images = torch.randn(2, 6, *size)
+    for ours, theirs in zip(gradients(quick, images), gradients(plain, images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(quick(images), plain(images), rtol=1e-4, atol=1e-5)
 
 
 def test_tensorflows_padding_is_kept() -> None:
@@ -80,6 +96,7 @@ def test_bfloat16_stays_near_float32() -> None:
         nn.Conv2d(4, 4, 3, groups=4, bias=False, dilation=2),
         nn.Conv2d(4, 8, 3, groups=4, bias=False),
         nn.Conv2d(4, 4, 1, bias=False),
+        nn.Conv2d(4, 4, 3, padding=3, groups=4, bias=False),
     ],
 )
 def test_other_convolutions_are_left(convolution: nn.Conv2d) -> None:
