@@ -159,7 +159,7 @@ class QueryPatchTask:
     def classes(self) -> None:
         """None: patches have no class."""
 
-    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: list[Sample], generator: torch.Generator, _done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
         """Cut patches, find them, compare; every decoder layer answers."""
         images = stack_images(batch)
         crops = sample_crops(len(batch), self._config, generator).to(images.device)

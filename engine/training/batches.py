@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     """indices of the source tiles, in order"""
     random_state: torch.Tensor
     """state of the step's generator after augmentation; the task draws from there"""
+    done: float = 0.0
+    """share of the run's steps before this one"""
 
 
 class BatchLoader:
@@ -68,7 +70,7 @@ class BatchLoader:
             parts = [sample for _, sample in read[first : first + count]]
             samples.append(augment(parts[0], config.augment, generator) if count == 1 else mosaic(parts, config.augment, generator))
             first += count
-        return Batch(step, samples, [index for index, _ in read], generator.get_state())
+        return Batch(step, samples, [index for index, _ in read], generator.get_state(), step / len(self._plan))
 
     def _readable(self, index: int) -> tuple[int, Sample]:
         """The tile at ``index``, or the next one that can be read: which depends on the files alone, not on what was read before."""

@@ -51,7 +51,7 @@ class DetectionTask:
         """C."""
         return self.model.num_classes
 
-    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: list[Sample], generator: torch.Generator, _done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
         """The detection loss of a batch; denoising and dropout are what is random in it."""
         config, targets = self.model.config, targets_of(batch)
         check_targets(targets, self.model.num_classes)

@@ -104,7 +104,7 @@ class Stepper:
         for samples, weight in micro_batches(batch.samples, self.micro_batch):
             moved = [Sample(*(part.to(device, non_blocking=True) for part in sample)) for sample in samples]
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                loss, parts = self._task.loss(moved, generator)
+                loss, parts = self._task.loss(moved, generator, batch.done)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise NotFinite("loss", value, parts)

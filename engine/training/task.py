@@ -23,5 +23,11 @@ class Task(Protocol):
     def classes(self) -> int | None:
         """How many classes labels may name; None where labels are not learned."""
 
-    def loss(self, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch, and its parts for the log; ``generator`` (on the CPU) decides every random choice."""
+    def loss(self, batch: list[Sample], generator: torch.Generator, done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, and its parts for the log.
+
+        Args:
+            batch: of one size, on the model's device.
+            generator: on the CPU; decides every random choice.
+            done: share of the run's steps that are done, in [0, 1).
+        """

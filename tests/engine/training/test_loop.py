@@ -36,8 +36,8 @@ class PoisonedTask:
         self.model, self.classes = task.model, task.classes
         self._task, self._at, self._gradient_only, self._calls = task, at, gradient_only, 0
 
-    def loss(self, batch, generator):
-        loss, parts = self._task.loss(batch, generator)
+    def loss(self, batch, generator, done=0.0):
+        loss, parts = self._task.loss(batch, generator, done)
         self._calls += 1
         if self._calls <= self._at:
             return loss, parts

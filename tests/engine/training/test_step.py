@@ -75,7 +75,7 @@ def test_memory_that_does_not_hold_one_image_is_an_error_and_no_weight_changes(s
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(small):
     class Broken(small.Counting):
-        def loss(self, batch, generator):
+        def loss(self, batch, generator, done=0.0):
             raise RuntimeError("shapes do not agree")
 
     with pytest.raises(RuntimeError, match="shapes do not agree"):

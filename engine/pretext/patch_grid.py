@@ -1,0 +1,93 @@
+"""Images as a grid of square patches: cut, joined, hidden and moved about (encoder SSL on aerial images, section 3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Changed", "choose", "from_patches", "hide", "informative", "move", "to_patches"]
+
+
+class Changed(NamedTuple):
+    """Images of which some patches were hidden or moved."""
+
+    images: Tensor
+    """(B, 3, S, S)."""
+    chosen: Tensor
+    """(B, P) bool, True where another patch, or none, is shown."""
+    origin: Tensor
+    """(B, P) int64, the place from which the patch that is shown comes."""
+
+
+def to_patches(images: Tensor, side: int) -> Tensor:
+    """Images (B, C, H, W) → patches (B, P, C, side, side), row by row; ``side`` divides H and W."""
+    batch, channels, height, width = images.shape
+    grid = images.reshape(batch, channels, height // side, side, width // side, side)
+    return grid.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+
+
+def from_patches(patches: Tensor, columns: int) -> Tensor:
+    """Patches (B, P, C, s, s) in rows of ``columns`` → images (B, C, H, W), channels last as :func:`to_patches` reads quickest."""
+    batch, count, channels, side, _ = patches.shape
+    grid = patches.view(batch, count // columns, columns, channels, side, side)
+    images = grid.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, count // columns * side, columns * side)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def informative(patches: Tensor) -> Tensor:
+    """(B, P) bool: which patches (B, P, C, s, s) hold more than one colour. Padding and no-data do not, and teach nothing."""
+    first = patches[..., :1, :1]
+    return (patches != first).flatten(2).any(2)
+
+
+def choose(candidates: Tensor, share: float, generator: torch.Generator, *, least: int = 0) -> Tensor:
+    """As many of each image's candidates (B, P) as the share of them says, rounded; fewer than ``least`` count as none. (B, P) bool.
+
+    Args:
+        candidates: bool.
+        share: in [0, 1].
+        generator: on the CPU.
+        least: for what needs several.
+    """
+    ranks = torch.rand(candidates.shape, generator=generator).to(candidates.device)
+    order = ranks.masked_fill(~candidates, 2.0).argsort(1).argsort(1)
+    count = (candidates.sum(1, keepdim=True) * share).round()
+    count = torch.where(count < least, torch.zeros_like(count), count)
+    return order < count
+
+
+def hide(images: Tensor, chosen: Tensor, fill: Tensor, side: int) -> Changed:
+    """Paint the chosen patches over.
+
+    Args:
+        images: (B, 3, S, S), before normalisation.
+        chosen: (B, P) bool.
+        fill: (3,) the colour; the mean of the images that the backbone knows becomes 0 when they are normalised.
+        side: of a patch, in pixels.
+    """
+    patches = to_patches(images, side)
+    painted = torch.where(chosen[..., None, None, None], fill.view(3, 1, 1), patches)
+    places = torch.arange(patches.shape[1], device=images.device).expand(len(images), -1)
+    return Changed(from_patches(painted, images.shape[3] // side), chosen, places)
+
+
+def move(images: Tensor, chosen: Tensor, side: int, generator: torch.Generator) -> Changed:
+    """Let the chosen patches of each image change places in a random cycle, so that none of them stays where it was.
+
+    Args:
+        images: (B, 3, S, S).
+        chosen: (B, P) bool; an image with a single one would keep it.
+        side: of a patch, in pixels.
+        generator: on the CPU.
+    """
+    patches = to_patches(images, side)
+    batch, count = chosen.shape
+    origin = torch.arange(count, device=images.device).repeat(batch, 1)
+    for image in range(batch):
+        places = chosen[image].nonzero()[:, 0]
+        places = places[torch.randperm(len(places), generator=generator).to(places.device)]
+        origin[image, places] = places.roll(1)
+    moved = patches.gather(1, origin[:, :, None, None, None].expand_as(patches))
+    return Changed(from_patches(moved, images.shape[3] // side), chosen, origin)
