@@ -153,6 +153,7 @@ def finish_run(
     parent: ModelRow | None,
     tiles: int,
     boxes: int,
+    beside: Mapping[str, Path] | None = None,
 ) -> TrainingReport:
     """Save the model, register it, drop the checkpoints; in this order, so that a crash between them repeats only what is idempotent."""
     ends = [run.losses[:10], run.losses[-10:]]
@@ -183,6 +184,7 @@ def finish_run(
         label_set=identity.label_set,
         metrics={**vars(report), "losses": run.losses},
         provenance={"config": identity.config, "data": identity.data, "parent": identity.parent, "fingerprint": identity.fingerprint},
+        beside=beside,
     )
     with workspace.session() as session:
         add_model(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -91,6 +92,15 @@ class Workspace:
             database.close()
             raise
         return cls(root, database)
+
+    @property
+    def identity(self) -> str:
+        """Thirty-two hexadecimal digits that no other workspace has; those from before it was written down get theirs now."""
+        marker = _read_marker(self.root)
+        if "identity" not in marker:
+            marker["identity"] = uuid.uuid4().hex
+            write_json(self.root / MARKER, marker)
+        return str(marker["identity"])
 
     @contextmanager
     def session(self, *, write: bool = True) -> Iterator[Session]:

@@ -55,6 +55,9 @@ _WITHOUT_WEIGHTS = frozenset(
 )
 """Settings that may differ from those of the model that a run starts from: they say how it is trained and how much it looks at."""
 _REPLACED_BY_FINE_TUNING = ("proposals.", "region_stage.", "query_content.", "class_heads.", "object_queries.", "denoising.")
+"""Parts that a model without classes does not have."""
+_BOUND_TO_CLASSES = ("proposals.classes.", "region_stage.classes.", "class_heads.", "denoising.")
+"""Parts that speak of the classes of pre-training, where there were some."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,14 @@ class StoredModel:
 
 
 def save_model(
-    directory: Path, model: Detector, *, stage: str, label_set: LabelSet, metrics: Mapping[str, Any], provenance: Mapping[str, Any]
+    directory: Path,
+    model: Detector,
+    *,
+    stage: str,
+    label_set: LabelSet,
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    beside: Mapping[str, Path] | None = None,
 ) -> None:
     """Write the model's folder as a whole, replacing an older one.
 
@@ -82,6 +92,7 @@ def save_model(
         label_set: as many classes as the model has.
         metrics: JSON-ready numbers.
         provenance: JSON-ready: stage configuration, seed, data hash, parent.
+        beside: files to keep in the folder, by the name that they get there.
     """
     assert len(label_set) == model.num_classes
     with atomic_directory(directory) as folder:
@@ -90,10 +101,13 @@ def save_model(
         write_json(folder / CONFIG, model.config.model_dump(mode="json"))
         write_json(folder / LABELS, {"names": list(label_set.names), "fingerprint": label_set.fingerprint})
         write_json(folder / METRICS, dict(metrics))
+        kept = dict(beside or {})
+        for name, path in kept.items():
+            write_bytes(folder / name, path.read_bytes())
         manifest = {
             "format": FORMAT,
             "stage": stage,
-            "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, CONFIG, LABELS)},
+            "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, CONFIG, LABELS, *kept)},
             "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")},
             "provenance": dict(provenance),
         }
@@ -188,5 +202,6 @@ def start_from(model: Detector, directory: Path) -> StoredModel:
             "another architecture: " + ", ".join(f"{key} = {theirs[key]!r}" for key in differing),
             ", ".join(f"{key} = {ours[key]!r}" for key in differing),
         )
-    _fill(model, stored, leave_out=_REPLACED_BY_FINE_TUNING if stored.stage == "pretrain" else ())
+    replaced = _BOUND_TO_CLASSES if len(stored.label_set) else _REPLACED_BY_FINE_TUNING
+    _fill(model, stored, leave_out=replaced if stored.stage == "pretrain" else ())
     return stored

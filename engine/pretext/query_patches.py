@@ -95,7 +95,7 @@ class _Found(NamedTuple):
 
 
 class QueryPatchTask:
-    """Localise query patches and reconstruct their features; the backbone is frozen and describes them.
+    """Localise query patches and reconstruct their features; the backbone describes them, and by default is frozen.
 
     Differences from the published code: crops are scale-aware, slots are matched within their patch's group (as the mask has it), the
     features to reconstruct are detached, and groups are right for every M that divides N.
@@ -104,12 +104,13 @@ class QueryPatchTask:
         ValueError: ``config.patches`` does not divide the detector's ``patch_slots``.
     """
 
-    def __init__(self, model: Detector, config: PatchConfig) -> None:
+    def __init__(self, model: Detector, config: PatchConfig, *, freeze_backbone: bool = True) -> None:
         if model.config.patch_slots % config.patches:
             raise ValueError(f"patches = {config.patches} does not divide patch_slots = {model.config.patch_slots}")
         self.model = model
         self._config = config
-        model.backbone.freeze(-1)
+        if freeze_backbone:
+            model.backbone.freeze(-1)
 
     @torch.no_grad()
     def describe(self, images: Tensor, crops: Tensor, generator: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -19,16 +20,23 @@ from engine.catalog.training import RunIdentity, TrainingReport, data_hash, fini
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.errors import NothingToDo
+from engine.errors import NothingToDo, UsageError
 from engine.evaluation.detection import evaluate_detections
 from engine.inference.predict import predict_tiles
 from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
-from engine.models.store import StoredModel, read_model, start_from
+from engine.models.store import StoredModel, load_detector, read_model, start_from
+from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
+from engine.pretext.self_training import SelfTrainingConfig, believe, with_believed
+from engine.pretext.tile_boxes import TileBoxes
+from engine.pretext.tokenizer import TokenizerConfig, fit_tokenizer
 from engine.progress import Progress, silent
+from engine.training.data import Joined, TileSource
 from engine.training.detection import DetectionTask
-from engine.training.early_stop import EvaluateDev
+from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.loop import ScheduleConfig, seeded, train
+from engine.training.pool import WithPool
+from engine.training.task import Task
 
 __all__ = ["FinetuneConfig", "finetune"]
 
@@ -45,6 +53,16 @@ class FinetuneConfig(StageConfig):
     detector: DetectorConfig = DetectorConfig()
     """The architecture. What is not stated is as in the model to start from, or else as in `nano`; what decides about weights must be as
     there."""
+    encoder: EncoderTaskConfig | None = None
+    """An encoder task that is learned beside the labels (multi-task); null for none."""
+    encoder_weight: WeightConfig = WeightConfig()
+    """How much it counts, and whether that falls."""
+    unlabelled: float = Field(default=1.0, ge=0)
+    """Unlabelled tiles of the training ground that join the encoder task, for each labelled one of a batch."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """The vocabulary of mim-discrete."""
+    self_training: SelfTrainingConfig | None = None
+    """What the model to start from, a fine-tuned one, is sure of on unlabelled tiles becomes their labels; null for none."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
 
@@ -68,16 +86,23 @@ def architecture(stated: DetectorConfig, start: StoredModel | None) -> DetectorC
 
 
 class DevLook:
-    """The AP of a model on reviewed dev tiles, each time that it is asked; reads pixels through a reader of its own."""
+    """The AP of a detector on reviewed dev tiles, each time that it is asked; reads pixels through a reader of its own."""
 
-    def __init__(self, source: WorkspaceTiles, records: Sequence[TileRecord], true: Mapping[int, Boxes], classes: LabelSet) -> None:
+    def __init__(
+        self,
+        model: Detector,
+        source: WorkspaceTiles,
+        records: Sequence[TileRecord],
+        true: Mapping[int, Boxes],
+        classes: LabelSet,
+    ) -> None:
+        self._model = model
         self._source, self._records, self._true, self._classes = source, records, true, classes
 
-    def __call__(self, model: nn.Module) -> float:
-        """AP averaged over IoU .50 to .95."""
-        assert isinstance(model, Detector)
+    def __call__(self, _: nn.Module) -> float:
+        """AP averaged over IoU .50 to .95; what is trained holds the detector, and its averaged weights by now."""
         found = predict_tiles(
-            model,
+            self._model,
             ((tile.id, self._source.image(index)) for index, tile in enumerate(self._records)),
             len(self._records),
             batch_size=8,
@@ -88,6 +113,56 @@ class DevLook:
         )
         pairs = [(self._true[tile.id], found.of_tile(tile.id)) for tile in self._records]
         return evaluate_detections(pairs, self._classes).ap or 0.0
+
+
+def _uses_unlabelled(config: FinetuneConfig) -> bool:
+    return bool(config.self_training or (config.encoder and config.unlabelled))
+
+
+def _require_teacher(stored: StoredModel | None, unlabelled: Sequence[TileRecord]) -> None:
+    if stored is None or stored.stage != "finetune":
+        raise UsageError(
+            f"self_training with {'no model' if stored is None else f'the {stored.stage} model {stored.directory.name!r}'} to start from",
+            expected="a fine-tuned model, which labels the other tiles",
+            remedy="Name one: --start MODEL",
+        )
+    if not unlabelled:
+        raise NothingToDo("every tile of the training ground is reviewed", remedy="Leave self_training out, or ingest more imagery")
+
+
+def _believed(
+    config: SelfTrainingConfig, stored: StoredModel, pool: WorkspaceTiles, folder: Path, fingerprint: str, progress: Progress
+) -> TileBoxes:
+    """What the teacher believes of the pool; kept in the run's folder, so that a run that goes on learns the same."""
+    path = folder / "believed.safetensors"
+    held = TileBoxes.load(path, fingerprint)
+    if held is None:
+        teacher, _ = load_detector(stored.directory)
+        held = believe(teacher, pool, config, progress=progress)
+        held.save(path, fingerprint)
+    return held
+
+
+def _task(model: Detector, config: FinetuneConfig, known: TileSource, pool: TileSource, progress: Progress) -> Task:
+    """The labels, and the encoder task beside them where there is one."""
+    supervised = DetectionTask(model)
+    if not config.encoder:
+        return supervised
+    tokenizer = None
+    if config.encoder.task == "mim-discrete":
+        tokenizer = fit_tokenizer(
+            Joined([(known, 1), (pool, 1)]),
+            config.tokenizer,
+            patch=config.encoder.patch,
+            words=config.encoder.vocabulary,
+            network=model,
+            seed=config.schedule.seed,
+            progress=progress,
+        )
+    encoder: Task = EncoderTask(model, config.encoder, tokenizer=tokenizer)
+    if len(pool) and config.unlabelled:
+        encoder = WithPool(encoder, pool, config.schedule.augment, share=config.unlabelled)
+    return JointTask({"labels": Weighted(supervised, WeightConfig()), "encoder": Weighted(encoder, config.encoder_weight)})
 
 
 def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress = silent) -> TrainingReport:
@@ -106,6 +181,7 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
             classes = label_set(session)
             labelled = tiles(session, split="train", reviewed=True)
             boxes = tile_boxes(session, labelled)
+            unlabelled = tiles(session, split="train", reviewed=False) if _uses_unlabelled(config) else []
             dev = tiles(session, split="dev", reviewed=True) if config.schedule.evaluate_every else []
             dev_boxes = tile_boxes(session, dev)
             parent = starting_model(session, config.start)
@@ -125,11 +201,13 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
         if stored and stored.stage == "finetune":
             classes.require_equal(stored.label_set, ours="this workspace", theirs=f"the model {stored.directory.name}")
+        if config.self_training:
+            _require_teacher(stored, unlabelled)
         detector = architecture(config.detector, stored)
         identity = RunIdentity(
             stage="finetune",
             config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),
-            data=data_hash([*labelled, *dev], {**boxes, **dev_boxes}),
+            data=data_hash([*labelled, *dev, *unlabelled], {**boxes, **dev_boxes}),
             parent=f"{parent.name}:{stored.manifest['sha256']['model.safetensors']}" if parent and stored else None,
             label_set=classes,
         )
@@ -142,18 +220,26 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
             model = new_detector(workspace, detector, len(classes))
         if stored:
             start_from(model, stored.directory)
+        checkpoints = run_checkpoints(workspace, identity)
         with ExitStack() as readers:
 
             def source(records: Sequence[TileRecord], known: dict[int, Boxes]) -> WorkspaceTiles:
                 pixels = readers.enter_context(TilePixels(workspace))
                 return WorkspaceTiles(pixels, records, known, detector.image_size, cache_bytes=config.cache_bytes)
 
-            look: EvaluateDev | None = DevLook(source(dev, dev_boxes), dev, dev_boxes, classes) if dev else None
+            look = DevLook(model, source(dev, dev_boxes), dev, dev_boxes, classes) if dev else None
+            known, pool = source(labelled, boxes), source(unlabelled, {})
+            learned: TileSource = known
+            if config.self_training and stored:
+                believed = _believed(config.self_training, stored, pool, checkpoints.directory, identity.fingerprint, progress)
+                learned = with_believed(known, pool, believed, config.self_training)
+            with seeded(config.schedule.seed):
+                task = _task(model, config, known, pool, progress)
             run = train(
-                DetectionTask(model),
-                source(labelled, boxes),
+                task,
+                learned,
                 config.schedule,
-                checkpoints=run_checkpoints(workspace, identity),
+                checkpoints=checkpoints,
                 progress=progress,
                 evaluate_dev=look,
                 log=run_log(workspace, identity),

@@ -1,4 +1,4 @@
-"""``pretrain``: the detector learns from unlabelled tiles to find query patches (UP-DETR)."""
+"""``pretrain``: the detector learns from unlabelled tiles to find query patches, to see what is hidden, or what stands out."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from engine.catalog.tiles import tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
-from engine.config import StageConfig
-from engine.errors import NothingToDo, UsageError
+from engine.errors import NothingToDo
 from engine.label_set import LabelSet
 from engine.models.detector import DetectorConfig
-from engine.pretext.query_patches import PatchConfig, QueryPatchTask
+from engine.pretext.plan import PretextConfig, plan_pretext, require_slots
 from engine.progress import Progress, silent
 from engine.training.loop import ScheduleConfig, seeded, train
 
 __all__ = ["PretrainConfig", "pretrain"]
 
+TOKENIZER = "tokenizer.safetensors"
 
-class PretrainConfig(StageConfig):
+
+class PretrainConfig(PretextConfig):
     """How the detector is pre-trained on every tile of the training ground, labelled or not."""
 
     name: str | None = None
     """Name of the model; none for one made from the run's fingerprint."""
     schedule: ScheduleConfig = ScheduleConfig()
     """How long and how fast."""
-    patches: PatchConfig = PatchConfig()
-    """How query patches are cut and found."""
     detector: DetectorConfig = DetectorConfig()
     """The architecture."""
     cache_bytes: int = Field(default=2**31, ge=0)
@@ -41,16 +40,12 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
     The same call after a crash goes on from the last checkpoint; after a finished run it finds the model and trains nothing.
 
     Raises:
-        NothingToDo: there is no tile of the training ground.
-        UsageError: the patches do not divide the slots.
+        NothingToDo: there is no tile of the training ground, or too few for the clusters or words asked for.
+        UsageError: the tasks do not fit the detector.
         BadInput: the name is taken.
+        CheckpointRefused: the tokenizer that is given is damaged, of another workspace, or was made with another backbone.
     """
-    if config.detector.patch_slots % config.patches.patches:
-        raise UsageError(
-            f"patches.patches = {config.patches.patches} with detector.patch_slots = {config.detector.patch_slots}",
-            expected="a divisor of the slots",
-            remedy="Change one of the two",
-        )
+    require_slots(config.detector, config)
     with workspace.worker_lock("pretrain"):
         with workspace.session(write=False) as session:
             unlabelled = tiles(session, split="train")
@@ -61,7 +56,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
             config=config.model_dump(mode="json", exclude={"name", "cache_bytes"}),
             data=data_hash(unlabelled, {}),
             parent=None,
-            label_set=LabelSet(()),
+            label_set=LabelSet.of([f"region {number}" for number in range(config.classes)]) if config.classes else LabelSet(()),
         )
         name = identity.name(config.name)
         with workspace.session(write=False) as session:
@@ -69,15 +64,30 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         if done:
             return done
         with seeded(config.schedule.seed):
-            model = new_detector(workspace, config.detector, 0)
+            model = new_detector(workspace, config.detector, config.classes)
+        checkpoints = run_checkpoints(workspace, identity)
         with TilePixels(workspace) as pixels:
             source = WorkspaceTiles(pixels, unlabelled, {}, config.detector.image_size, cache_bytes=config.cache_bytes)
+            with seeded(config.schedule.seed):
+                pretext = plan_pretext(
+                    model,
+                    config,
+                    source,
+                    seed=config.schedule.seed,
+                    keep=checkpoints.directory,
+                    origin=workspace.identity,
+                    progress=progress,
+                )
             run = train(
-                QueryPatchTask(model, config.patches),
-                source,
+                pretext.task,
+                pretext.source,
                 config.schedule,
-                checkpoints=run_checkpoints(workspace, identity),
+                checkpoints=checkpoints,
                 progress=progress,
                 log=run_log(workspace, identity),
             )
-        return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0)
+        beside = {}
+        if pretext.tokenizer:
+            pretext.tokenizer.save(checkpoints.directory / TOKENIZER)
+            beside[TOKENIZER] = checkpoints.directory / TOKENIZER
+        return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0, beside=beside)

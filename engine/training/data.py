@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.boxes import Boxes
 
-__all__ = ["Sample", "TileSamples", "TileSource", "pad_to_square", "step_generator", "step_seed", "stream_indices"]
+__all__ = ["Joined", "Relabelled", "Sample", "TileSamples", "TileSource", "pad_to_square", "step_generator", "step_seed", "stream_indices"]
 
 
 class Sample(NamedTuple):
@@ -89,6 +89,57 @@ class TileSamples:
     def name(self, index: int) -> str:
         """What a message calls the tile at ``index``."""
         return self._names[index]
+
+
+class Relabelled:
+    """Tiles with other boxes than their own: regions, or what a model found.
+
+    Args:
+        source: the tiles.
+        boxes: (n, 4) of each, in its pixels.
+        labels: (n,) of each.
+    """
+
+    def __init__(self, source: TileSource, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+        assert len(source) == len(boxes) == len(labels)
+        self._source, self._boxes, self._labels = source, boxes, labels
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._source)
+
+    def sample(self, index: int) -> Sample:
+        """The tile at ``index`` with the other boxes."""
+        return Sample(self._source.sample(index).image, self._boxes[index], self._labels[index])
+
+    def name(self, index: int) -> str:
+        """What a message calls the tile at ``index``."""
+        return self._source.name(index)
+
+
+class Joined:
+    """Tiles of several sources, one source after the other.
+
+    Args:
+        sources: each with how often its tiles come in an epoch.
+    """
+
+    def __init__(self, sources: Sequence[tuple[TileSource, int]]) -> None:
+        self._places = [(source, index) for source, times in sources for _ in range(times) for index in range(len(source))]
+
+    def __len__(self) -> int:
+        """Number of tiles, repeated ones counted as often as they come."""
+        return len(self._places)
+
+    def sample(self, index: int) -> Sample:
+        """The tile at ``index``."""
+        source, place = self._places[index]
+        return source.sample(place)
+
+    def name(self, index: int) -> str:
+        """What a message calls the tile at ``index``."""
+        source, place = self._places[index]
+        return source.name(place)
 
 
 def step_seed(seed: int, step: int, purpose: str = "augment") -> int:

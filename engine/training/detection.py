@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from engine.models.denoising import known_boxes, noise_objects
-from engine.models.detector import Detector
+from engine.models.detector import Detections, Detector
 from engine.models.losses import LossWeights, detection_loss, loss_weights
 from engine.models.targets import Targets, check_targets
 from engine.training.data import Sample
@@ -43,20 +43,30 @@ class DetectionTask:
     """Learn to detect the labelled objects."""
 
     def __init__(self, model: Detector, weights: LossWeights | None = None) -> None:
-        self.model = model
+        self.detector = model
         self._weights = weights or loss_weights(model.config)
+
+    @property
+    def model(self) -> nn.Module:
+        """All that is trained and saved."""
+        return self.detector
 
     @property
     def classes(self) -> int:
         """C."""
-        return self.model.num_classes
+        return self.detector.num_classes
 
     def loss(self, batch: list[Sample], generator: torch.Generator, _done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
         """The detection loss of a batch; denoising and dropout are what is random in it."""
-        config, targets = self.model.config, targets_of(batch)
-        check_targets(targets, self.model.num_classes)
-        noised = noise_objects(targets, config, self.model.num_classes, generator)
+        targets = targets_of(batch)
+        check_targets(targets, self.detector.num_classes)
+        return detection_loss(self.detect(stack_images(batch), targets, generator), targets, self.detector.config, self._weights)
+
+    def detect(self, images: Tensor, targets: list[Targets], generator: torch.Generator) -> Detections:
+        """What the model says of images (B, 3, S, S), given what it may know of their objects in training."""
+        config = self.detector.config
+        noised = noise_objects(targets, config, self.detector.num_classes, generator)
         known = known_boxes(targets, config, generator) if config.region_stage else None
         with dropout_from(generator, config.dropout):
-            detections = self.model(stack_images(batch), noised, known)
-        return detection_loss(detections, targets, config, self._weights)
+            detections: Detections = self.detector(images, noised, known)
+        return detections

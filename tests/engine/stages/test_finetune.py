@@ -235,3 +235,64 @@ def test_no_class_no_review_or_no_box_is_nothing_to_do(squares, fake, tmp_path, 
             mark_reviewed(session, [tile.id for tile in tiles(session)], by="somebody")
         with pytest.raises(NothingToDo, match="4 tiles of the training ground are reviewed, with 0 boxes"):
             finetune(workspace, config)
+
+
+def unreviewed(workspace, count):
+    """The last ``count`` tiles of the training ground lose their reviews."""
+    with workspace.session() as session:
+        chosen = [tile.id for tile in tiles(session, split="train")][-count:]
+        session.execute(delete(Review).where(Review.tile_id.in_(chosen)))
+
+
+@pytest.mark.parametrize("task", ["mim-continuous", "mim-discrete", "jigsaw-discrete"])
+def test_an_encoder_task_is_learned_beside_the_labels(workspace, config, task):
+    unreviewed(workspace, 2)
+    encoder = {"task": task, "vocabulary": 4}
+    report = finetune(workspace, changed(config, encoder=encoder, encoder_weight={"start": 0.5, "curve": "linear"}))
+    assert report.tiles == 2
+    rows = list(csv.DictReader((workspace.root / report.log / LOG_NAME).read_text().splitlines()))
+    assert [float(row["loss.encoder.weight"]) for row in rows] == [0.5, 0.25]
+    assert all(float(row["loss.encoder.patches"]) >= 4 for row in rows)
+    alone = finetune(workspace, changed(config, encoder=encoder, unlabelled=0))
+    assert weights(workspace, alone.model) != weights(workspace, report.model)
+
+
+def test_the_dev_ap_is_that_of_the_detector(workspace, config, squares):
+    schedule = squares.schedule(images_seen=4, evaluate_every=2)
+    report = finetune(workspace, changed(config, schedule=schedule, encoder={"task": "reconstruction"}))
+    assert [seen for seen, _ in report.dev] == [2.0, 4.0]
+
+
+def test_what_a_model_believes_of_other_tiles_is_learned(workspace, config, squares, learned):
+    unreviewed(workspace, 2)
+    teacher = finetune(workspace, changed(learned.config, schedule=squares.schedule(images_seen=160, batch_size=4, learning_rate=3e-3)))
+    chosen = changed(config, start=teacher.model, self_training={"least_score": 0.3}, schedule=squares.schedule(images_seen=12))
+    told = []
+
+    def stop(done, total, message):
+        told.append(message)
+        if "labelling" not in message:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        finetune(workspace, chosen, progress=stop)
+    assert any("labelling" in message for message in told)
+    told.clear()
+    report = finetune(workspace, chosen, progress=lambda done, total, message: told.append(message))
+    assert not any("labelling" in message for message in told)
+    rows = list(csv.DictReader((workspace.root / report.log / LOG_NAME).read_text().splitlines()))
+    seen = {int(tile) for row in rows for tile in row["tiles"].split()}
+    assert report.tiles == 2
+    assert max(seen) > 1
+
+
+def test_only_a_fine_tuned_model_can_teach(workspace, config, learned):
+    unreviewed(workspace, 1)
+    with pytest.raises(UsageError, match="no model to start from"):
+        finetune(workspace, changed(config, start="scratch", self_training={}))
+
+
+def test_a_teacher_needs_tiles_without_labels(workspace, config):
+    teacher = finetune(workspace, changed(config, start="scratch"))
+    with pytest.raises(NothingToDo, match="every tile"):
+        finetune(workspace, changed(config, start=teacher.model, self_training={}))

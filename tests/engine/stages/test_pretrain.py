@@ -1,6 +1,8 @@
 """pretrain: on the training ground alone, labelled or not."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from sqlalchemy import select
 
 from engine.catalog.annotations import mark_reviewed
@@ -9,9 +11,11 @@ from engine.catalog.models import model_directory
 from engine.catalog.schema import Scene
 from engine.catalog.tiles import scene_file, tiles
 from engine.catalog.workspace import Workspace
-from engine.errors import NothingToDo, UsageError
-from engine.models.store import read_model
+from engine.errors import Cancelled, CheckpointRefused, NothingToDo, UsageError
+from engine.models.detector import Detector
+from engine.models.store import read_model, start_from
 from engine.stages.pretrain import PretrainConfig, pretrain
+from engine.training.loop import seeded
 
 
 @pytest.fixture
@@ -78,3 +82,74 @@ def test_patches_that_do_not_divide_the_slots_are_refused(workspace, config):
     odd = config.model_copy(update={"patches": config.patches.model_copy(update={"patches": 3})})
     with pytest.raises(UsageError, match=r"patches.patches = 3 with detector.patch_slots = 20"):
         pretrain(workspace, odd)
+
+
+def with_tasks(config, **values):
+    return PretrainConfig.from_mapping(config.model_dump() | {"patches": None} | values)
+
+
+REGIONS = {"proposals": {"boxes": 6, "grid": 64, "colours": (2, 3), "least_cells": 6}, "clusters": 3, "crop": 32}
+ENCODER = {"task": "mim-discrete", "patch": 32, "vocabulary": 4}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"encoder": {"task": "jigsaw-discrete"}},
+        {"encoder": ENCODER},
+        {"regions": REGIONS},
+        {"regions": REGIONS | {"taught": "embedding"}, "freeze_backbone": False},
+        {"regions": REGIONS, "encoder": ENCODER, "encoder_weight": {"start": 0.5, "curve": "cosine"}},
+    ],
+)
+def test_every_task_leaves_a_model_to_start_from(workspace, config, squares, values):
+    report = pretrain(workspace, with_tasks(config, **values))
+    stored = read_model(model_directory(workspace, report.model))
+    classes = {"clusters": 3, "embedding": 1}[values["regions"].get("taught", "clusters")] if "regions" in values else 0
+    assert (stored.stage, len(stored.label_set)) == ("pretrain", classes)
+    assert ("tokenizer.safetensors" in stored.manifest["sha256"]) == (values.get("encoder") == ENCODER)
+    held = load_file(stored.directory / "model.safetensors")
+    with seeded(1):
+        model = Detector(config.detector, 5)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_from(model, stored.directory)
+    after = model.state_dict()
+    assert torch.equal(after["encoder.projections.0.0.weight"], held["encoder.projections.0.0.weight"])
+    assert torch.equal(after["class_heads.0.0.weight"], fresh["class_heads.0.0.weight"])
+    learned = "region_stage.mix.0.weight"
+    assert torch.equal(after[learned], held[learned] if classes else fresh[learned])
+
+
+def test_regions_and_words_are_found_once(workspace, config):
+    chosen = with_tasks(config, regions=REGIONS, encoder=ENCODER)
+    told = []
+
+    def stop(done, total, message):
+        told.append(message.split(" ")[0])
+        if "proposing" not in message and "describing" not in message:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        pretrain(workspace, chosen, progress=stop)
+    assert {"proposing", "describing"} <= set(told)
+    told.clear()
+    report = pretrain(workspace, chosen, progress=lambda done, total, message: told.append(message.split(" ")[0]))
+    assert report.resumed_at_step == 1
+    assert not {"proposing", "describing"} & set(told)
+
+
+def test_a_tokenizer_may_be_given_if_it_comes_from_here(workspace, config, squares, fake, tmp_path):
+    first = pretrain(workspace, with_tasks(config, encoder=ENCODER, name="first"))
+    path = model_directory(workspace, first.model) / "tokenizer.safetensors"
+    given = with_tasks(config, encoder=ENCODER, tokenizer_file=str(path), name="second")
+    second = model_directory(workspace, pretrain(workspace, given).model) / "tokenizer.safetensors"
+    assert torch.equal(load_file(second)["centres"], load_file(path)["centres"])
+    with Workspace.create(tmp_path / "other") as other:
+        squares.fill(other, fake("catalog").add_scene, labelled=False)
+        with pytest.raises(CheckpointRefused, match=f"a tokenizer of {workspace.identity}"):
+            pretrain(other, given)
+
+
+def test_nothing_to_learn_is_refused(config):
+    with pytest.raises(UsageError, match="nothing is learned"):
+        with_tasks(config)

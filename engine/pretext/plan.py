@@ -1,0 +1,179 @@
+"""What a pre-training run teaches: one pretext task or several side by side, put together from a configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Self, TypeVar
+
+from pydantic import model_validator
+
+from engine.config import StageConfig
+from engine.errors import UsageError
+from engine.models.detector import Detector, DetectorConfig
+from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
+from engine.pretext.query_patches import PatchConfig, QueryPatchTask
+from engine.pretext.regions import RegionConfig, RegionTask, find_regions
+from engine.pretext.tile_boxes import TileBoxes
+from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, fit_tokenizer
+from engine.progress import Progress, silent
+from engine.training.data import TileSource
+from engine.training.joint import JointTask, WeightConfig, Weighted
+from engine.training.task import Task
+
+__all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots"]
+
+
+class PretextConfig(StageConfig):
+    """What is learned without labels; at least one of patches, encoder and regions."""
+
+    patches: PatchConfig | None = PatchConfig()
+    """Random query patches (UP-DETR): teaches the decoder and the query slots of one-shot search; null leaves it out."""
+    patches_weight: WeightConfig = WeightConfig()
+    """How much they count."""
+    encoder: EncoderTaskConfig | None = None
+    """Reconstruction, MIM or jigsaw: teaches the encoder; null leaves it out."""
+    encoder_weight: WeightConfig = WeightConfig()
+    """How much it counts."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """The vocabulary of mim-discrete."""
+    tokenizer_file: str | None = None
+    """One that was made before, the tokenizer.safetensors in a model's folder, in place of making one."""
+    regions: RegionConfig | None = None
+    """Regions that stand out (DETReg): teaches every part that detects; null leaves it out."""
+    regions_weight: WeightConfig = WeightConfig()
+    """How much they count."""
+    freeze_backbone: bool = True
+    """The backbone stays as it is; else its trainable stages learn too."""
+
+    @model_validator(mode="after")
+    def _teaches_something(self) -> Self:
+        if self.patches is None and self.encoder is None and self.regions is None:
+            raise ValueError("patches, encoder and regions are all null: nothing is learned")
+        return self
+
+    @property
+    def classes(self) -> int:
+        """How many classes the detector has while it learns."""
+        return self.regions.classes if self.regions else 0
+
+
+class Pretext(NamedTuple):
+    """What the training loop gets."""
+
+    task: Task
+    source: TileSource
+    tokenizer: Tokenizer | None
+    """of mim-discrete, to be kept with the model"""
+    encoder: EncoderTask | None
+    """for pictures"""
+    patches: QueryPatchTask | None
+    """for pictures"""
+
+
+def plan_pretext(
+    model: Detector,
+    config: PretextConfig,
+    source: TileSource,
+    *,
+    seed: int,
+    keep: Path | None = None,
+    origin: str = "",
+    progress: Progress = silent,
+) -> Pretext:
+    """Make the task of a run and the tiles that it is taught on.
+
+    Args:
+        model: as it starts, with ``config.classes`` classes.
+        config: what is learned.
+        source: unlabelled tiles.
+        seed: of regions and vocabulary.
+        keep: folder in which regions and vocabulary are kept, and found again by the same run; None for none.
+        origin: where the tiles come from, see :class:`~engine.pretext.tokenizer.Tokenizer`.
+        progress: told while regions and vocabulary are made.
+
+    Raises:
+        UsageError: the tasks do not fit the detector.
+        NothingToDo: too few tiles for the clusters or words.
+        CheckpointRefused: the vocabulary is damaged, of other tiles, or was made with another backbone.
+    """
+    require_slots(model.config, config)
+    tasks: dict[str, Weighted] = {}
+    tokenizer, encoder, patches = None, None, None
+    frozen = config.freeze_backbone
+    if config.regions:
+        regions = _kept_regions(model, config.regions, source, seed, keep, origin, progress)
+        source = regions.on(source)
+        tasks["regions"] = Weighted(RegionTask(model, config.regions, freeze_backbone=frozen), config.regions_weight)
+    if config.patches:
+        patches = QueryPatchTask(model, config.patches, freeze_backbone=frozen)
+        tasks["patches"] = Weighted(patches, config.patches_weight)
+    if config.encoder:
+        if config.encoder.task == "mim-discrete":
+            tokenizer = _kept_tokenizer(model, config, source, seed, keep, origin, progress)
+        encoder = EncoderTask(model, config.encoder, tokenizer=tokenizer, freeze_backbone=frozen)
+        tasks["encoder"] = Weighted(encoder, config.encoder_weight)
+    only = next(iter(tasks.values()))
+    plain = len(tasks) == 1 and only.weight == WeightConfig()
+    return Pretext(only.task if plain else JointTask(tasks), source, tokenizer, encoder, patches)
+
+
+def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
+    """Refuse patches that cannot share the slots out.
+
+    Raises:
+        UsageError: their number does not divide that of the slots.
+    """
+    slots = detector.patch_slots
+    if config.patches and slots % config.patches.patches:
+        raise UsageError(
+            f"patches.patches = {config.patches.patches} with detector.patch_slots = {slots}",
+            expected="a divisor of the slots",
+            remedy="Change one of the two",
+        )
+
+
+T = TypeVar("T")
+
+
+def _kept(path: Path | None, load: Callable[[Path], T | None], make: Callable[[], T], save: Callable[[T, Path], None]) -> T:
+    found = load(path) if path and path.is_file() else None
+    if found is not None:
+        return found
+    made = make()
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(made, path)
+    return made
+
+
+def _kept_regions(
+    model: Detector, config: RegionConfig, source: TileSource, seed: int, keep: Path | None, origin: str, progress: Progress
+) -> TileBoxes:
+    said = [config.model_dump(mode="json"), seed, len(source), model.config.backbone, model.config.image_size, origin]
+    fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return _kept(
+        keep / "regions.safetensors" if keep else None,
+        lambda path: TileBoxes.load(path, fingerprint),
+        lambda: find_regions(source, config, network=model, seed=seed, progress=progress),
+        lambda regions, path: regions.save(path, fingerprint),
+    )
+
+
+def _kept_tokenizer(
+    model: Detector, config: PretextConfig, source: TileSource, seed: int, keep: Path | None, origin: str, progress: Progress
+) -> Tokenizer:
+    assert config.encoder
+    patch, words = config.encoder.patch, config.encoder.vocabulary
+    if config.tokenizer_file:
+        return Tokenizer.load(Path(config.tokenizer_file), network=model, origin=origin)
+    return _kept(
+        keep / "tokenizer.safetensors" if keep else None,
+        lambda path: Tokenizer.load(path, network=model, origin=origin),
+        lambda: fit_tokenizer(
+            source, config.tokenizer, patch=patch, words=words, network=model, seed=seed, origin=origin, progress=progress
+        ),
+        lambda tokenizer, path: tokenizer.save(path),
+    )

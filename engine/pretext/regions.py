@@ -1,0 +1,186 @@
+"""Region pre-training: the whole detector learns to find what stands out, and to tell such things apart (DETReg, section 3).
+
+DETReg's boxes are of one class, and its queries also predict what a frozen network says of the crop. Here either that, or the crops are
+clustered by what the network says and every cluster is a class, which teaches every part of the detector that fine-tuning uses.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from pydantic import Field
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import roi_align
+
+from engine.config import StageConfig
+from engine.errors import NothingToDo, UsageError
+from engine.models.detector import Detector
+from engine.models.encoder import Memory
+from engine.models.heads import MLP
+from engine.models.losses import detection_loss
+from engine.models.targets import Targets
+from engine.pretext.proposals import ProposalConfig, propose_boxes
+from engine.pretext.tile_boxes import TileBoxes
+from engine.progress import Progress, silent
+from engine.training.data import Sample, TileSource
+from engine.training.detection import DetectionTask, stack_images, targets_of
+
+__all__ = ["RegionConfig", "RegionTask", "find_regions"]
+
+BATCH = 8
+
+
+class RegionConfig(StageConfig):
+    """What regions are, and what is learned of them."""
+
+    proposals: ProposalConfig = ProposalConfig()
+    """The boxes."""
+    taught: Literal["clusters", "embedding", "boxes"] = "clusters"
+    """What a region is said to be: one of several clusters of crops that look alike; an object whose embedding is to be predicted (DETReg);
+    or just an object."""
+    clusters: int = Field(default=32, ge=2)
+    """Classes of the clusters."""
+    crop: int = Field(default=64, ge=32)
+    """Side to which a region is resized before the backbone describes it, in pixels."""
+    aligned: int = Field(default=8, ge=1)
+    """Regions an image whose embedding is predicted, drawn at random."""
+    alignment_weight: float = Field(default=1.0, gt=0)
+    """Weight of the embedding's loss."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes the detector has meanwhile."""
+        return self.clusters if self.taught == "clusters" else 1
+
+
+class _Teacher(nn.Module):
+    """A frozen copy of a detector's backbone, and what it says of crops."""
+
+    def __init__(self, model: Detector, crop: int) -> None:
+        super().__init__()
+        self._crop = crop
+        self.network = copy.deepcopy(model.backbone).requires_grad_(False).eval()
+        self.register_buffer("mean", model.mean.clone(), persistent=False)
+        self.register_buffer("std", model.std.clone(), persistent=False)
+
+    mean: Tensor
+    std: Tensor
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """All maps of images (B, 3, S, S) in [0, 1], finest first."""
+        said: list[Tensor] = self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return said
+
+    @torch.no_grad()
+    def describe(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
+        """Unit vectors (N, C) of the regions (n, 4) of each image, cut out and resized."""
+        crops = roi_align(images.contiguous(), [each.to(images) for each in boxes], self._crop, aligned=True)
+        return functional.normalize(self.maps(crops)[-1].float().mean((2, 3)), dim=1)
+
+
+def find_regions(source: TileSource, config: RegionConfig, *, network: Detector, seed: int, progress: Progress = silent) -> TileBoxes:
+    """Propose regions on every tile, and name their clusters where these are what is taught.
+
+    Args:
+        source: the tiles.
+        config: what regions are.
+        network: whose backbone says what stands out and what is alike.
+        seed: decides segmentations and clusters; regions of a tile depend on it and the tile alone, clusters on all tiles.
+        progress: told after every few tiles.
+
+    Raises:
+        NothingToDo: there are fewer regions than clusters.
+    """
+    teacher = _Teacher(network, config.crop)
+    boxes: list[Tensor] = []
+    described: list[Tensor] = []
+    for first in range(0, len(source), BATCH):
+        pixels = [source.sample(index).image for index in range(first, min(first + BATCH, len(source)))]
+        images = torch.stack(pixels).float() / 255
+        finest = teacher.maps(images)[0 if len(teacher.network.strides) == 1 else int(network.config.reads_fine)]
+        found = [propose_boxes(each, config.proposals, features=seen, seed=seed) for each, seen in zip(pixels, finest, strict=True)]
+        boxes += found
+        if config.taught == "clusters":
+            described.append(teacher.describe(images, found))
+        progress(len(boxes), len(source), "proposing regions")
+    labels = torch.zeros(sum(len(each) for each in boxes), dtype=torch.long)
+    if config.taught == "clusters":
+        if len(labels) < config.clusters:
+            raise NothingToDo(
+                f"{len(labels)} regions for {config.clusters} clusters",
+                expected="at least one a cluster",
+                remedy="Take more tiles, or fewer clusters",
+            )
+        clusters = MiniBatchKMeans(config.clusters, random_state=seed, n_init=3, batch_size=4096).fit(torch.cat(described).numpy())
+        labels = torch.from_numpy(clusters.labels_).long()
+    return TileBoxes(boxes, list(torch.split(labels, [len(each) for each in boxes])))
+
+
+class RegionTask(DetectionTask):
+    """Detect regions, and predict their embeddings where these are what is taught.
+
+    Args:
+        model: with as many classes as ``config`` says.
+        config: what is taught.
+        freeze_backbone: the rest learns alone.
+
+    Raises:
+        UsageError: embeddings are predicted from what the region stage makes of a box, and there is none.
+    """
+
+    def __init__(self, model: Detector, config: RegionConfig, *, freeze_backbone: bool = False) -> None:
+        super().__init__(model)
+        assert model.num_classes == config.classes
+        self._config = config
+        if freeze_backbone:
+            model.backbone.freeze(-1)
+        self._teacher: _Teacher | None = None
+        self._embed: nn.Module | None = None
+        if config.taught == "embedding":
+            if not (model.config.two_stage and model.config.region_stage):
+                raise UsageError(
+                    "regions.taught = 'embedding' with a detector without a region stage",
+                    expected="architecture = 'deformable' with region_stage",
+                    remedy="Set regions.taught to 'clusters'",
+                )
+            self._teacher = _Teacher(model, config.crop)
+            self._embed = MLP(model.config.dimension, model.config.dimension, model.backbone.channels[-1], 2)
+
+    @property
+    def model(self) -> nn.Module:
+        """The detector, and the head of the embeddings where there is one."""
+        return self.detector if self._embed is None else nn.ModuleDict({"detector": self.detector, "embedding": self._embed})
+
+    def loss(self, batch: list[Sample], generator: torch.Generator, _done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
+        """The detection loss of the regions, and how far the predicted embeddings lie from the teacher's (1 − cosine)."""
+        images, targets = stack_images(batch), targets_of(batch)
+        detections = self.detect(images, targets, generator)
+        total, log = detection_loss(detections, targets, self.detector.config)
+        if self._teacher is None or not any(len(target.boxes) for target in targets):
+            return total, log
+        distance = self._distance(images, detections.memory, targets, generator)
+        return total + self._config.alignment_weight * distance, log | {"embedding": float(distance.detach())}
+
+    def _distance(self, images: Tensor, memory: Memory, targets: list[Targets], generator: torch.Generator) -> Tensor:
+        assert self._teacher is not None
+        assert self._embed is not None
+        count = self._config.aligned
+        drawn = [torch.randperm(len(target.boxes), generator=generator)[:count].to(images.device) for target in targets]
+        known = images.new_zeros(len(targets), count, 4)
+        known[..., 2:] = 0.1
+        real = torch.zeros(len(targets), count, dtype=torch.bool, device=images.device)
+        for image, (target, rows) in enumerate(zip(targets, drawn, strict=True)):
+            known[image, : len(rows)] = target.boxes[rows]
+            real[image, : len(rows)] = True
+        stage = self.detector.region_stage
+        content = stage(*stage.view(memory), known).content
+        predicted = functional.normalize(self._embed(content[real]).float(), dim=1)
+        side = images.shape[-1]
+        corners = torch.cat([known[..., :2] - known[..., 2:] / 2, known[..., :2] + known[..., 2:] / 2], -1) * side
+        wanted = self._teacher.to(images.device).describe(images, [each[held] for each, held in zip(corners, real, strict=True)])
+        return (1 - (predicted * wanted).sum(1)).mean()

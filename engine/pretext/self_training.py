@@ -1,0 +1,79 @@
+"""A round of self-training: what a detector is sure of on unlabelled tiles becomes their labels (Lee, Pseudo-Label; STAC, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from engine.config import StageConfig
+from engine.inference.predict import predict_batch
+from engine.models.detector import Detector
+from engine.pretext.tile_boxes import TileBoxes
+from engine.progress import Progress, silent
+from engine.training.data import Joined, Sample, TileSource
+
+__all__ = ["SelfTrainingConfig", "believe", "with_believed"]
+
+BATCH = 8
+
+
+class SelfTrainingConfig(StageConfig):
+    """What is believed, and how much it counts."""
+
+    least_score: float = Field(default=0.5, gt=0, lt=1)
+    """Score from which a found box is taken for an object."""
+    empty_tiles: bool = False
+    """Tiles on which nothing is found count as empty ones; else they are left out."""
+    labelled_times: int = Field(default=1, ge=1)
+    """How often a labelled tile comes while an unlabelled one comes once."""
+
+
+def believe(
+    model: Detector, source: TileSource, config: SelfTrainingConfig, *, bf16: bool = False, progress: Progress = silent
+) -> TileBoxes:
+    """Let a detector label tiles.
+
+    Args:
+        model: in evaluation mode.
+        source: the tiles; labels that they have are not looked at.
+        config: what is believed.
+        bf16: forward passes under autocast.
+        progress: told after every few tiles.
+    """
+    device = next(model.parameters()).device
+    boxes: list[Tensor] = []
+    labels: list[Tensor] = []
+    for first in range(0, len(source), BATCH):
+        pixels = [source.sample(index).image for index in range(first, min(first + BATCH, len(source)))]
+        images = (torch.stack(pixels).to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            found = predict_batch(model, images, score_threshold=config.least_score, iou_threshold=0.5)
+        for tile in found:
+            boxes.append(tile.boxes.float().cpu().clone())
+            labels.append(tile.labels.cpu().clone())
+        progress(len(boxes), len(source), "labelling tiles by the model")
+    return TileBoxes(boxes, labels)
+
+
+def with_believed(labelled: TileSource, unlabelled: TileSource, believed: TileBoxes, config: SelfTrainingConfig) -> Joined:
+    """Labelled tiles, and the unlabelled ones with what is believed of them."""
+    kept = [index for index, boxes in enumerate(believed.boxes) if len(boxes) or config.empty_tiles]
+    return Joined([(labelled, config.labelled_times), (_Some(believed.on(unlabelled), kept), 1)])
+
+
+class _Some:
+    def __init__(self, source: TileSource, indices: list[int]) -> None:
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._indices)
+
+    def sample(self, index: int) -> Sample:
+        """The tile at ``index``."""
+        return self._source.sample(self._indices[index])
+
+    def name(self, index: int) -> str:
+        """What a message calls it."""
+        return self._source.name(self._indices[index])

@@ -1,0 +1,51 @@
+"""Unlabelled tiles that join a task's batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UnreadableImage
+from engine.training.augment import AugmentConfig, augment
+from engine.training.data import Sample, TileSource
+from engine.training.task import Task
+
+__all__ = ["WithPool"]
+
+
+class WithPool:
+    """A task that also learns from tiles of a pool; for one that asks for no labels.
+
+    Args:
+        task: what is learned.
+        pool: the tiles; one that cannot be read is passed over.
+        augment: what may happen to them.
+        share: tiles of the pool for each image of the batch.
+    """
+
+    def __init__(self, task: Task, pool: TileSource, augment: AugmentConfig, *, share: float = 1.0) -> None:
+        self._task, self._pool, self._augment, self._share = task, pool, augment, share
+
+    @property
+    def model(self) -> nn.Module:
+        """The task's."""
+        return self._task.model
+
+    @property
+    def classes(self) -> int | None:
+        """The task's."""
+        return self._task.classes
+
+    def loss(self, batch: list[Sample], generator: torch.Generator, done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
+        """The task's loss on the batch and tiles of the pool, which the generator draws and changes."""
+        device = batch[0].image.device
+        drawn = [self._drawn(generator) for _ in range(round(self._share * len(batch)))] if len(self._pool) else []
+        joined = [*batch, *(Sample(*(part.to(device) for part in sample)) for sample in drawn if sample)]
+        return self._task.loss(joined, generator, done)
+
+    def _drawn(self, generator: torch.Generator) -> Sample | None:
+        first = int(torch.randint(len(self._pool), (1,), generator=generator))
+        try:
+            return augment(self._pool.sample(first), self._augment, generator)
+        except UnreadableImage:
+            return None

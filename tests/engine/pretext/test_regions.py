@@ -1,0 +1,141 @@
+"""Regions: what stands out is boxed, like crops share a cluster, and the whole detector learns from it."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from engine.errors import NothingToDo, UsageError
+from engine.models.detector import Detector
+from engine.pretext.proposals import ProposalConfig, propose_boxes
+from engine.pretext.regions import RegionConfig, RegionTask, find_regions
+from engine.pretext.tile_boxes import TileBoxes
+from engine.progress import silent
+from engine.training.loop import seeded, train
+
+FEW = ProposalConfig(boxes=8, grid=64, colours=(2, 3), least_cells=6)
+
+
+def network(squares, classes=0, **changes):
+    with seeded(0):
+        return Detector(squares.TINY.model_copy(update=changes), classes)
+
+
+def regions(squares, count=6, **changes):
+    config = RegionConfig(**{"proposals": FEW, "clusters": 3, "crop": 32} | changes)
+    source = squares.samples(count)
+    return config, source, find_regions(source, config, network=network(squares), seed=0)
+
+
+def test_what_stands_out_is_boxed(squares):
+    for index in range(6):
+        sample = squares.samples(6).sample(index)
+        boxes = propose_boxes(sample.image, FEW)
+        assert box_iou(sample.boxes, boxes).max(1).values.min() > 0.6
+
+
+def test_the_box_that_stands_out_most_comes_first(squares):
+    image = torch.full((3, 64, 64), 60, dtype=torch.uint8)
+    image[:, 5:20, 5:20] = 110
+    image[:, 40:55, 40:55] = 250
+    boxes = propose_boxes(image, FEW)
+    assert box_iou(boxes[:1], torch.tensor([[40.0, 40, 55, 55]])).item() > 0.8
+
+
+def test_features_decide_what_stands_out_where_there_are_some(squares):
+    image = torch.full((3, 64, 64), 60, dtype=torch.uint8)
+    image[:, 5:20, 5:20] = 110
+    image[:, 40:55, 40:55] = 250
+    features = torch.zeros(1, 16, 16)
+    features[:, 1:5, 1:5] = 5
+    boxes = propose_boxes(image, FEW, features=features)
+    assert box_iou(boxes[:1], torch.tensor([[5.0, 5, 20, 20]])).item() > 0.6
+
+
+def test_one_colour_has_no_regions():
+    assert propose_boxes(torch.full((3, 64, 64), 7, dtype=torch.uint8), FEW).shape == (0, 4)
+
+
+def test_limits_are_kept(squares):
+    config = ProposalConfig(boxes=3, grid=64, colours=(2, 3, 5), least_cells=4, largest=0.5)
+    draw = np.random.default_rng(0)
+    noise = torch.from_numpy(np.kron(draw.integers(0, 255, (3, 16, 16)), np.ones((1, 4, 4))).astype(np.uint8))
+    boxes = propose_boxes(noise, config)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert 0 < len(boxes) <= 3
+    assert sides.min() >= 4
+    assert sides.max() <= 32
+    assert torch.equal(boxes, propose_boxes(noise, config))
+
+
+def test_like_crops_share_a_cluster(squares):
+    _, source, found = regions(squares)
+    for cluster in range(3):
+        colours = set()
+        for index in range(6):
+            sample = source.sample(index)
+            for box, label in zip(found.boxes[index], found.labels[index], strict=True):
+                overlap = box_iou(box[None], sample.boxes)[0]
+                if label == cluster and overlap.max() > 0.7:
+                    colours.add(int(sample.labels[overlap.argmax()]))
+        assert len(colours) < 2
+
+
+def test_regions_are_kept_in_a_file_until_something_changes(squares, tmp_path):
+    _, _, found = regions(squares)
+    path = tmp_path / "regions.safetensors"
+    assert TileBoxes.load(path, "a") is None
+    found.save(path, "a")
+    again = TileBoxes.load(path, "a")
+    assert all(torch.equal(one, other) for one, other in zip([*again.boxes, *again.labels], [*found.boxes, *found.labels], strict=True))
+    assert TileBoxes.load(path, "b") is None
+
+
+def test_tiles_carry_their_regions(squares):
+    _, source, found = regions(squares)
+    tiles = found.on(source)
+    assert len(tiles) == 6
+    assert torch.equal(tiles.sample(2).boxes, found.boxes[2])
+    assert torch.equal(tiles.sample(2).image, source.sample(2).image)
+    assert tiles.name(2) == source.name(2)
+
+
+@pytest.mark.parametrize("taught", ["clusters", "embedding", "boxes"])
+def test_every_part_of_the_detector_learns(squares, taught):
+    config, source, found = regions(squares, taught=taught)
+    task = RegionTask(network(squares, config.classes), config)
+    tiles = found.on(source)
+    loss, parts = task.loss([tiles.sample(0), tiles.sample(1)], torch.Generator().manual_seed(0))
+    loss.backward()
+    assert ("embedding" in parts) == (taught == "embedding")
+    for name, weight in task.model.named_parameters():
+        idle = any(part in name for part in ("patch_queries", "level_embedding")) or not weight.requires_grad
+        assert idle or weight.grad is not None, name
+    run = train(task, tiles, squares.schedule(images_seen=160, batch_size=4), checkpoints=None, progress=silent)
+    assert sum(run.losses[-10:]) < 0.8 * sum(run.losses[:10])
+
+
+def test_the_teacher_does_not_learn(squares):
+    config, source, found = regions(squares, taught="embedding")
+    task = RegionTask(network(squares, 1), config)
+    before = [weight.clone() for weight in task._teacher.parameters()]
+    train(task, found.on(source), squares.schedule(), checkpoints=None, progress=silent)
+    assert all(torch.equal(one, other) for one, other in zip(before, task._teacher.parameters(), strict=True))
+    assert not any("teacher" in name for name, _ in task.model.named_parameters())
+
+
+def test_a_frozen_backbone_stays(squares):
+    config, source, found = regions(squares)
+    task = RegionTask(network(squares, config.classes), config, freeze_backbone=True)
+    task.loss([found.on(source).sample(0)], torch.Generator())[0].backward()
+    assert all(weight.grad is None for weight in task.detector.backbone.parameters())
+
+
+def test_embeddings_need_a_region_stage(squares):
+    with pytest.raises(UsageError, match="without a region stage"):
+        RegionTask(network(squares, 1, region_stage=0), RegionConfig(taught="embedding"))
+
+
+def test_more_clusters_than_regions_are_refused(squares):
+    with pytest.raises(NothingToDo, match="for 500 clusters"):
+        regions(squares, clusters=500)
