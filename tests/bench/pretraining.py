@@ -1,0 +1,287 @@
+"""What pre-training without labels is worth with few labels, on NWPU VHR-10: one result file a run, nothing run twice.
+
+    python tests/bench/pretraining.py OUT pretrain ARM… [--dev] [--images-seen 5200] [--threads 1]
+    python tests/bench/pretraining.py OUT finetune ARM… --draws 0 1 2 [--dev] [--fraction 0.1] [--images-seen 5200] [--threads 1]
+    python tests/bench/pretraining.py OUT summary [--dev] [--against none]
+    python tests/bench/pretraining.py OUT arms
+
+Needs TILEHAWK_DATA. With --dev runs are judged on the dev part of train.json, whose images are then no part of any pool; without, on
+val.json, which is the test. The pool is every other image of train.json, without its labels. An arm whose pre-training was not run is
+pre-trained first; the same command goes on from the last checkpoint. The summary has each arm's mean over draws, and the mean paired
+difference to another arm with its 95 % interval (Student's t).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from detectors import Pictures, numbers
+from nwpu import CLASSES, Picture, load, subset, without_dev
+from safetensors.torch import load_file, save_file
+from scipy import stats
+from torch import Tensor
+
+from engine.files import write_json
+from engine.models.detector import Detector, DetectorConfig
+from engine.models.presets import PRESETS
+from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
+from engine.pretext.plan import PretextConfig, plan_pretext
+from engine.pretext.self_training import SelfTrainingConfig, believe, with_believed
+from engine.pretext.tokenizer import TokenizerConfig, fit_tokenizer
+from engine.training.checkpoint import CheckpointStore
+from engine.training.data import TileSource
+from engine.training.detection import DetectionTask
+from engine.training.joint import JointTask, WeightConfig, Weighted
+from engine.training.loop import ScheduleConfig, seeded, train
+from engine.training.pool import WithPool
+from engine.training.task import Task
+
+IOU = 0.5
+BOUND_TO_CLASSES = ("proposals.classes.", "region_stage.classes.", "class_heads.", "denoising.")
+ONLY_WITH_CLASSES = ("proposals.", "region_stage.", "query_content.", "class_heads.", "object_queries.", "denoising.")
+PATCHES: dict[str, Any] = {"patches": 10}
+NO_PATCHES: dict[str, Any] = {"patches": None}
+
+
+class Arm(NamedTuple):
+    """How a detector comes about."""
+
+    pretext: dict[str, Any] | None = None
+    """of PretextConfig; None for no pre-training"""
+    encoder: dict[str, Any] | None = None
+    """an encoder task beside the labels"""
+    weight: dict[str, Any] | None = None
+    """how much it counts"""
+    teacher: str | None = None
+    """the arm whose detector labels the pool"""
+    longer: float = 1.0
+    """times the images seen in fine-tuning"""
+
+
+def _encoder(task: str, **changes: Any) -> dict[str, Any]:
+    return {**NO_PATCHES, "encoder": {"task": task, **changes}, "freeze_backbone": False}
+
+
+def _regions(taught: str = "clusters", **changes: Any) -> dict[str, Any]:
+    return {**NO_PATCHES, "regions": {"taught": taught}, "freeze_backbone": False, **changes}
+
+
+ARMS: dict[str, Arm] = {
+    "none": Arm(),
+    "none-longer": Arm(longer=2.0),
+    "up-detr": Arm({"patches": PATCHES}),
+    "up-detr-one-patch": Arm({"patches": {"patches": 1}}),
+    "up-detr-unfrozen": Arm({"patches": PATCHES, "freeze_backbone": False}),
+    "up-detr-no-reconstruction": Arm({"patches": {**PATCHES, "reconstruction_weight": 0.0}}),
+    "reconstruction": Arm(_encoder("reconstruction")),
+    "mim-continuous": Arm(_encoder("mim-continuous")),
+    "mim-discrete": Arm(_encoder("mim-discrete")),
+    "jigsaw-continuous": Arm(_encoder("jigsaw-continuous")),
+    "jigsaw-discrete": Arm(_encoder("jigsaw-discrete")),
+    "regions": Arm(_regions()),
+    "regions-embedding": Arm(_regions("embedding")),
+    "regions-boxes": Arm(_regions("boxes")),
+    "regions-frozen": Arm(_regions(freeze_backbone=True)),
+    "regions-patches": Arm(_regions(patches=PATCHES)),
+    "regions-mim": Arm(_regions(encoder={"task": "mim-discrete"})),
+    "none-self-training": Arm(teacher="none"),
+    "regions-self-training": Arm(_regions(), teacher="regions"),
+    "beside-mim-discrete": Arm(encoder={"task": "mim-discrete"}, weight={"start": 0.3}),
+    "beside-mim-discrete-falling": Arm(encoder={"task": "mim-discrete"}, weight={"start": 0.6, "curve": "cosine"}),
+    "beside-jigsaw-discrete": Arm(encoder={"task": "jigsaw-discrete"}, weight={"start": 0.3}),
+    "beside-jigsaw-discrete-falling": Arm(encoder={"task": "jigsaw-discrete"}, weight={"start": 0.6, "curve": "cosine"}),
+}
+
+
+class Bench:
+    """The runs of one folder."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.folder: Path = chosen.out / ("dev" if chosen.dev else "test")
+        self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
+        torch.set_num_threads(chosen.threads)
+        pictures = load("train", chosen.size)
+        self.train, self.judged = without_dev(pictures) if chosen.dev else (pictures, load("val", chosen.size))
+
+    def schedule(self, images_seen: int, seed: int) -> ScheduleConfig:
+        return ScheduleConfig(images_seen=images_seen, seed=seed, threads=self.chosen.threads)
+
+    def pretrained(self, name: str) -> Path | None:
+        """The weights of an arm's pre-training, made where they are not there."""
+        pretext = ARMS[name].pretext
+        if pretext is None:
+            return None
+        said = PretextConfig.from_mapping(pretext)
+        path = self.folder / "pretrain" / f"{_same(name)}-{self.chosen.pretrain_images}.safetensors"
+        if path.exists():
+            return path
+        run_folder = path.with_suffix(".run")
+        began = time.monotonic()
+        with seeded(0):
+            model = Detector(self.detector, said.classes)
+            plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=_report(name))
+        prepared = time.monotonic() - began
+        checkpoints = CheckpointStore(run_folder / "checkpoints")
+        schedule = self.schedule(self.chosen.pretrain_images, 0)
+        run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=_report(name), log=run_folder)
+        document = {"arm": name, "images_seen": run.images_seen, "seconds": run.seconds, "seconds_to_prepare": prepared}
+        document |= {"pretext": said.model_dump(mode="json"), "schedule": schedule.model_dump(mode="json"), "images": len(self.train)}
+        document |= {"first_loss": statistics.mean(run.losses[:20]), "last_loss": statistics.mean(run.losses[-20:]), "parts": run.parts}
+        save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
+        write_json(path.with_suffix(".json"), document | {"versions": _versions()})
+        checkpoints.remove()
+        return path
+
+    def file(self, name: str, draw: int) -> Path:
+        chosen = self.chosen
+        return self.folder / "finetune" / f"{name}-{chosen.fraction:g}-{chosen.images_seen}-{draw}.json"
+
+    def finetuned(self, name: str, draw: int) -> Path:
+        """The result of an arm and a draw, made where it is not there."""
+        path = self.file(name, draw)
+        if path.exists():
+            return path
+        arm = ARMS[name]
+        labelled = subset(self.train, self.chosen.fraction, draw) if self.chosen.fraction < 1 else self.train
+        drawn = {picture.image_id for picture in labelled}
+        pool = [picture for picture in self.train if picture.image_id not in drawn]
+        start = self.pretrained(name)
+        source: TileSource = Pictures(labelled)
+        document: dict[str, Any] = {"arm": name, "draw": draw, "fraction": self.chosen.fraction, "images": len(labelled)}
+        with seeded(draw):
+            model = Detector(self.detector, CLASSES)
+        if start is not None:
+            _start(model, load_file(start))
+        if arm.teacher is not None:
+            source, believed = self._believed(arm.teacher, draw, source, pool)
+            document["believed"] = believed
+        task = self._task(model, arm, source, pool)
+        schedule = self.schedule(round(arm.longer * self.chosen.images_seen), draw)
+        checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
+        run = train(task, source, schedule, checkpoints=checkpoints, progress=_report(f"{name} {draw}"))
+        document |= numbers(model, self.judged, IOU, bf16=run.precision == "bf16")
+        document |= {"images_seen": run.images_seen, "seconds": run.seconds, "precision": run.precision, "versions": _versions()}
+        document |= {"schedule": schedule.model_dump(mode="json"), "detector": self.detector.model_dump(mode="json")}
+        if any(each.teacher == name for each in ARMS.values()):
+            save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path.with_suffix(".safetensors"))
+        write_json(path, document)
+        checkpoints.remove()
+        print(json.dumps({key: document[key] for key in ("arm", "draw", "AP", "AP50", "AP75", "seconds")}), flush=True)
+        return path
+
+    def _believed(self, teacher: str, draw: int, labelled: TileSource, pool: list[Picture]) -> tuple[TileSource, dict[str, float]]:
+        path = self.finetuned(teacher, draw)
+        model = Detector(self.detector, CLASSES)
+        model.load_state_dict(load_file(path.with_suffix(".safetensors")))
+        config = SelfTrainingConfig(labelled_times=max(1, round(len(pool) / max(len(labelled), 1) / 3)))
+        found = believe(model.eval().to(memory_format=torch.channels_last), Pictures(pool), config, bf16=True)
+        boxes = float(sum(len(each) for each in found.boxes))
+        return with_believed(labelled, Pictures(pool), found, config), {"boxes": boxes, "tiles": float(len(pool))}
+
+    def _task(self, model: Detector, arm: Arm, labelled: TileSource, pool: list[Picture]) -> Task:
+        supervised = DetectionTask(model)
+        if arm.encoder is None:
+            return supervised
+        config = EncoderTaskConfig.from_mapping(arm.encoder)
+        tokenizer = None
+        if config.task == "mim-discrete":
+            every = Pictures(self.train)
+            tokenizer = fit_tokenizer(every, TokenizerConfig(), patch=config.patch, words=config.vocabulary, network=model, seed=0)
+        encoder = WithPool(EncoderTask(model, config, tokenizer=tokenizer), Pictures(pool), ScheduleConfig().augment)
+        weight = WeightConfig.from_mapping(arm.weight or {})
+        return JointTask({"labels": Weighted(supervised, WeightConfig()), "encoder": Weighted(encoder, weight)})
+
+
+def _same(name: str) -> str:
+    """The first arm with the same pre-training."""
+    return next(other for other, arm in ARMS.items() if arm.pretext == ARMS[name].pretext)
+
+
+def _start(model: Detector, held: dict[str, Tensor]) -> None:
+    """Weights of pre-training in all parts that it taught and that know no classes, as ``finetune`` takes them."""
+    taught = any(name.startswith("region_stage.") for name in held)
+    left = BOUND_TO_CLASSES if taught else ONLY_WITH_CLASSES
+    weights = {name: tensor for name, tensor in held.items() if not name.startswith(left)}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert all(name.startswith(left) for name in missing), missing
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "scikit-learn", "faster-coco-eval")}
+
+
+def _report(name: str) -> Any:
+    said = [time.monotonic()]
+
+    def report(done: int, total: int, message: str) -> None:
+        if time.monotonic() - said[0] > 20 or done == total:
+            said[0] = time.monotonic()
+            print(f"{name}: {done}/{total}  {message}", file=sys.stderr, flush=True)
+
+    return report
+
+
+def summary(folder: Path, against: str) -> list[dict[str, Any]]:
+    """One line an arm, fraction and length: mean metrics, and the paired difference of AP50 to ``against``."""
+    found: dict[tuple[str, float, int], dict[int, dict[str, Any]]] = {}
+    for path in sorted((folder / "finetune").glob("*.json")):
+        document = json.loads(path.read_text())
+        asked = int(path.stem.rsplit("-", 2)[1])
+        found.setdefault((document["arm"], document["fraction"], asked), {})[document["draw"]] = document
+    lines = []
+    for (arm, fraction, asked), draws in sorted(found.items()):
+        line: dict[str, Any] = {"arm": arm, "fraction": fraction, "images_seen": asked, "draws": sorted(draws)}
+        line |= {key: round(statistics.mean(each[key] for each in draws.values()), 2) for key in ("AP", "AP50", "AP75", "seconds")}
+        other = found.get((against, fraction, asked), {})
+        pairs = [draws[draw]["AP50"] - other[draw]["AP50"] for draw in sorted(draws) if draw in other]
+        if arm != against and len(pairs) > 1:
+            half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / len(pairs) ** 0.5
+            line["difference"] = [round(statistics.mean(pairs), 2), round(float(half), 2)]
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=["pretrain", "finetune", "summary", "arms"])
+    parser.add_argument("names", nargs="*", metavar="ARM")
+    parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--dev", action="store_true")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--fraction", type=float, default=0.1)
+    parser.add_argument("--images-seen", type=int, default=5200)
+    parser.add_argument("--pretrain-images", type=int, default=5200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--against", default="none")
+    chosen = parser.parse_args()
+    unknown = sorted(set(chosen.names) - set(ARMS))
+    if unknown:
+        parser.error(f"no arm {unknown[0]!r}; there are {', '.join(ARMS)}")
+    if chosen.what == "arms":
+        print(json.dumps({name: arm._asdict() for name, arm in ARMS.items()}, indent=1))
+    elif chosen.what == "summary":
+        for line in summary(chosen.out / ("dev" if chosen.dev else "test"), chosen.against):
+            print(json.dumps(line))
+    else:
+        bench = Bench(chosen)
+        for name in chosen.names or list(ARMS):
+            if chosen.what == "pretrain":
+                bench.pretrained(name)
+            else:
+                for draw in chosen.draws:
+                    bench.finetuned(name, draw)
+
+
+if __name__ == "__main__":
+    main()
