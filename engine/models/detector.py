@@ -222,9 +222,13 @@ class Detector(nn.Module):
 
     def encode(self, images: Tensor) -> Memory:
         """Images (B, 3, H, W), RGB in [0, 1] → memory."""
+        return self.encode_with_map(images)[0]
+
+    def encode_with_map(self, images: Tensor) -> tuple[Memory, Tensor]:
+        """Images (B, 3, H, W), RGB in [0, 1] → memory, and the backbone's coarsest map (B, C_5, H, W), which can describe patches."""
         maps = self._maps(images)
         memory: Memory = self.encoder(maps[-len(self.config.feature_levels) :])
-        return memory._replace(fine=maps[0]) if self.config.reads_fine else memory
+        return (memory._replace(fine=maps[0]) if self.config.reads_fine else memory), maps[-1]
 
     def _select(self, proposals: Proposals) -> Queries:
         config = self.config

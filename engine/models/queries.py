@@ -116,19 +116,22 @@ class PatchQueries(nn.Module):
         self.reconstruction = MLP(dimension, dimension, patch_channels, 2)
         nn.init.constant_(self.matched.bias, prior_bias())
 
-    def forward(self, patch_features: Tensor, keep: Tensor | None = None) -> Queries:
+    def forward(self, patch_features: Tensor, keep: Tensor | None = None, order: Tensor | None = None) -> Queries:
         """Place patches in slots.
 
         Args:
-            patch_features: (B, M, C_5), M dividing N; patch m goes to slots m·N/M … (m+1)·N/M − 1.
-            keep: (B, N) 0 where a slot does not get its patch (UP-DETR's query dropout), else 1.
+            patch_features: (B, M, C_5), M dividing N; patch m goes to places m·N/M … (m+1)·N/M − 1.
+            keep: (B, N) 0 where a place does not get its patch (UP-DETR's query dropout), else 1.
+            order: (N,) the slot at every place, a permutation (UP-DETR's object query shuffle); None for slot i at place i.
         """
         batch, patches, _ = patch_features.shape
         carried = self.norm(self.patch(patch_features)).repeat_interleave(self.count // patches, dim=1)
         if keep is not None:
             carried = carried * keep[..., None]
-        boxes = torch.cat([self.centre_logits, self.size_logits], -1).sigmoid()[None].expand(batch, -1, -1)
-        return Queries(self.content.weight[None] + carried, boxes, None, carried)
+        content, starts = self.content.weight, torch.cat([self.centre_logits, self.size_logits], -1)
+        if order is not None:
+            content, starts = content[order], starts[order]
+        return Queries(content[None] + carried, starts.sigmoid()[None].expand(batch, -1, -1), None, carried)
 
 
 class LearnedQueries(nn.Module):
@@ -197,15 +200,20 @@ class DenseQueries(nn.Module):
         position = self.position.weight[None].expand(batch, -1, -1)
         return Queries(torch.zeros_like(position), position.new_zeros(batch, self.count, 4), None, None, position)
 
-    def forward(self, patch_features: Tensor, keep: Tensor | None = None) -> Queries:
+    def forward(self, patch_features: Tensor, keep: Tensor | None = None, order: Tensor | None = None) -> Queries:
         """Place patches in slots.
 
         Args:
-            patch_features: (B, M, C_5), M dividing N; patch m goes to slots m·N/M … (m+1)·N/M − 1.
-            keep: (B, N) 0 where a slot does not get its patch (UP-DETR's query dropout), else 1.
+            patch_features: (B, M, C_5), M dividing N; patch m goes to places m·N/M … (m+1)·N/M − 1.
+            keep: (B, N) 0 where a place does not get its patch (UP-DETR's query dropout), else 1.
+            order: (N,) the slot at every place, a permutation (UP-DETR's object query shuffle); None for slot i at place i.
         """
         batch, patches, _ = patch_features.shape
         carried = self.patch(patch_features).repeat_interleave(self.count // patches, dim=1)
         if keep is not None:
             carried = carried * keep[..., None]
-        return self.plain(batch)._replace(extra_position=carried)
+        plain = self.plain(batch)
+        if order is not None:
+            assert plain.position is not None
+            plain = plain._replace(position=plain.position[:, order])
+        return plain._replace(extra_position=carried)

@@ -12,13 +12,15 @@ from engine.catalog.workspace import Workspace
 from engine.errors import NothingToDo
 from engine.label_set import LabelSet
 from engine.models.detector import DetectorConfig
+from engine.pretext.pictures import PretextPictures
 from engine.pretext.plan import PretextConfig, plan_pretext, require_slots
 from engine.progress import Progress, silent
-from engine.training.loop import ScheduleConfig, seeded, train
+from engine.training.loop import ScheduleConfig, Watch, seeded, train
 
 __all__ = ["PretrainConfig", "pretrain"]
 
 TOKENIZER = "tokenizer.safetensors"
+PICTURES = "pictures"
 
 
 class PretrainConfig(PretextConfig):
@@ -30,6 +32,8 @@ class PretrainConfig(PretextConfig):
     """How long and how fast."""
     detector: DetectorConfig = DetectorConfig()
     """The architecture."""
+    pictures_every: int = Field(default=600, ge=0)
+    """Images seen between two sets of pictures of what is asked and answered, beside the log; 0 for none."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
 
@@ -53,7 +57,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
             raise NothingToDo("there is no tile of the training ground", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
         identity = RunIdentity(
             stage="pretrain",
-            config=config.model_dump(mode="json", exclude={"name", "cache_bytes"}),
+            config=config.model_dump(mode="json", exclude={"name", "cache_bytes", "pictures_every"}),
             data=data_hash(unlabelled, {}),
             parent=None,
             label_set=LabelSet.of([f"region {number}" for number in range(config.classes)]) if config.classes else LabelSet(()),
@@ -78,13 +82,16 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
                     origin=workspace.identity,
                     progress=progress,
                 )
+            log = run_log(workspace, identity)
+            pictures = PretextPictures(pretext, source, log / PICTURES, seed=config.schedule.seed)
             run = train(
                 pretext.task,
                 pretext.source,
                 config.schedule,
                 checkpoints=checkpoints,
                 progress=progress,
-                log=run_log(workspace, identity),
+                log=log,
+                watch=Watch(config.pictures_every, pictures),
             )
         beside = {}
         if pretext.tokenizer:

@@ -14,7 +14,7 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 """Weights of R, G, B in the luminance (ITU-R BT.601)."""
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 """RGB → luminance and two axes of chrominance, about which the hue turns, red to magenta (NTSC, 1953)."""
-FROM_YIQ = torch.linalg.inv(TO_YIQ)
+FROM_YIQ = torch.inverse(TO_YIQ)
 
 
 class ColourChange(NamedTuple):

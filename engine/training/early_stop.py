@@ -10,10 +10,18 @@ from torch import nn
 
 from engine.errors import BadInput
 
-__all__ = ["DevHistory", "EvaluateDev"]
+__all__ = ["DevHistory", "EvaluateDev", "is_due"]
 
 EvaluateDev = Callable[[nn.Module], float]
 """The AP in [0, 1] of a model on the dev tiles; never on test tiles, and never the loss."""
+
+
+def is_due(every: int, before: int, after: int, last: int) -> bool:
+    """Whether a step that brought the images seen from ``before`` to ``after`` of ``last`` passed a multiple of ``every``, or was the last.
+
+    Never where ``every`` is 0.
+    """
+    return bool(every) and (after // every > before // every or after >= last)
 
 
 @dataclass
@@ -29,7 +37,7 @@ class DevHistory:
 
     def due(self, before: int, after: int, last: int) -> bool:
         """Whether to look after a step that brought the images seen from ``before`` to ``after`` of ``last``."""
-        return bool(self.every) and (after // self.every > before // self.every or after >= last)
+        return is_due(self.every, before, after, last)
 
     def add(self, seen: int, average_precision: float) -> bool:
         """Note a look; True where it is the best so far, the earliest of equals.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +17,7 @@ from engine.progress import Progress
 from engine.training.batches import Batch, BatchLoader, prefetched
 from engine.training.checkpoint import Checkpoint, CheckpointStore
 from engine.training.data import TileSource
-from engine.training.early_stop import DevHistory, EvaluateDev
+from engine.training.early_stop import DevHistory, EvaluateDev, is_due
 from engine.training.faults import NotFinite, refuse_not_finite, write_bundle
 from engine.training.journal import Clock, Journal, tensorboard_writer
 from engine.training.optimization import TrainingState
@@ -25,7 +25,16 @@ from engine.training.schedule import ScheduleConfig, plan_steps, rate
 from engine.training.step import Stepper, StepResult
 from engine.training.task import Task
 
-__all__ = ["ScheduleConfig", "Task", "TrainingRun", "seeded", "train"]
+__all__ = ["ScheduleConfig", "Task", "TrainingRun", "Watch", "seeded", "train"]
+
+
+class Watch(NamedTuple):
+    """Somebody who looks at what is being learned."""
+
+    every: int
+    """images seen between two looks; the last step is looked at too"""
+    look: Callable[[int], None]
+    """called with the images seen so far, while the model has its averaged weights and is in evaluation mode"""
 
 
 @dataclass
@@ -73,6 +82,7 @@ def train(
     progress: Progress,
     evaluate_dev: EvaluateDev | None = None,
     log: Path | None = None,
+    watch: Watch | None = None,
 ) -> TrainingRun:
     """Train ``task.model`` on ``source`` and leave the averaged weights in it.
 
@@ -87,6 +97,7 @@ def train(
         progress: told after every step.
         evaluate_dev: the AP on dev tiles, asked every ``config.evaluate_every`` images; the best average is then kept.
         log: folder of ``log.csv``, and of the batch that led to a number that is none.
+        watch: shown the model along the way; what it does changes nothing of the run.
 
     Raises:
         NothingToDo: the source is empty.
@@ -102,6 +113,7 @@ def train(
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     model = task.model.to(accelerator.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     session = _Session(task, source, config, accelerator, checkpoints, evaluate_dev)
+    session.watch = watch
     session.run(progress, log)
     session.state.adopt()
     model.eval()
@@ -121,6 +133,7 @@ class _Session:
         evaluate_dev: EvaluateDev | None,
     ) -> None:
         self.config, self.source, self.checkpoints, self.evaluate_dev = config, source, checkpoints, evaluate_dev
+        self.watch: Watch | None = None
         self.plan = plan_steps(config)
         self.state = TrainingState(task.model, config)
         self.dev = DevHistory(config.evaluate_every if evaluate_dev else 0, config.patience)
@@ -178,6 +191,7 @@ class _Session:
             for batch in batches:
                 result = self._step(batch, log)
                 journal.write(self._row(batch, result, self._look()))
+                self._show()
                 try:
                     progress(self.seen, self.plan[-1].end, self.clock.line(self.seen, result.loss, self.dev.best))
                 except Cancelled:
@@ -211,6 +225,11 @@ class _Session:
         if self.dev.add(self.seen, found):
             self.state.keep_best()
         return found
+
+    def _show(self) -> None:
+        if self.watch and is_due(self.watch.every, self.plan[self.done - 1].first, self.seen, self.plan[-1].end):
+            with self.state.averaged():
+                self.watch.look(self.seen)
 
     def _row(self, batch: Batch, result: StepResult, dev: float | None) -> dict[str, int | float | str]:
         rates = {f"rate{number}": value for number, value in enumerate(self.state.rates)}

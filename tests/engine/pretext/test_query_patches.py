@@ -6,12 +6,24 @@ import pytest
 import torch
 
 from engine.errors import UsageError
-from engine.models.detector import Detector
+from engine.models.detector import Detector, DetectorConfig
 from engine.models.queries import block_mask
 from engine.pretext.query_patches import PatchConfig, QueryPatchTask, augment_patches, sample_crops
 from engine.progress import silent
 from engine.training.loop import seeded, train
 
+DENSE = DetectorConfig(
+    architecture="detr",
+    backbone="test_efficientnet",
+    backbone_weights="none",
+    feature_levels=(4,),
+    frozen_stages=0,
+    dimension=32,
+    heads=4,
+    feedforward=64,
+    patch_slots=20,
+    image_size=64,
+)
 PLAIN = {"colour_jitter": 0.0, "grey": 0.0, "query_dropout": 0.0, "patch_size": 32}
 
 
@@ -152,3 +164,94 @@ def test_in_training_too_a_group_is_blind_to_the_others(squares, patches):
     learned.loss([squares.samples(1).sample(0)], generator())
     [mask] = masks
     assert torch.equal(mask, block_mask(20, patches, torch.device("cpu")))
+
+
+def test_uniform_crops_lie_inside_and_are_hardly_ever_small():
+    crops = sample_crops(1, PatchConfig(patches=2000, crops="uniform"), generator())[0]
+    assert (crops[:, :2] - crops[:, 2:] / 2).min() >= -1e-6
+    assert (crops[:, :2] + crops[:, 2:] / 2).max() <= 1 + 1e-6
+    assert crops[:, 2:].mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (crops[:, 2:] < 1 / 16).all(1).float().mean() < 0.01
+
+
+@torch.no_grad()
+def test_blur_smooths_a_share_of_the_patches():
+    patches = torch.rand(64, 3, 16, 16, generator=generator())
+    blurred = augment_patches(patches, PatchConfig(colour_jitter=0.0, grey=0.0, blur=0.5), generator(2))
+    rough = (blurred.diff(dim=3).abs().mean((1, 2, 3)) / patches.diff(dim=3).abs().mean((1, 2, 3))) < 0.8
+    assert 16 < int(rough.sum()) < 48
+    assert torch.allclose(blurred[~rough], patches[~rough], atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_patch_may_be_described_by_the_image_s_own_map(squares):
+    pooled = task(squares, features="map")
+    coarsest = torch.zeros(1, 5, 2, 2)
+    coarsest[0, :, 0, 1] = torch.arange(5.0)
+    features = pooled._pooled(coarsest, torch.tensor([[[0.75, 0.25, 0.4, 0.4], [0.25, 0.75, 0.4, 0.4]]]))
+    assert torch.allclose(features[0, 0], torch.arange(5.0), atol=1.0)
+    assert features[0, 0, 4] > 3
+    assert features[0, 1].abs().max() < features[0, 0, 4] / 4
+
+
+def test_a_pooled_patch_costs_no_pass_of_the_backbone(squares):
+    passes = []
+    for features in ("crop", "map"):
+        learned = task(squares, features=features)
+        learned.model.backbone.register_forward_pre_hook(lambda _backbone, arguments: passes.append(len(arguments[0])))
+        learned.loss([squares.samples(1).sample(0)], generator())
+    assert passes == [1, 4, 1]
+
+
+def test_all_slots_may_be_matched_one_to_one(squares):
+    matched = task(squares, patches=2, matching="all")
+    boxes = torch.full((1, 20, 4), 0.05)
+    crops = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]]])
+    for slot, error in ((3, 0.1), (5, 0.02), (7, 0.05)):
+        boxes[0, slot] = torch.tensor([0.5 + error, 0.5, 0.2, 0.2])
+    assert sorted(matched._match(torch.zeros(1, 20, 1), boxes, crops)[0].tolist()) == [5, 7]
+
+
+def test_the_mask_can_be_left_out(squares):
+    learned = task(squares, mask=False)
+    masks = []
+    learned.model.decoder.register_forward_pre_hook(lambda _decoder, arguments: masks.append(arguments[2]))
+    learned.loss([squares.samples(1).sample(0)], generator())
+    assert masks == [None]
+
+
+@pytest.mark.parametrize("architecture", ["deformable", "detr"])
+def test_shuffled_slots_carry_other_patches(squares, architecture):
+    config = squares.TINY if architecture == "deformable" else DENSE
+    with seeded(0):
+        model = Detector(config, 0)
+    features = torch.rand(1, 4, model.backbone.channels[-1], generator=generator())
+    order = torch.arange(20).roll(5)
+    plain, shuffled = model.patch_queries(features), model.patch_queries(features, order=order)
+    assert torch.allclose(shuffled.boxes, plain.boxes[:, order], atol=1e-6)
+    assert torch.equal(shuffled.extra_position, plain.extra_position)
+    own = "content" if architecture == "deformable" else "position"
+    added = plain.extra_position if architecture == "deformable" else 0
+    assert torch.allclose(getattr(shuffled, own) - added, (getattr(plain, own) - added)[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["deformable", "detr"])
+@pytest.mark.parametrize(
+    "switch",
+    [{"features": "map"}, {"matching": "all"}, {"mask": False}, {"shuffle": True}, {"crops": "uniform"}, {"blur": 0.5}, {"patches": 1}],
+)
+def test_every_switch_can_be_learned_with(squares, switch, architecture):
+    config = squares.TINY if architecture == "deformable" else DENSE
+    with seeded(0):
+        learned = QueryPatchTask(Detector(config, 0), PatchConfig(**{"patches": 4} | PLAIN | switch))
+    loss, _ = learned.loss([squares.samples(1).sample(0)], generator())
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert all(weight.grad is not None for weight in learned.model.patch_queries.parameters())
+
+
+def test_an_unfrozen_backbone_learns_too(squares):
+    with seeded(0):
+        learned = QueryPatchTask(Detector(squares.TINY, 0), PatchConfig(patches=4, **PLAIN), freeze_backbone=False)
+    learned.loss([squares.samples(1).sample(0)], generator())[0].backward()
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in learned.model.backbone.parameters())

@@ -1,0 +1,110 @@
+"""Pictures of what pre-training asks and what is answered, for a person to look at while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from engine.evaluation.drawing import PALETTE, write_png
+from engine.pretext.encoder_tasks import EncoderTask, Shown
+from engine.pretext.plan import Pretext
+from engine.pretext.query_patches import FoundPatches, QueryPatchTask
+from engine.training.data import Sample, TileSource, step_generator
+
+__all__ = ["PretextPictures", "encoder_picture", "patches_picture"]
+
+GAP = 6
+BACKGROUND = 24
+COUNT = 4
+"""Tiles in a picture."""
+PATCH_SIDE = 56
+
+Pixels = NDArray[np.uint8]
+
+
+def _pixels(images: Tensor) -> list[Pixels]:
+    """Images (B, 3, H, W) in [0, 1] as RGB (H, W, 3)."""
+    return list((images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _table(rows: Sequence[Sequence[Pixels]]) -> Pixels:
+    """Pictures of one size in rows and columns."""
+    height, width, _ = rows[0][0].shape
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), BACKGROUND, np.uint8)
+    for number, row in enumerate(rows):
+        for place, picture in enumerate(row):
+            top, left = GAP + number * (height + GAP), GAP + place * (width + GAP)
+            sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def encoder_picture(shown: Shown) -> Pixels:
+    """A row a tile: what the encoder saw, what was asked for, what it answered (encoder SSL on aerial images, figure 10)."""
+    return _table(list(zip(*(_pixels(images) for images in shown), strict=True)))
+
+
+def patches_picture(found: FoundPatches) -> Pixels:
+    """A row a tile: the tile with its patches framed and the boxes that were answered, in the patch's colour; beside it the patches.
+
+    Frames of patches are thin and those of answers thick (UP-DETR, figure 7).
+    """
+    rows = []
+    for image, tile in enumerate(_pixels(found.images)):
+        side = tile.shape[0]
+        picture = Image.fromarray(tile)
+        draw = ImageDraw.Draw(picture)
+        for patch, (asked, answered) in enumerate(zip(found.crops[image].tolist(), found.boxes[image].tolist(), strict=True)):
+            colour = PALETTE[patch % len(PALETTE)]
+            for box, width in ((asked, 1), (answered, 3)):
+                left, top, right, bottom = (value * side for value in box)
+                draw.rectangle((min(left, right), min(top, bottom), max(left, right), max(top, bottom)), outline=colour, width=width)
+        strip = np.full((side, side, 3), BACKGROUND, np.uint8)
+        across = max(1, side // (PATCH_SIDE + 2 * GAP))
+        for patch, pixels in enumerate(_pixels(found.patches[image])):
+            top, left = (place * (PATCH_SIDE + 2 * GAP) for place in divmod(patch, across))
+            if top + PATCH_SIDE + 4 > side:
+                break
+            framed = np.empty((PATCH_SIDE + 4, PATCH_SIDE + 4, 3), np.uint8)
+            framed[:] = PALETTE[patch % len(PALETTE)]
+            framed[2:-2, 2:-2] = np.asarray(Image.fromarray(pixels).resize((PATCH_SIDE, PATCH_SIDE)))
+            strip[top : top + PATCH_SIDE + 4, left : left + PATCH_SIDE + 4] = framed[:, : side - left]
+        rows.append([np.asarray(picture), strip])
+    return _table(rows)
+
+
+class PretextPictures:
+    """Writes pictures of a run: always of the same tiles, asked the same, so that progress can be seen.
+
+    Args:
+        pretext: what is learned.
+        source: the tiles; a few are taken.
+        folder: where pictures go, as ``encoder-00001200.png`` and ``patches-00001200.png``.
+        seed: decides the tiles and what they are asked.
+    """
+
+    def __init__(self, pretext: Pretext, source: TileSource, folder: Path, *, seed: int) -> None:
+        drawn = torch.randperm(len(source), generator=step_generator(seed, 0, "pictures"))[:COUNT].tolist()
+        self._encoder: EncoderTask | None = pretext.encoder
+        self._patches: QueryPatchTask | None = pretext.patches
+        self._source, self._drawn, self._folder, self._seed = source, drawn, folder, seed
+
+    def __call__(self, images_seen: int) -> None:
+        """Write the pictures of now."""
+        learned = self._encoder or self._patches
+        if learned is None:
+            return
+        device = next(learned.model.parameters()).device
+        batch = [Sample(*(part.to(device) for part in self._source.sample(index))) for index in self._drawn]
+        if self._encoder:
+            shown = self._encoder.show(batch, step_generator(self._seed, 0, "shown"))
+            write_png(self._folder / f"encoder-{images_seen:08d}.png", encoder_picture(shown))
+        if self._patches:
+            found = self._patches.show(batch, step_generator(self._seed, 0, "shown"))
+            write_png(self._folder / f"patches-{images_seen:08d}.png", patches_picture(found))

@@ -1,0 +1,76 @@
+"""Pictures of pre-training: the same tiles every time, and what they show is where it was asked."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.models.detector import Detector
+from engine.pretext.encoder_tasks import Shown
+from engine.pretext.pictures import PretextPictures, encoder_picture, patches_picture
+from engine.pretext.plan import PretextConfig, plan_pretext
+from engine.pretext.query_patches import FoundPatches
+from engine.progress import silent
+from engine.training.loop import Watch, seeded, train
+
+
+def planned(squares, **values):
+    config = PretextConfig.from_mapping({"patches": squares.PATCHES.model_dump()} | values)
+    with seeded(0):
+        model = Detector(squares.TINY, config.classes)
+    return plan_pretext(model, config, squares.samples(6), seed=0)
+
+
+def test_a_row_a_tile_of_what_was_given_wanted_and_answered():
+    shown = Shown(*(torch.full((2, 3, 20, 20), value) for value in (0.0, 0.5, 1.0)))
+    picture = encoder_picture(shown)
+    assert picture.shape == (2 * 26 + 6, 3 * 26 + 6, 3)
+    assert [int(picture[16, 16 + 26 * column, 0]) for column in range(3)] == [0, 128, 255]
+    assert int(picture[2, 2, 0]) == 24
+
+
+def test_patches_are_framed_where_they_were_cut_and_where_they_were_found():
+    found = FoundPatches(
+        torch.zeros(1, 3, 100, 100),
+        torch.tensor([[[0.1, 0.1, 0.3, 0.3]]]),
+        torch.tensor([[[0.5, 0.5, 0.875, 0.75]]]),
+        torch.ones(1, 1, 3, 16, 16),
+    )
+    picture = patches_picture(found)[6:106, 6:]
+    tile, strip = picture[:, :100], picture[:, 106:206]
+    lit = np.argwhere(tile.any(2))
+    assert lit.min(0).tolist() == [10, 10]
+    assert lit.max(0).tolist() == [75, 87]
+    assert tile[20, 10].any()
+    assert not tile[40, 40].any()
+    assert strip[30, 30].tolist() == [255, 255, 255]
+
+
+def test_boxes_outside_the_tile_are_drawn_as_far_as_they_go():
+    asked, answered = torch.tensor([[[0.1, 0.1, 0.3, 0.3]]]), torch.tensor([[[1.2, -0.5, 0.9, 0.2]]])
+    found = FoundPatches(torch.zeros(1, 3, 64, 64), asked, answered, torch.ones(1, 1, 3, 8, 8))
+    assert patches_picture(found).shape[0] == 76
+
+
+def test_a_run_leaves_pictures_of_the_same_tiles(squares, tmp_path):
+    pretext = planned(squares, encoder={"task": "mim-continuous"})
+    pictures = PretextPictures(pretext, squares.samples(6), tmp_path, seed=0)
+    schedule = squares.schedule(images_seen=16)
+    train(pretext.task, pretext.source, schedule, checkpoints=None, progress=silent, watch=Watch(8, pictures))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"{kind}-{seen:08d}.png" for kind in ("encoder", "patches") for seen in (8, 16)]
+    first, last = (np.asarray(Image.open(tmp_path / name)) for name in names[:2])
+    column = slice(6 + 70, 6 + 70 + 64)
+    assert np.array_equal(first[:, column], last[:, column])
+    assert not np.array_equal(first, last)
+
+
+@pytest.mark.parametrize("every", [0, 8])
+def test_looking_changes_nothing(squares, tmp_path, every):
+    pretext = planned(squares)
+    pictures = PretextPictures(pretext, squares.samples(6), tmp_path, seed=0)
+    watched = train(pretext.task, pretext.source, squares.schedule(), checkpoints=None, progress=silent, watch=Watch(every, pictures))
+    again = planned(squares)
+    plain = train(again.task, again.source, squares.schedule(), checkpoints=None, progress=silent)
+    assert watched.losses == plain.losses
+    assert bool(list(tmp_path.iterdir())) == bool(every)
