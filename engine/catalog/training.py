@@ -194,7 +194,7 @@ def finish_run(
             config=identity.config,
             data_hash=identity.data,
             parent_id=parent.id if parent else None,
-            label_set_fingerprint=identity.label_set.fingerprint if len(identity.label_set) else None,
+            label_set_fingerprint=identity.label_set.fingerprint if identity.stage == "finetune" else None,
             metrics={"training": {**vars(report), "fingerprint": identity.fingerprint}},
         )
         ledger.record(session, identity.stage, model=name, tiles=tiles, boxes=boxes, seconds=report.seconds)

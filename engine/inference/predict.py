@@ -75,7 +75,13 @@ def _tile(
 
 @torch.inference_mode()
 def predict_batch(
-    model: Detector, images: Tensor, *, score_threshold: float, iou_threshold: float, extents: Tensor | None = None
+    model: Detector,
+    images: Tensor,
+    *,
+    score_threshold: float,
+    iou_threshold: float,
+    extents: Tensor | None = None,
+    only_embeddings: bool = False,
 ) -> list[TilePrediction]:
     """Detect on images (B, 3, S, S), RGB in [0, 1].
 
@@ -85,9 +91,10 @@ def predict_batch(
         extents: (B, 2) width and height of each tile in pixels, to which its boxes are clipped; None where all fill the square.
         score_threshold: boxes below it are dropped.
         iou_threshold: of two boxes of one class that overlap more, the weaker is dropped; 1 keeps all.
+        only_embeddings: boxes are not asked for; always so where the model has no classes.
     """
     size = images.shape[-1]
-    if not model.num_classes:
+    if only_embeddings or not model.num_classes:
         embeddings = embed_tiles(model.encode(images))
         none = images.new_zeros(0)
         return [TilePrediction(none.view(0, 4), none.long(), none.view(0, 0), none, vector) for vector in embeddings]
@@ -120,6 +127,7 @@ def predict_tiles(
     iou_threshold: float,
     progress: Progress,
     extents: Sequence[tuple[int, int]] | None = None,
+    only_embeddings: bool = False,
 ) -> Predictions:
     """Detect on all tiles, one batch in memory at a time.
 
@@ -133,6 +141,7 @@ def predict_tiles(
         progress: told after every batch, and at the end of tiles in which all queries answered (logged as a warning too).
         extents: width and height of each tile in pixels, in the order of ``tiles``; boxes are clipped to them. None where all fill
             the square.
+        only_embeddings: boxes are not asked for; always so where the model has no classes.
     """
     device = next(model.parameters()).device
     ids: list[int] = []
@@ -141,11 +150,18 @@ def predict_tiles(
     for batch_ids, images in _batches(tiles, batch_size):
         pixels = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
         sides = None if extents is None else torch.tensor(extents[len(ids) : len(ids) + len(batch_ids)])
-        found += predict_batch(model, pixels, score_threshold=score_threshold, iou_threshold=iou_threshold, extents=sides)
+        found += predict_batch(
+            model,
+            pixels,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            extents=sides,
+            only_embeddings=only_embeddings,
+        )
         ids += batch_ids
         progress(len(ids), count, "predict")
     _warn_of_saturation([tile_id for tile_id, tile in zip(ids, found, strict=True) if tile.saturated], model, progress, count)
-    classes = max(model.num_classes, 1)
+    classes = 1 if only_embeddings else max(model.num_classes, 1)
     scores = _joined(found, "class_scores", classes)
     return Predictions(
         tile_ids=np.asarray(ids, dtype=np.int64),

@@ -20,7 +20,7 @@ from engine.models.architecture import BEFORE_REGIONS
 from engine.models.detector import Detector, DetectorConfig
 from engine.models.weight_files import read_metadata, serialized
 
-__all__ = ["StoredModel", "load_detector", "read_model", "save_model", "start_from"]
+__all__ = ["StoredModel", "load_detector", "read_model", "replaced_by_fine_tuning", "save_model", "start_from"]
 
 FORMAT = 1
 WEIGHTS, CONFIG, LABELS, METRICS, MANIFEST = "model.safetensors", "config.json", "labels.json", "metrics.json", "manifest.json"
@@ -58,6 +58,11 @@ _REPLACED_BY_FINE_TUNING = ("proposals.", "region_stage.", "query_content.", "cl
 """Parts that a model without classes does not have."""
 _BOUND_TO_CLASSES = ("proposals.classes.", "region_stage.classes.", "class_heads.", "denoising.")
 """Parts that speak of the classes of pre-training, where there were some."""
+
+
+def replaced_by_fine_tuning(classes: int) -> tuple[str, ...]:
+    """How the names of weights begin that a model takes anew after pre-training with so many classes."""
+    return _BOUND_TO_CLASSES if classes else _REPLACED_BY_FINE_TUNING
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,9 @@ def read_model(directory: Path) -> StoredModel:
         raise _refuse(directory, f"{MANIFEST} is missing or damaged", "a folder that Tilehawk saved a model in") from damage
     if version != FORMAT:
         raise _refuse(directory, f"model format {version}", f"format {FORMAT}")
-    for name in (WEIGHTS, CONFIG, LABELS):
+    for name in dict.fromkeys((WEIGHTS, CONFIG, LABELS, *digests)):
         path = directory / name
-        if not path.is_file() or sha256_of(path) != digests.get(name):
+        if Path(name).name != name or not path.is_file() or sha256_of(path) != digests.get(name):
             raise _refuse(directory, f"{name} is missing or not what was saved (sha256 differs)", "the file named in the manifest")
     try:
         config = DetectorConfig.from_mapping(BEFORE_REGIONS | json.loads((directory / CONFIG).read_text()))
@@ -202,6 +207,5 @@ def start_from(model: Detector, directory: Path) -> StoredModel:
             "another architecture: " + ", ".join(f"{key} = {theirs[key]!r}" for key in differing),
             ", ".join(f"{key} = {ours[key]!r}" for key in differing),
         )
-    replaced = _BOUND_TO_CLASSES if len(stored.label_set) else _REPLACED_BY_FINE_TUNING
-    _fill(model, stored, leave_out=replaced if stored.stage == "pretrain" else ())
+    _fill(model, stored, leave_out=replaced_by_fine_tuning(len(stored.label_set)) if stored.stage == "pretrain" else ())
     return stored

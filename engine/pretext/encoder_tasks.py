@@ -6,7 +6,6 @@ as it was before patches changed places, or say where each came from. Every task
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 
 from engine.config import StageConfig
 from engine.errors import UsageError
-from engine.models.detector import Detector, DetectorConfig
+from engine.models.detector import Detector
 from engine.models.encoder import Memory
 from engine.pretext.patch_grid import Changed, choose, from_patches, hide, informative, move, to_patches
 from engine.pretext.tokenizer import Tokenizer
@@ -53,9 +52,9 @@ class EncoderTaskConfig(StageConfig):
         return self
 
 
-def read_strides(config: EncoderTaskConfig, detector: DetectorConfig, shapes: Sequence[tuple[int, int]]) -> list[int]:
+def _read_strides(config: EncoderTaskConfig, model: Detector) -> list[int]:
     """Pixels a token of the levels that answer, finest first."""
-    strides = [detector.image_size // height for height, _ in shapes]
+    strides = [*model.strides, *([2 * model.strides[-1]] if model.config.extra_level else [])]
     return strides[:1] if config.levels == "largest" else strides
 
 
@@ -66,10 +65,7 @@ def require_fits(config: EncoderTaskConfig, model: Detector) -> None:
         UsageError: the patch is no multiple of a stride that is read, or no divisor of the image.
     """
     size = model.config.image_size
-    strides = list(model.strides)
-    if model.config.extra_level:
-        strides.append(2 * strides[-1])
-    read = strides[:1] if config.levels == "largest" else strides
+    read = _read_strides(config, model)
     if size % config.patch or any(config.patch % stride for stride in read):
         raise UsageError(
             f"patch = {config.patch} with image_size = {size} and levels of stride {read}",
@@ -128,11 +124,9 @@ class EncoderTask:
         if freeze_backbone:
             model.backbone.freeze(-1)
         size = model.config.image_size
-        levels = 1 if config.levels == "largest" else len(model.strides) + model.config.extra_level
-        strides = [*model.strides, 2 * model.strides[-1]][:levels]
         outputs = {"mim-discrete": config.vocabulary, "jigsaw-discrete": (size // config.patch) ** 2}.get(config.task)
         self.heads = nn.ModuleList(
-            _Head(model.config.dimension, outputs or 3 * stride * stride, hidden=config.hidden) for stride in strides
+            _Head(model.config.dimension, outputs or 3 * stride * stride, hidden=config.hidden) for stride in _read_strides(config, model)
         )
         self.model: nn.Module = nn.ModuleDict({"detector": model, "heads": self.heads})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from engine.evaluation.drawing import PALETTE, write_png
 from engine.pretext.encoder_tasks import EncoderTask, Shown
 from engine.pretext.plan import Pretext
 from engine.pretext.query_patches import FoundPatches, QueryPatchTask
-from engine.training.data import Sample, TileSource, step_generator
+from engine.training.data import Sample, TileSource, readable, step_generator
 
 __all__ = ["PretextPictures", "encoder_picture", "patches_picture"]
 
@@ -84,24 +85,25 @@ class PretextPictures:
 
     Args:
         pretext: what is learned.
-        source: the tiles; a few are taken.
+        source: the tiles; a few that can be read are taken now, so that no thread reads them later.
         folder: where pictures go, as ``encoder-00001200.png`` and ``patches-00001200.png``.
         seed: decides the tiles and what they are asked.
     """
 
     def __init__(self, pretext: Pretext, source: TileSource, folder: Path, *, seed: int) -> None:
-        drawn = torch.randperm(len(source), generator=step_generator(seed, 0, "pictures"))[:COUNT].tolist()
         self._encoder: EncoderTask | None = pretext.encoder
         self._patches: QueryPatchTask | None = pretext.patches
-        self._source, self._drawn, self._folder, self._seed = source, drawn, folder, seed
+        self._folder, self._seed = folder, seed
+        drawn = torch.randperm(len(source), generator=step_generator(seed, 0, "pictures")).tolist()
+        self._samples = [sample for _, sample in islice(readable(source, drawn), COUNT)]
 
     def __call__(self, images_seen: int) -> None:
         """Write the pictures of now."""
         learned = self._encoder or self._patches
-        if learned is None:
+        if learned is None or not self._samples:
             return
         device = next(learned.model.parameters()).device
-        batch = [Sample(*(part.to(device) for part in self._source.sample(index))) for index in self._drawn]
+        batch = [Sample(*(part.to(device) for part in sample)) for sample in self._samples]
         if self._encoder:
             shown = self._encoder.show(batch, step_generator(self._seed, 0, "shown"))
             write_png(self._folder / f"encoder-{images_seen:08d}.png", encoder_picture(shown))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 from pydantic import model_validator
 
@@ -17,7 +16,7 @@ from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
 from engine.pretext.query_patches import PatchConfig, QueryPatchTask
 from engine.pretext.regions import RegionConfig, RegionTask, find_regions
 from engine.pretext.tile_boxes import TileBoxes
-from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, fit_tokenizer
+from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, kept_tokenizer
 from engine.progress import Progress, silent
 from engine.training.data import TileSource
 from engine.training.joint import JointTask, WeightConfig, Weighted
@@ -112,7 +111,18 @@ def plan_pretext(
         tasks["patches"] = Weighted(patches, config.patches_weight)
     if config.encoder:
         if config.encoder.task == "mim-discrete":
-            tokenizer = _kept_tokenizer(model, config, source, seed, keep, origin, progress)
+            tokenizer = kept_tokenizer(
+                source,
+                config.tokenizer,
+                patch=config.encoder.patch,
+                words=config.encoder.vocabulary,
+                network=model,
+                seed=seed,
+                given=config.tokenizer_file,
+                keep=keep,
+                origin=origin,
+                progress=progress,
+            )
         encoder = EncoderTask(model, config.encoder, tokenizer=tokenizer, freeze_backbone=frozen)
         tasks["encoder"] = Weighted(encoder, config.encoder_weight)
     only = next(iter(tasks.values()))
@@ -135,45 +145,16 @@ def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
         )
 
 
-T = TypeVar("T")
-
-
-def _kept(path: Path | None, load: Callable[[Path], T | None], make: Callable[[], T], save: Callable[[T, Path], None]) -> T:
-    found = load(path) if path and path.is_file() else None
-    if found is not None:
-        return found
-    made = make()
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(made, path)
-    return made
-
-
 def _kept_regions(
     model: Detector, config: RegionConfig, source: TileSource, seed: int, keep: Path | None, origin: str, progress: Progress
 ) -> TileBoxes:
     said = [config.model_dump(mode="json"), seed, len(source), model.config.backbone, model.config.image_size, origin]
     fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-    return _kept(
-        keep / "regions.safetensors" if keep else None,
-        lambda path: TileBoxes.load(path, fingerprint),
-        lambda: find_regions(source, config, network=model, seed=seed, progress=progress),
-        lambda regions, path: regions.save(path, fingerprint),
-    )
-
-
-def _kept_tokenizer(
-    model: Detector, config: PretextConfig, source: TileSource, seed: int, keep: Path | None, origin: str, progress: Progress
-) -> Tokenizer:
-    assert config.encoder
-    patch, words = config.encoder.patch, config.encoder.vocabulary
-    if config.tokenizer_file:
-        return Tokenizer.load(Path(config.tokenizer_file), network=model, origin=origin)
-    return _kept(
-        keep / "tokenizer.safetensors" if keep else None,
-        lambda path: Tokenizer.load(path, network=model, origin=origin),
-        lambda: fit_tokenizer(
-            source, config.tokenizer, patch=patch, words=words, network=model, seed=seed, origin=origin, progress=progress
-        ),
-        lambda tokenizer, path: tokenizer.save(path),
-    )
+    path = keep / "regions.safetensors" if keep else None
+    found = TileBoxes.load(path, fingerprint) if path else None
+    if found is None:
+        found = find_regions(source, config, network=model, seed=seed, progress=progress)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found.save(path, fingerprint)
+    return found

@@ -6,12 +6,10 @@ clustered by what the network says and every cluster is a class, which teaches e
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
 import torch
 from pydantic import Field
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
@@ -23,10 +21,11 @@ from engine.models.encoder import Memory
 from engine.models.heads import MLP
 from engine.models.losses import detection_loss
 from engine.models.targets import Targets
+from engine.pretext.frozen import FrozenBackbone, clustered
 from engine.pretext.proposals import ProposalConfig, propose_boxes
 from engine.pretext.tile_boxes import TileBoxes
 from engine.progress import Progress, silent
-from engine.training.data import Sample, TileSource
+from engine.training.data import Sample, TileSource, read_batches
 from engine.training.detection import DetectionTask, stack_images, targets_of
 
 __all__ = ["RegionConfig", "RegionTask", "find_regions"]
@@ -57,37 +56,17 @@ class RegionConfig(StageConfig):
         return self.clusters if self.taught == "clusters" else 1
 
 
-class _Teacher(nn.Module):
-    """A frozen copy of a detector's backbone, and what it says of crops."""
-
-    def __init__(self, model: Detector, crop: int) -> None:
-        super().__init__()
-        self._crop = crop
-        self.network = copy.deepcopy(model.backbone).requires_grad_(False).eval()
-        self.register_buffer("mean", model.mean.clone(), persistent=False)
-        self.register_buffer("std", model.std.clone(), persistent=False)
-
-    mean: Tensor
-    std: Tensor
-
-    @torch.no_grad()
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """All maps of images (B, 3, S, S) in [0, 1], finest first."""
-        said: list[Tensor] = self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
-        return said
-
-    @torch.no_grad()
-    def describe(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
-        """Unit vectors (N, C) of the regions (n, 4) of each image, cut out and resized."""
-        crops = roi_align(images.contiguous(), [each.to(images) for each in boxes], self._crop, aligned=True)
-        return functional.normalize(self.maps(crops)[-1].float().mean((2, 3)), dim=1)
+def _describe(teacher: FrozenBackbone, images: Tensor, boxes: list[Tensor], crop: int) -> Tensor:
+    """Unit vectors (N, C) of the regions (n, 4) of each of images (B, 3, S, S), cut out and resized to ``crop``."""
+    crops = roi_align(images.contiguous(), [each.to(images) for each in boxes], crop, aligned=True)
+    return functional.normalize(teacher(crops)[-1].float().mean((2, 3)), dim=1)
 
 
 def find_regions(source: TileSource, config: RegionConfig, *, network: Detector, seed: int, progress: Progress = silent) -> TileBoxes:
     """Propose regions on every tile, and name their clusters where these are what is taught.
 
     Args:
-        source: the tiles.
+        source: the tiles; one that cannot be read has no regions.
         config: what regions are.
         network: whose backbone says what stands out and what is alike.
         seed: decides segmentations and clusters; regions of a tile depend on it and the tile alone, clusters on all tiles.
@@ -96,18 +75,17 @@ def find_regions(source: TileSource, config: RegionConfig, *, network: Detector,
     Raises:
         NothingToDo: there are fewer regions than clusters.
     """
-    teacher = _Teacher(network, config.crop)
-    boxes: list[Tensor] = []
+    teacher = FrozenBackbone(network)
+    fine = 0 if len(teacher.strides) == 1 else int(network.config.reads_fine)
+    boxes = [torch.zeros(0, 4) for _ in range(len(source))]
     described: list[Tensor] = []
-    for first in range(0, len(source), BATCH):
-        pixels = [source.sample(index).image for index in range(first, min(first + BATCH, len(source)))]
-        images = torch.stack(pixels).float() / 255
-        finest = teacher.maps(images)[0 if len(teacher.network.strides) == 1 else int(network.config.reads_fine)]
-        found = [propose_boxes(each, config.proposals, features=seen, seed=seed) for each, seen in zip(pixels, finest, strict=True)]
-        boxes += found
+    for indices, pixels in read_batches(source, range(len(source)), BATCH):
+        images = pixels.float() / 255
+        for index, each, seen in zip(indices, pixels, teacher(images)[fine], strict=True):
+            boxes[index] = propose_boxes(each, config.proposals, features=seen, seed=seed)
         if config.taught == "clusters":
-            described.append(teacher.describe(images, found))
-        progress(len(boxes), len(source), "proposing regions")
+            described.append(_describe(teacher, images, [boxes[index] for index in indices], config.crop))
+        progress(indices[-1] + 1, len(source), "proposing regions")
     labels = torch.zeros(sum(len(each) for each in boxes), dtype=torch.long)
     if config.taught == "clusters":
         if len(labels) < config.clusters:
@@ -116,8 +94,7 @@ def find_regions(source: TileSource, config: RegionConfig, *, network: Detector,
                 expected="at least one a cluster",
                 remedy="Take more tiles, or fewer clusters",
             )
-        clusters = MiniBatchKMeans(config.clusters, random_state=seed, n_init=3, batch_size=4096).fit(torch.cat(described).numpy())
-        labels = torch.from_numpy(clusters.labels_).long()
+        labels, _ = clustered(torch.cat(described), config.clusters, seed=seed)
     return TileBoxes(boxes, list(torch.split(labels, [len(each) for each in boxes])))
 
 
@@ -139,8 +116,9 @@ class RegionTask(DetectionTask):
         self._config = config
         if freeze_backbone:
             model.backbone.freeze(-1)
-        self._teacher: _Teacher | None = None
+        self._teacher: FrozenBackbone | None = None
         self._embed: nn.Module | None = None
+        self._model: nn.Module = model
         if config.taught == "embedding":
             if not (model.config.two_stage and model.config.region_stage):
                 raise UsageError(
@@ -148,13 +126,14 @@ class RegionTask(DetectionTask):
                     expected="architecture = 'deformable' with region_stage",
                     remedy="Set regions.taught to 'clusters'",
                 )
-            self._teacher = _Teacher(model, config.crop)
+            self._teacher = FrozenBackbone(model)
             self._embed = MLP(model.config.dimension, model.config.dimension, model.backbone.channels[-1], 2)
+            self._model = nn.ModuleDict({"detector": model, "embedding": self._embed})
 
     @property
     def model(self) -> nn.Module:
         """The detector, and the head of the embeddings where there is one."""
-        return self.detector if self._embed is None else nn.ModuleDict({"detector": self.detector, "embedding": self._embed})
+        return self._model
 
     def loss(self, batch: list[Sample], generator: torch.Generator, _done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
         """The detection loss of the regions, and how far the predicted embeddings lie from the teacher's (1 − cosine)."""
@@ -182,5 +161,5 @@ class RegionTask(DetectionTask):
         predicted = functional.normalize(self._embed(content[real]).float(), dim=1)
         side = images.shape[-1]
         corners = torch.cat([known[..., :2] - known[..., 2:] / 2, known[..., :2] + known[..., 2:] / 2], -1) * side
-        wanted = self._teacher.to(images.device).describe(images, [each[held] for each, held in zip(corners, real, strict=True)])
+        wanted = _describe(self._teacher, images, [each[held] for each, held in zip(corners, real, strict=True)], self._config.crop)
         return (1 - (predicted * wanted).sum(1)).mean()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from engine.config import StageConfig
 from engine.inference.predict import predict_batch
 from engine.models.detector import Detector
 from engine.pretext.tile_boxes import TileBoxes
 from engine.progress import Progress, silent
-from engine.training.data import Joined, Sample, TileSource
+from engine.training.data import Joined, Sample, TileSource, read_batches
 
 __all__ = ["SelfTrainingConfig", "believe", "with_believed"]
 
@@ -36,23 +35,21 @@ def believe(
 
     Args:
         model: in evaluation mode.
-        source: the tiles; labels that they have are not looked at.
+        source: the tiles; labels that they have are not looked at, and one that cannot be read has no boxes.
         config: what is believed.
         bf16: forward passes under autocast.
         progress: told after every few tiles.
     """
     device = next(model.parameters()).device
-    boxes: list[Tensor] = []
-    labels: list[Tensor] = []
-    for first in range(0, len(source), BATCH):
-        pixels = [source.sample(index).image for index in range(first, min(first + BATCH, len(source)))]
-        images = (torch.stack(pixels).to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+    boxes = [torch.zeros(0, 4) for _ in range(len(source))]
+    labels = [torch.zeros(0, dtype=torch.long) for _ in range(len(source))]
+    for indices, pixels in read_batches(source, range(len(source)), BATCH):
+        images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = predict_batch(model, images, score_threshold=config.least_score, iou_threshold=0.5)
-        for tile in found:
-            boxes.append(tile.boxes.float().cpu().clone())
-            labels.append(tile.labels.cpu().clone())
-        progress(len(boxes), len(source), "labelling tiles by the model")
+        for index, tile in zip(indices, found, strict=True):
+            boxes[index], labels[index] = tile.boxes.float().cpu().clone(), tile.labels.cpu().clone()
+        progress(indices[-1] + 1, len(source), "labelling tiles by the model")
     return TileBoxes(boxes, labels)
 
 

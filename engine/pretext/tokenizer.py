@@ -5,15 +5,11 @@ A word stands for patches that look alike: by their pixels, made small, or by wh
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
 import torch
 from pydantic import Field
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,17 +18,20 @@ from engine.errors import CheckpointRefused, NothingToDo
 from engine.files import write_bytes
 from engine.models.detector import Detector
 from engine.models.weight_files import read_metadata, read_tensors, serialized
+from engine.pretext.frozen import FrozenBackbone, clustered
 from engine.pretext.patch_grid import informative, to_patches
 from engine.progress import Progress, silent
-from engine.training.data import TileSource, step_generator
+from engine.training.data import TileSource, read_batches, step_generator
 
-__all__ = ["Tokenizer", "TokenizerConfig", "fit_tokenizer"]
+__all__ = ["TOKENIZER", "Tokenizer", "TokenizerConfig", "fit_tokenizer", "kept_tokenizer"]
 
 Basis = Literal["pixels", "features"]
 SMALL = 8
 """Side to which a patch is made small before its pixels are compared, and in which words are pictured."""
 BATCH = 16
 FORMAT = 1
+TOKENIZER = "tokenizer.safetensors"
+"""What the file is called, in the folder of a run and of a model."""
 
 
 class TokenizerConfig(StageConfig):
@@ -119,36 +118,25 @@ class _Described(nn.Module):
 
     def __init__(self, basis: Basis, patch: int, network: Detector | None) -> None:
         super().__init__()
-        self._patch, self.network = patch, None
+        self._patch, self._backbone = patch, None
         if basis == "features":
             assert network is not None, "features need a network"
-            self.network = copy.deepcopy(network.backbone).requires_grad_(False).eval()
-            self.register_buffer("mean", network.mean.clone(), persistent=False)
-            self.register_buffer("std", network.std.clone(), persistent=False)
-            strides = network.backbone.strides
+            self._backbone = FrozenBackbone(network)
+            strides = self._backbone.strides
             self._level = max(index for index, stride in enumerate(strides) if stride <= max(patch // 2, strides[0]))
-
-    mean: Tensor
-    std: Tensor
 
     @property
     def fingerprint(self) -> str:
         """Of the network's weights; nothing for pixels."""
-        if self.network is None:
-            return ""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return self._backbone.fingerprint if self._backbone else ""
 
     def forward(self, images: Tensor) -> Tensor:
         side = images.shape[-1] // self._patch
-        if self.network is None:
+        if self._backbone is None:
             patches = to_patches(images, self._patch)
             small = functional.adaptive_avg_pool2d(patches.flatten(0, 1), SMALL)
             return small.flatten(1).view(*patches.shape[:2], -1)
-        maps = self.network.to(images.device)((images - self.mean.to(images)) / self.std.to(images))
-        pooled = functional.adaptive_avg_pool2d(maps[self._level].float(), side)
+        pooled = functional.adaptive_avg_pool2d(self._backbone(images)[self._level].float(), side)
         return functional.normalize(pooled.flatten(2).transpose(1, 2), dim=-1)
 
 
@@ -166,7 +154,7 @@ def fit_tokenizer(
     """Cluster the patches of tiles.
 
     Args:
-        source: the tiles; some are drawn where there are many.
+        source: the tiles; some are drawn where there are many, and those that cannot be read are passed over.
         config: by what, and from how many tiles.
         patch: side of a patch in pixels.
         words: K.
@@ -180,31 +168,66 @@ def fit_tokenizer(
     """
     drawn = torch.randperm(len(source), generator=step_generator(seed, 0, "tokenizer"))[: config.tiles].tolist()
     describe = _Described(config.basis, patch, network)
-    descriptions, small = [], []
-    for done, images in _batches(source, drawn):
+    descriptions, small, done = list[Tensor](), list[Tensor](), 0
+    for indices, pixels in read_batches(source, drawn, BATCH):
+        images = pixels.float() / 255
         patches = to_patches(images, patch)
         taught = informative(patches)
         with torch.no_grad():
             descriptions.append(describe(images)[taught])
         small.append(functional.adaptive_avg_pool2d(patches[taught], SMALL))
+        done += len(indices)
         progress(done, len(drawn), "describing patches")
-    described, pixels = torch.cat(descriptions), torch.cat(small)
-    if len(described) < words:
+    found = sum(len(each) for each in descriptions)
+    if found < words:
         raise NothingToDo(
-            f"{len(described)} patches of more than one colour for {words} words",
+            f"{found} patches of more than one colour for {words} words",
             expected="at least one patch a word",
             remedy="Take more tiles, or a smaller vocabulary",
         )
-    clusters = MiniBatchKMeans(words, random_state=seed, n_init=3, batch_size=4096).fit(described.numpy())
-    names = torch.from_numpy(clusters.labels_).long()
+    names, centres = clustered(torch.cat(descriptions), words, seed=seed)
     count = torch.bincount(names, minlength=words).clamp(min=1).view(-1, 1, 1, 1)
-    pictures = torch.zeros(words, 3, SMALL, SMALL).index_add_(0, names, pixels) / count
-    centres = torch.from_numpy(clusters.cluster_centers_).float()
+    pictures = torch.zeros(words, 3, SMALL, SMALL).index_add_(0, names, torch.cat(small)) / count
     return Tokenizer(config.basis, patch, centres, pictures, network=network, origin=origin)
 
 
-def _batches(source: TileSource, indices: list[int]) -> Iterator[tuple[int, Tensor]]:
-    """How many tiles are done, and images (b, 3, S, S) in [0, 1]."""
-    for first in range(0, len(indices), BATCH):
-        some = indices[first : first + BATCH]
-        yield first + len(some), torch.stack([source.sample(index).image for index in some]).float() / 255
+def kept_tokenizer(
+    source: TileSource,
+    config: TokenizerConfig,
+    *,
+    patch: int,
+    words: int,
+    network: Detector,
+    seed: int,
+    given: str | None = None,
+    keep: Path | None = None,
+    origin: str = "",
+    progress: Progress = silent,
+) -> Tokenizer:
+    """The vocabulary of a run: one that is given, or the one that the run made when it was begun, or a new one.
+
+    Args:
+        source: as in :func:`fit_tokenizer`.
+        config: as there.
+        patch: as there.
+        words: as there.
+        network: as there.
+        seed: as there.
+        given: the file of one that was made before; None for none.
+        keep: the run's folder, in which it is kept; None for none.
+        origin: as there.
+        progress: as there.
+
+    Raises:
+        NothingToDo: too few patches for the words.
+        CheckpointRefused: the file is damaged, comes from elsewhere, or was made with another backbone.
+    """
+    if given:
+        return Tokenizer.load(Path(given), network=network, origin=origin)
+    if keep and (keep / TOKENIZER).is_file():
+        return Tokenizer.load(keep / TOKENIZER, network=network, origin=origin)
+    made = fit_tokenizer(source, config, patch=patch, words=words, network=network, seed=seed, origin=origin, progress=progress)
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        made.save(keep / TOKENIZER)
+    return made

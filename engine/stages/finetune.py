@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydantic import Field
 from sqlalchemy.orm import Session
-from torch import nn
 
 from engine.boxes import Boxes
 from engine.catalog.annotations import label_set, tile_boxes
@@ -29,7 +28,7 @@ from engine.models.store import StoredModel, load_detector, read_model, start_fr
 from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
 from engine.pretext.self_training import SelfTrainingConfig, believe, with_believed
 from engine.pretext.tile_boxes import TileBoxes
-from engine.pretext.tokenizer import TokenizerConfig, fit_tokenizer
+from engine.pretext.tokenizer import TOKENIZER, Tokenizer, TokenizerConfig, kept_tokenizer
 from engine.progress import Progress, silent
 from engine.training.data import Joined, TileSource
 from engine.training.detection import DetectionTask
@@ -39,6 +38,9 @@ from engine.training.pool import WithPool
 from engine.training.task import Task
 
 __all__ = ["FinetuneConfig", "finetune"]
+
+READERS = 4
+"""Sources of tiles at most, which share the memory: labelled, believed, the pool, dev."""
 
 
 class FinetuneConfig(StageConfig):
@@ -61,6 +63,8 @@ class FinetuneConfig(StageConfig):
     """Unlabelled tiles of the training ground that join the encoder task, for each labelled one of a batch."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """The vocabulary of mim-discrete."""
+    tokenizer_file: str | None = None
+    """One that was made before, the tokenizer.safetensors in a model's folder, in place of making one."""
     self_training: SelfTrainingConfig | None = None
     """What the model to start from, a fine-tuned one, is sure of on unlabelled tiles becomes their labels; null for none."""
     cache_bytes: int = Field(default=2**31, ge=0)
@@ -99,8 +103,8 @@ class DevLook:
         self._model = model
         self._source, self._records, self._true, self._classes = source, records, true, classes
 
-    def __call__(self, _: nn.Module) -> float:
-        """AP averaged over IoU .50 to .95; what is trained holds the detector, and its averaged weights by now."""
+    def __call__(self) -> float:
+        """AP averaged over IoU .50 to .95."""
         found = predict_tiles(
             self._model,
             ((tile.id, self._source.image(index)) for index, tile in enumerate(self._records)),
@@ -143,22 +147,30 @@ def _believed(
     return held
 
 
-def _task(model: Detector, config: FinetuneConfig, known: TileSource, pool: TileSource, progress: Progress) -> Task:
+def _vocabulary(
+    model: Detector, config: FinetuneConfig, tiles: TileSource, folder: Path, origin: str, progress: Progress
+) -> Tokenizer | None:
+    if not config.encoder or config.encoder.task != "mim-discrete":
+        return None
+    return kept_tokenizer(
+        tiles,
+        config.tokenizer,
+        patch=config.encoder.patch,
+        words=config.encoder.vocabulary,
+        network=model,
+        seed=config.schedule.seed,
+        given=config.tokenizer_file,
+        keep=folder,
+        origin=origin,
+        progress=progress,
+    )
+
+
+def _task(model: Detector, config: FinetuneConfig, pool: TileSource, tokenizer: Tokenizer | None) -> Task:
     """The labels, and the encoder task beside them where there is one."""
     supervised = DetectionTask(model)
     if not config.encoder:
         return supervised
-    tokenizer = None
-    if config.encoder.task == "mim-discrete":
-        tokenizer = fit_tokenizer(
-            Joined([(known, 1), (pool, 1)]),
-            config.tokenizer,
-            patch=config.encoder.patch,
-            words=config.encoder.vocabulary,
-            network=model,
-            seed=config.schedule.seed,
-            progress=progress,
-        )
     encoder: Task = EncoderTask(model, config.encoder, tokenizer=tokenizer)
     if len(pool) and config.unlabelled:
         encoder = WithPool(encoder, pool, config.schedule.augment, share=config.unlabelled)
@@ -174,7 +186,8 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         NothingToDo: no tile of the training ground is reviewed, or none holds a box; or dev AP is asked for without a box on dev ground.
         BadInput: no classes yet, no such model to start from, or the name is taken.
         LabelSetMismatch: the model to start from speaks of other classes.
-        CheckpointRefused: the model to start from is damaged or of another architecture.
+        CheckpointRefused: the model to start from is damaged or of another architecture; or the tokenizer that is given is damaged, of
+            another workspace, or was made with another backbone.
     """
     with workspace.worker_lock("finetune"):
         with workspace.session(write=False) as session:
@@ -224,17 +237,19 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         with ExitStack() as readers:
 
             def source(records: Sequence[TileRecord], known: dict[int, Boxes]) -> WorkspaceTiles:
+                """A reader of its own for each use: batches are read by another thread than the pool, the dev tiles and pictures."""
                 pixels = readers.enter_context(TilePixels(workspace))
-                return WorkspaceTiles(pixels, records, known, detector.image_size, cache_bytes=config.cache_bytes)
+                return WorkspaceTiles(pixels, records, known, detector.image_size, cache_bytes=config.cache_bytes // READERS)
 
             look = DevLook(model, source(dev, dev_boxes), dev, dev_boxes, classes) if dev else None
             known, pool = source(labelled, boxes), source(unlabelled, {})
             learned: TileSource = known
             if config.self_training and stored:
                 believed = _believed(config.self_training, stored, pool, checkpoints.directory, identity.fingerprint, progress)
-                learned = with_believed(known, pool, believed, config.self_training)
+                learned = with_believed(known, source(unlabelled, {}), believed, config.self_training)
+            tokenizer = _vocabulary(model, config, Joined([(known, 1), (pool, 1)]), checkpoints.directory, workspace.identity, progress)
             with seeded(config.schedule.seed):
-                task = _task(model, config, known, pool, progress)
+                task = _task(model, config, pool, tokenizer)
             run = train(
                 task,
                 learned,
@@ -244,4 +259,8 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
                 evaluate_dev=look,
                 log=run_log(workspace, identity),
             )
-        return finish_run(workspace, model, identity, run, name=name, parent=parent, tiles=len(labelled), boxes=count)
+        beside = {}
+        if tokenizer:
+            tokenizer.save(checkpoints.directory / TOKENIZER)
+            beside[TOKENIZER] = checkpoints.directory / TOKENIZER
+        return finish_run(workspace, model, identity, run, name=name, parent=parent, tiles=len(labelled), boxes=count, beside=beside)

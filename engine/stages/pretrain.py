@@ -14,12 +14,12 @@ from engine.label_set import LabelSet
 from engine.models.detector import DetectorConfig
 from engine.pretext.pictures import PretextPictures
 from engine.pretext.plan import PretextConfig, plan_pretext, require_slots
+from engine.pretext.tokenizer import TOKENIZER
 from engine.progress import Progress, silent
 from engine.training.loop import ScheduleConfig, Watch, seeded, train
 
 __all__ = ["PretrainConfig", "pretrain"]
 
-TOKENIZER = "tokenizer.safetensors"
 PICTURES = "pictures"
 
 
@@ -93,8 +93,8 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
                 log=log,
                 watch=Watch(config.pictures_every, pictures),
             )
-        beside = {}
-        if pretext.tokenizer:
-            pretext.tokenizer.save(checkpoints.directory / TOKENIZER)
-            beside[TOKENIZER] = checkpoints.directory / TOKENIZER
+            beside = {}
+            if pretext.tokenizer:
+                pretext.tokenizer.save(checkpoints.directory / TOKENIZER)
+                beside[TOKENIZER] = checkpoints.directory / TOKENIZER
         return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0, beside=beside)

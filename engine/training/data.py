@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,8 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.boxes import Boxes
+from engine.errors import UnreadableImage
 
-__all__ = ["Joined", "Relabelled", "Sample", "TileSamples", "TileSource", "pad_to_square", "step_generator", "step_seed", "stream_indices"]
+__all__ = [
+    "Joined",
+    "Relabelled",
+    "Sample",
+    "TileSamples",
+    "TileSource",
+    "pad_to_square",
+    "read_batches",
+    "readable",
+    "step_generator",
+    "step_seed",
+    "stream_indices",
+]
 
 
 class Sample(NamedTuple):
@@ -42,6 +56,23 @@ class TileSource(Protocol):
 
     def name(self, index: int) -> str:
         """What a message calls the tile at ``index``."""
+
+
+def readable(source: TileSource, indices: Iterable[int]) -> Iterator[tuple[int, Sample]]:
+    """The tiles at ``indices`` that can be read, each with its index; the others are passed over."""
+    for index in indices:
+        try:
+            sample = source.sample(index)
+        except UnreadableImage:
+            continue
+        yield index, sample
+
+
+def read_batches(source: TileSource, indices: Iterable[int], size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Indices and images (b, 3, S, S) uint8 of the tiles that can be read, at most ``size`` at a time."""
+    tiles = readable(source, indices)
+    while batch := list(islice(tiles, size)):
+        yield [index for index, _ in batch], torch.stack([sample.image for _, sample in batch])
 
 
 def pad_to_square(pixels: NDArray[np.uint8], size: int) -> Tensor:

@@ -6,14 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from engine.errors import BadInput
 
 __all__ = ["DevHistory", "EvaluateDev", "is_due"]
 
-EvaluateDev = Callable[[nn.Module], float]
-"""The AP in [0, 1] of a model on the dev tiles; never on test tiles, and never the loss."""
+EvaluateDev = Callable[[], float]
+"""The AP in [0, 1] on the dev tiles of what is trained, which has its averaged weights then; never on test tiles, and never the loss."""
 
 
 def is_due(every: int, before: int, after: int, last: int) -> bool:

@@ -220,8 +220,8 @@ class _Session:
         """The AP on the dev tiles where it is time for it."""
         if not self.evaluate_dev or not self.dev.due(self.plan[self.done - 1].first, self.seen, self.plan[-1].end):
             return None
-        with self.state.averaged() as model:
-            found = self.evaluate_dev(model)
+        with self.state.averaged():
+            found = self.evaluate_dev()
         if self.dev.add(self.seen, found):
             self.state.keep_best()
         return found

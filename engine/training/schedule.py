@@ -58,7 +58,7 @@ class ScheduleConfig(StageConfig):
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """A checkpoint is due when this much time has passed since the last; 0 writes one after every step."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 runs forward passes under autocast; auto does so on GPUs and on CPUs with AMX."""
+    """bf16 runs forward passes under autocast; auto does so on GPUs and on CPUs that multiply bfloat16 (AMX, AVX512-BF16)."""
     threads: int = Field(default=0, ge=0)
     """CPU threads; 0 leaves torch's own choice."""
     prefetch: int = Field(default=1, ge=0, le=1)
@@ -122,6 +122,9 @@ def plan_steps(config: ScheduleConfig) -> list[PlannedStep]:
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
     """Whether forward passes run in bfloat16 on ``device``."""
+    if precision == "auto" and device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
     if precision == "auto":
-        return torch.cuda.is_bf16_supported() if device.type == "cuda" else bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
     return precision == "bf16"

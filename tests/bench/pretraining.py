@@ -32,6 +32,7 @@ from torch import Tensor
 from engine.files import write_json
 from engine.models.detector import Detector, DetectorConfig
 from engine.models.presets import PRESETS
+from engine.models.store import replaced_by_fine_tuning
 from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
 from engine.pretext.plan import PretextConfig, plan_pretext
 from engine.pretext.self_training import SelfTrainingConfig, believe, with_believed
@@ -45,8 +46,6 @@ from engine.training.pool import WithPool
 from engine.training.task import Task
 
 IOU = 0.5
-BOUND_TO_CLASSES = ("proposals.classes.", "region_stage.classes.", "class_heads.", "denoising.")
-ONLY_WITH_CLASSES = ("proposals.", "region_stage.", "query_content.", "class_heads.", "object_queries.", "denoising.")
 PATCHES: dict[str, Any] = {"patches": 10}
 NO_PATCHES: dict[str, Any] = {"patches": None}
 
@@ -62,8 +61,8 @@ class Arm(NamedTuple):
     """how much it counts"""
     teacher: str | None = None
     """the arm whose detector labels the pool"""
-    longer: float = 1.0
-    """times the images seen in fine-tuning"""
+    instead_of: str | None = None
+    """the arm whose seconds of pre-training are spent on fine-tuning for longer"""
 
 
 def _encoder(task: str, **changes: Any) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _regions(taught: str = "clusters", **changes: Any) -> dict[str, Any]:
 
 ARMS: dict[str, Arm] = {
     "none": Arm(),
-    "none-longer": Arm(longer=2.0),
+    "none-longer": Arm(instead_of="regions"),
     "up-detr": Arm({"patches": PATCHES}),
     "up-detr-one-patch": Arm({"patches": {"patches": 1}}),
     "up-detr-unfrozen": Arm({"patches": PATCHES, "freeze_backbone": False}),
@@ -165,7 +164,7 @@ class Bench:
             source, believed = self._believed(arm.teacher, draw, source, pool)
             document["believed"] = believed
         task = self._task(model, arm, source, pool)
-        schedule = self.schedule(round(arm.longer * self.chosen.images_seen), draw)
+        schedule = self.schedule(self.chosen.images_seen + self._longer(arm, draw), draw)
         checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
         run = train(task, source, schedule, checkpoints=checkpoints, progress=_report(f"{name} {draw}"))
         document |= numbers(model, self.judged, IOU, bf16=run.precision == "bf16")
@@ -177,6 +176,16 @@ class Bench:
         checkpoints.remove()
         print(json.dumps({key: document[key] for key in ("arm", "draw", "AP", "AP50", "AP75", "seconds")}), flush=True)
         return path
+
+    def _longer(self, arm: Arm, draw: int) -> int:
+        """Images that fine-tuning alone would have seen in the seconds of the pre-training that it goes without."""
+        if arm.instead_of is None:
+            return 0
+        weights = self.pretrained(arm.instead_of)
+        assert weights
+        spent = json.loads(weights.with_suffix(".json").read_text())
+        plain = json.loads(self.finetuned("none", draw).read_text())
+        return round((spent["seconds"] + spent["seconds_to_prepare"]) * plain["images_seen"] / plain["seconds"])
 
     def _believed(self, teacher: str, draw: int, labelled: TileSource, pool: list[Picture]) -> tuple[TileSource, dict[str, float]]:
         path = self.finetuned(teacher, draw)
@@ -208,8 +217,7 @@ def _same(name: str) -> str:
 
 def _start(model: Detector, held: dict[str, Tensor]) -> None:
     """Weights of pre-training in all parts that it taught and that know no classes, as ``finetune`` takes them."""
-    taught = any(name.startswith("region_stage.") for name in held)
-    left = BOUND_TO_CLASSES if taught else ONLY_WITH_CLASSES
+    left = replaced_by_fine_tuning(int(any(name.startswith("region_stage.") for name in held)))
     weights = {name: tensor for name, tensor in held.items() if not name.startswith(left)}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected

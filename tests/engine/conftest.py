@@ -20,6 +20,13 @@ def squares(fake: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="session")
+def stop_at(fake: Callable[[str], ModuleType]) -> type:
+    """``stop_at(images)`` is a progress that cancels there."""
+    cancels: type = fake("training").StopAt
+    return cancels
+
+
+@pytest.fixture(scope="session")
 def learned(squares: ModuleType, fake: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A workspace of squares with a pre-trained and a fine-tuned model, and their reports; to read from, and to add predictions to."""
     from engine.catalog.workspace import Workspace

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.boxes import Boxes
-from engine.errors import UnreadableImage
+from engine.errors import Cancelled, UnreadableImage
 from engine.training.augment import AugmentConfig
 from engine.training.data import TileSamples
 from engine.training.schedule import ScheduleConfig
@@ -59,6 +59,17 @@ class Counting:
         return loss, {"counts": float(loss.detach())}
 
 
+class StopAt:
+    """Cancels from a number of images on."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __call__(self, done, total, message):
+        if done >= self.images:
+            raise Cancelled("stopped")
+
+
 class Failing(TileSamples):
     """Tiles of which those numbered in ``unreadable`` cannot be decoded; ``asked`` notes every one that was read."""
 
@@ -71,6 +82,24 @@ class Failing(TileSamples):
         if index in self.unreadable:
             raise UnreadableImage(f"{self.name(index)} is cut off")
         return super().sample(index)
+
+
+class Torn:
+    """Tiles of another source, of which those numbered ``lost`` cannot be decoded."""
+
+    def __init__(self, source, lost):
+        self.source, self.lost = source, set(lost)
+
+    def __len__(self):
+        return len(self.source)
+
+    def sample(self, index):
+        if index in self.lost:
+            raise UnreadableImage(f"{self.name(index)} is cut off")
+        return self.source.sample(index)
+
+    def name(self, index):
+        return self.source.name(index)
 
 
 def tiles(count, *, unreadable=()):

@@ -126,6 +126,30 @@ def test_a_damaged_or_newer_model_is_refused(folder, squares, damage):
 
 
 @pytest.mark.guarantee("G31")
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / "words.bin").write_bytes(b"other"), "words.bin is missing or not what was saved"),
+        (lambda folder: (folder / "words.bin").unlink(), "words.bin is missing"),
+        (
+            lambda folder: change_json(folder / store.MANIFEST, sha256={"../tuned/words.bin": sha256_of(folder / "words.bin")}),
+            "is missing or not what was saved",
+        ),
+    ],
+    ids=["changed", "gone", "outside"],
+)
+def test_what_lies_beside_the_weights_is_vouched_for_too(squares, tmp_path, harm, message):
+    (tmp_path / "words").write_bytes(b"words")
+    beside = {"words.bin": tmp_path / "words"}
+    folder = tmp_path / "tuned"
+    save_model(folder, made(squares), stage="finetune", label_set=squares.LABELS, metrics={}, provenance={}, beside=beside)
+    assert read_model(folder).stage == "finetune"
+    harm(folder)
+    with pytest.raises(CheckpointRefused, match=message):
+        read_model(folder)
+
+
+@pytest.mark.guarantee("G31")
 @pytest.mark.usefixtures("no_weights_read")
 def test_an_architecture_of_a_later_version_is_refused_by_its_setting(folder):
     change_json(folder / store.CONFIG, mask_head=True)

@@ -74,3 +74,19 @@ def test_looking_changes_nothing(squares, tmp_path, every):
     plain = train(again.task, again.source, squares.schedule(), checkpoints=None, progress=silent)
     assert watched.losses == plain.losses
     assert bool(list(tmp_path.iterdir())) == bool(every)
+
+
+def test_pictures_are_of_tiles_that_can_be_read_and_read_nothing_later(squares, fake, tmp_path):
+    pretext = planned(squares)
+    torn = fake("training").Torn(squares.samples(6), [0, 1, 2])
+    pictures = PretextPictures(pretext, torn, tmp_path, seed=0)
+    torn.lost.update(range(6))
+    pictures(4)
+    [path] = tmp_path.iterdir()
+    with Image.open(path) as picture:
+        assert picture.size[1] == 3 * (64 + 6) + 6
+
+
+def test_no_readable_tile_is_no_picture(squares, fake, tmp_path):
+    PretextPictures(planned(squares), fake("training").Torn(squares.samples(2), [0, 1]), tmp_path, seed=0)(4)
+    assert not list(tmp_path.iterdir())

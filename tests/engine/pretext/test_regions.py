@@ -139,3 +139,17 @@ def test_embeddings_need_a_region_stage(squares):
 def test_more_clusters_than_regions_are_refused(squares):
     with pytest.raises(NothingToDo, match="for 500 clusters"):
         regions(squares, clusters=500)
+
+
+def test_a_tile_that_cannot_be_read_has_no_regions_and_changes_no_others(squares, fake):
+    config, source, found = regions(squares, taught="boxes")
+    some = find_regions(fake("training").Torn(source, [0, 4]), config, network=network(squares), seed=0)
+    assert [len(each) for each in some.boxes] == [0 if index in (0, 4) else len(each) for index, each in enumerate(found.boxes)]
+    assert torch.equal(some.boxes[5], found.boxes[5])
+    assert all(len(boxes) == len(labels) for boxes, labels in zip(some.boxes, some.labels, strict=True))
+
+
+def test_no_readable_tile_has_too_few_regions_for_clusters(squares, fake):
+    config, source, _ = regions(squares)
+    with pytest.raises(NothingToDo, match="0 regions for 3 clusters"):
+        find_regions(fake("training").Torn(source, range(6)), config, network=network(squares), seed=0)

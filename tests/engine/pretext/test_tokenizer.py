@@ -94,3 +94,14 @@ def test_a_file_of_something_else_is_refused(tmp_path):
 def test_more_words_than_patches_are_refused(squares):
     with pytest.raises(NothingToDo, match="24 patches of more than one colour for 25 words"):
         fitted(squares, words=25)
+
+
+def test_a_vocabulary_is_made_of_the_tiles_that_can_be_read(squares, fake):
+    model, source = fitted(squares)[0], squares.samples(6)
+
+    def words(tiles):
+        return fit_tokenizer(tiles, TokenizerConfig(basis="pixels"), patch=32, words=4, network=model, seed=0)
+
+    assert words(fake("training").Torn(source, [1])).centres.shape == (4, 3 * 8 * 8)
+    with pytest.raises(NothingToDo, match="0 patches of more than one colour for 4 words"):
+        words(fake("training").Torn(source, range(6)))

@@ -257,6 +257,28 @@ def test_an_encoder_task_is_learned_beside_the_labels(workspace, config, task):
     assert weights(workspace, alone.model) != weights(workspace, report.model)
 
 
+def test_a_vocabulary_is_kept_with_the_model_and_may_be_given_again(workspace, config):
+    encoder = {"task": "mim-discrete", "vocabulary": 4}
+    told = []
+
+    def stop(done, total, message):
+        told.append(message)
+        if "describing" not in message:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        finetune(workspace, changed(config, encoder=encoder), progress=stop)
+    assert any("describing" in message for message in told)
+    told.clear()
+    report = finetune(workspace, changed(config, encoder=encoder), progress=lambda done, total, message: told.append(message))
+    kept = model_directory(workspace, report.model) / "tokenizer.safetensors"
+    assert "tokenizer.safetensors" in read_model(kept.parent).manifest["sha256"]
+    given = changed(config, encoder=encoder, tokenizer_file=str(kept), start="scratch", name="given")
+    again = finetune(workspace, given, progress=lambda done, total, message: told.append(message))
+    assert (model_directory(workspace, again.model) / "tokenizer.safetensors").read_bytes() == kept.read_bytes()
+    assert not any("describing" in message for message in told)
+
+
 def test_the_dev_ap_is_that_of_the_detector(workspace, config, squares):
     schedule = squares.schedule(images_seen=4, evaluate_every=2)
     report = finetune(workspace, changed(config, schedule=schedule, encoder={"task": "reconstruction"}))

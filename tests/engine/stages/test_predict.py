@@ -16,6 +16,7 @@ from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, Cancelled, CheckpointRefused, LabelSetMismatch, NothingToDo
 from engine.inference.predictions import Predictions
 from engine.stages.predict import PredictConfig, predict
+from engine.stages.pretrain import PretrainConfig, pretrain
 
 
 @pytest.fixture
@@ -50,6 +51,16 @@ def test_a_pre_trained_model_gives_embeddings_and_no_boxes(learned):
     report = predict(learned.workspace, PredictConfig(model=learned.pretrained.model, threads=1))
     found = Predictions.load(predictions_directory(learned.workspace, report.predictions))
     assert (report.boxes, report.tiles, len(found.tile_index)) == (0, 7, 0)
+    assert np.allclose(np.linalg.norm(found.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_model_that_learned_regions_speaks_of_no_class(copy, squares):
+    regions = {"taught": "clusters", "clusters": 3, "crop": 32, "proposals": {"boxes": 8, "grid": 64, "colours": [2, 3], "least_cells": 6}}
+    config = {"schedule": squares.schedule(images_seen=4).model_dump(), "detector": squares.TINY.model_dump()}
+    learned = pretrain(copy, PretrainConfig.from_mapping(config | {"patches": None, "regions": regions}))
+    report = predict(copy, PredictConfig(model=learned.model, threads=1))
+    found = Predictions.load(predictions_directory(copy, report.predictions))
+    assert (report.boxes, len(found.tile_index)) == (0, 0)
     assert np.allclose(np.linalg.norm(found.embeddings, axis=1), 1, atol=1e-5)
 
 

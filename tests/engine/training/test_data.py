@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from engine.boxes import Boxes
-from engine.training.data import TileSamples, pad_to_square, step_generator, stream_indices
+from engine.training.data import TileSamples, pad_to_square, read_batches, readable, step_generator, stream_indices
 
 
 @pytest.mark.parametrize(("count", "taken"), [(7, 3), (7, 7), (3, 8), (1, 4), (10, 1)])
@@ -48,3 +48,15 @@ def test_samples_carry_their_boxes():
     assert (boxes.tolist(), labels.tolist()) == ([[0, 0, 1, 2]], [4])
     assert samples.sample(1).boxes.shape == (0, 4)
     assert (samples.name(1), TileSamples([pixels], [Boxes.empty()], 2, names=["a.png"]).name(0)) == ("number 1", "a.png")
+
+
+def test_tiles_that_cannot_be_read_are_passed_over(fake):
+    source = fake("training").tiles(7, unreadable=(1, 2, 6))
+    assert [index for index, _ in readable(source, [6, 5, 1, 0])] == [5, 0]
+    batches = list(read_batches(source, range(7), 3))
+    assert [indices for indices, _ in batches] == [[0, 3, 4], [5]]
+    assert torch.equal(batches[0][1][2], source.sample(4).image)
+
+
+def test_no_readable_tile_gives_no_batch(fake):
+    assert list(read_batches(fake("training").tiles(2, unreadable=(0, 1)), range(2), 3)) == []

@@ -63,15 +63,6 @@ def test_what_counts_nothing_is_not_computed():
     assert not two.asked
 
 
-class StopAt:
-    def __init__(self, images):
-        self.images = images
-
-    def __call__(self, done, total, message):
-        if done == self.images:
-            raise Cancelled("stopped")
-
-
 def test_shared_weights_are_trained_once_and_a_run_goes_on(fake, tmp_path):
     told = fake("training")
 
@@ -84,5 +75,5 @@ def test_shared_weights_are_trained_once_and_a_run_goes_on(fake, tmp_path):
         return layer.weight.item()
 
     with pytest.raises(Cancelled):
-        run(CheckpointStore(tmp_path), StopAt(20))
+        run(CheckpointStore(tmp_path), told.StopAt(20))
     assert run(CheckpointStore(tmp_path)) == run()

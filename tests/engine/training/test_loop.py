@@ -18,17 +18,6 @@ from engine.training.loop import seeded, train
 STEPS = 8
 
 
-class StopAt:
-    """Cancels at a number of images."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def __call__(self, done, total, message):
-        if done == self.images:
-            raise Cancelled("stopped")
-
-
 class PoisonedTask:
     """A detection task whose loss, or whose gradient alone, is broken from a certain call on."""
 
@@ -88,11 +77,11 @@ def test_the_report_counts_what_was_done(squares, uninterrupted):
 
 @pytest.mark.guarantee("G1")
 @pytest.mark.parametrize("stopped_after", [1, 3, STEPS - 1, STEPS])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(squares, tmp_path, uninterrupted, stopped_after):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(squares, tmp_path, uninterrupted, stopped_after, stop_at):
     run, weights = uninterrupted
     config = schedule(squares).model_copy(update={"checkpoint_seconds": 1e9})
     with pytest.raises(Cancelled):
-        train(task(squares), squares.samples(3), config, checkpoints=CheckpointStore(tmp_path), progress=StopAt(2 * stopped_after))
+        train(task(squares), squares.samples(3), config, checkpoints=CheckpointStore(tmp_path), progress=stop_at(2 * stopped_after))
     learned = task(squares, seed=7 if stopped_after == STEPS else 0)
     resumed = train(learned, squares.samples(3), config, checkpoints=CheckpointStore(tmp_path), progress=silent)
     assert resumed.resumed_at == stopped_after
@@ -101,11 +90,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(squares, tmp_path, 
 
 
 @pytest.mark.guarantee("G1")
-def test_a_run_that_resumes_at_every_step_is_the_same_run(squares, tmp_path, uninterrupted):
+def test_a_run_that_resumes_at_every_step_is_the_same_run(squares, tmp_path, uninterrupted, stop_at):
     run, weights = uninterrupted
     for step in range(1, STEPS):
         with pytest.raises(Cancelled):
-            train(task(squares), squares.samples(3), schedule(squares), checkpoints=CheckpointStore(tmp_path), progress=StopAt(2 * step))
+            train(task(squares), squares.samples(3), schedule(squares), checkpoints=CheckpointStore(tmp_path), progress=stop_at(2 * step))
     learned = task(squares)
     assert (
         train(learned, squares.samples(3), schedule(squares), checkpoints=CheckpointStore(tmp_path), progress=silent).losses == run.losses
@@ -127,10 +116,10 @@ def test_checkpoints_are_written_when_they_are_due(squares, tmp_path):
 
 
 @pytest.mark.guarantee("G31")
-def test_a_checkpoint_of_another_model_is_refused_and_no_weight_changed(squares, tmp_path):
+def test_a_checkpoint_of_another_model_is_refused_and_no_weight_changed(squares, tmp_path, stop_at):
     store = CheckpointStore(tmp_path)
     with pytest.raises(Cancelled):
-        train(task(squares), squares.samples(3), schedule(squares), checkpoints=store, progress=StopAt(2))
+        train(task(squares), squares.samples(3), schedule(squares), checkpoints=store, progress=stop_at(2))
     with seeded(0):
         other = DetectionTask(Detector(squares.TINY, 3))
     before = state(other.model)
@@ -166,13 +155,13 @@ def test_what_is_frozen_stays(squares):
     assert [name for name in changed if name.startswith("backbone.body.blocks.4")]
 
 
-def test_the_model_is_left_with_the_average_of_its_weights(squares, tmp_path):
+def test_the_model_is_left_with_the_average_of_its_weights(squares, tmp_path, stop_at):
     """After a step of decay ½ at the start, the average lies between where the weights were and where they are."""
     learned = task(squares)
     before = state(learned.model)
     store = CheckpointStore(tmp_path)
     with pytest.raises(Cancelled):
-        train(learned, squares.samples(3), schedule(squares), checkpoints=store, progress=StopAt(2))
+        train(learned, squares.samples(3), schedule(squares), checkpoints=store, progress=stop_at(2))
     held = store.load_last().tensors
     name = "encoder.level_embedding"
     expected = before[name] + (held[f"model.{name}"] - before[name]) * (1 - 1 / 10)

@@ -71,6 +71,6 @@ def test_a_schedule_that_makes_no_sense_is_refused(values, message):
 def test_the_precision_that_is_asked_for_is_taken_and_auto_asks_the_processor(monkeypatch):
     cpu = torch.device("cpu")
     assert (uses_bf16("fp32", cpu), uses_bf16("bf16", cpu)) == (False, True)
-    for able in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
-        assert uses_bf16("auto", cpu) is able
+    for able, expected in (({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({"avx512_f": True, "amx_bf16": False}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert uses_bf16("auto", cpu) is expected

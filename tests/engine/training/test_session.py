@@ -19,21 +19,10 @@ def small(fake):
     return fake("training")
 
 
-class StopAt:
-    """Cancels at a number of images."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def __call__(self, done, total, message):
-        if done >= self.images:
-            raise Cancelled("stopped")
-
-
 def looks(values):
     """A look at the dev tiles that answers with ``values`` one after another."""
     answers = itertools.chain(values, itertools.repeat(0.0))
-    return lambda model: next(answers)
+    return lambda: next(answers)
 
 
 def trained(small, *, task=None, tiles=6, unreadable=(), store=None, progress=silent, evaluate_dev=None, log=None, **changes):
@@ -62,7 +51,7 @@ def test_a_run_is_the_same_with_and_without_the_thread_that_reads_ahead(small, c
 def interrupted(small, tmp_path, at, **changes):
     """Stopped after ``at`` images, then taken up again."""
     with pytest.raises(Cancelled):
-        trained(small, store=CheckpointStore(tmp_path), progress=StopAt(at), **changes)
+        trained(small, store=CheckpointStore(tmp_path), progress=small.StopAt(at), **changes)
     return trained(small, store=CheckpointStore(tmp_path), **changes)
 
 
@@ -90,7 +79,7 @@ def test_a_resumed_run_keeps_the_best_average_of_before(small, tmp_path):
     values = [0.1, 0.5, 0.2, 0.3, 0.4]
     whole, run = trained(small, evaluate_every=8, evaluate_dev=looks(values))
     with pytest.raises(Cancelled):
-        trained(small, store=CheckpointStore(tmp_path), progress=StopAt(24), evaluate_every=8, evaluate_dev=looks(values))
+        trained(small, store=CheckpointStore(tmp_path), progress=small.StopAt(24), evaluate_every=8, evaluate_dev=looks(values))
     task, resumed = trained(small, store=CheckpointStore(tmp_path), evaluate_every=8, evaluate_dev=looks(values[3:]))
     assert resumed.dev == run.dev == [(8 * number, value) for number, value in enumerate(values, start=1)]
     assert equal(weights(task), weights(whole))
@@ -99,13 +88,13 @@ def test_a_resumed_run_keeps_the_best_average_of_before(small, tmp_path):
 
 
 def test_what_is_kept_is_the_average_at_the_best_look(small):
-    seen = []
+    task, seen = small.Counting(), []
 
-    def look(model):
-        seen.append({name: weight.clone() for name, weight in model.state_dict().items()})
+    def look():
+        seen.append(weights(task))
         return [0.1, 0.5, 0.2, 0.5, 0.4][len(seen) - 1]
 
-    task, run = trained(small, evaluate_every=8, evaluate_dev=look)
+    _, run = trained(small, task=task, evaluate_every=8, evaluate_dev=look)
     assert equal(weights(task), seen[1])
     assert not run.stopped_early
     assert run.losses == trained(small)[1].losses
@@ -127,7 +116,7 @@ def test_training_stops_when_the_dev_ap_has_not_risen_for_long(small, tmp_path):
 def test_a_run_that_was_cancelled_where_it_would_have_stopped_stops_when_resumed(small, tmp_path):
     options = {"evaluate_every": 4, "patience": 2}
     with pytest.raises(Cancelled):
-        trained(small, store=CheckpointStore(tmp_path), progress=StopAt(12), evaluate_dev=looks([0.3, 0.2, 0.1]), **options)
+        trained(small, store=CheckpointStore(tmp_path), progress=small.StopAt(12), evaluate_dev=looks([0.3, 0.2, 0.1]), **options)
     _, run = trained(small, store=CheckpointStore(tmp_path), evaluate_dev=looks([0.9]), **options)
     assert (run.steps, run.stopped_early, len(run.dev)) == (3, True, 3)
 
@@ -144,7 +133,7 @@ def test_a_lack_of_memory_is_reported_logged_and_remembered(small, tmp_path):
         assert {row["micro_batch"] for row in csv.DictReader(stream)} == {"2"}
     store = CheckpointStore(tmp_path / "run")
     with pytest.raises(Cancelled):
-        trained(small, task=small.Counting(holds=2), store=store, progress=StopAt(20))
+        trained(small, task=small.Counting(holds=2), store=store, progress=small.StopAt(20))
     roomy = small.Counting()
     resumed, again = trained(small, task=roomy, store=store)
     assert max(roomy.sizes) == 2
@@ -180,7 +169,7 @@ def test_the_log_has_a_line_a_step_with_what_matters(small, tmp_path):
 
 def test_the_log_of_a_resumed_run_has_every_step_once(small, tmp_path):
     with pytest.raises(Cancelled):
-        trained(small, store=CheckpointStore(tmp_path / "run"), log=tmp_path, progress=StopAt(16))
+        trained(small, store=CheckpointStore(tmp_path / "run"), log=tmp_path, progress=small.StopAt(16))
     _, run = trained(small, store=CheckpointStore(tmp_path / "run"), log=tmp_path)
     with (tmp_path / LOG_NAME).open(newline="") as stream:
         assert [float(line["loss"]) for line in csv.DictReader(stream)] == run.losses
