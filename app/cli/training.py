@@ -1,4 +1,4 @@
-"""Commands that make models and use them: pretrain, finetune, predict."""
+"""Commands that make models and use them: pretrain, finetune, one-shot, predict."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of what is made; else one is made up.", show_default=False)
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Decides initial weights, order and augmentation.", show_default=False)]
+StartOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="MODEL", help="The model to start from, or scratch; else the newest pre-trained.", show_default=False),
+]
 ImagesOption = Annotated[int | None, typer.Option("--images", help="Training images seen in all: how long it takes.", show_default=False)]
 
 
@@ -43,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
     app.command()(pretrain)
     app.command()(finetune)
+    app.command()(one_shot)
     app.command()(predict)
 
 
@@ -68,12 +73,7 @@ def pretrain(
 
 def finetune(
     *,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="MODEL", help="The model to start from, or scratch; else the newest pre-trained.", show_default=False
-        ),
-    ] = None,
+    start: StartOption = None,
     preset: PresetOption = None,
     name: NameOption = None,
     seed: SeedOption = None,
@@ -90,6 +90,27 @@ def finetune(
     options = {"start": start, "name": name, "schedule.seed": seed, "schedule.images_seen": images}
     chosen = configured(FinetuneConfig, config, settings, beneath=_sized(preset), **options)
     run_stage("finetune", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def one_shot(
+    *,
+    start: StartOption = None,
+    preset: PresetOption = None,
+    name: NameOption = None,
+    seed: SeedOption = None,
+    images: ImagesOption = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    no_queue: NoQueueOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a detector that finds what one drawn box shows, for search. The same command after a crash goes on."""
+    from engine.stages.one_shot import OneShotTrainingConfig
+
+    options = {"start": start, "name": name, "schedule.seed": seed, "schedule.images_seen": images}
+    chosen = configured(OneShotTrainingConfig, config, settings, beneath=_sized(preset), **options)
+    run_stage("one-shot", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def predict(

@@ -139,6 +139,7 @@ _ALL = (
     Verb("labels-import", "engine.stages.labels:LabelConfig", "engine.stages.labels:import_labels", ("file",), _label_file),
     Verb("pretrain", "engine.stages.pretrain:PretrainConfig", "engine.stages.pretrain:pretrain"),
     Verb("finetune", "engine.stages.finetune:FinetuneConfig", "engine.stages.finetune:finetune"),
+    Verb("one-shot", "engine.stages.one_shot:OneShotTrainingConfig", "engine.stages.one_shot:one_shot"),
     Verb("predict", "engine.stages.predict:PredictConfig", "engine.stages.predict:predict"),
     Verb("rank", "engine.stages.rank:RankConfig", "app.workflows.rounds:rank_once", flow=True),
     Verb("oracle", "engine.stages.oracle:OracleConfig", "engine.stages.oracle:consult_oracle"),

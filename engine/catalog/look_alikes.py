@@ -41,6 +41,10 @@ SAME_OBJECT_IOU = 0.3
 SIZE_PRIOR = 0.2
 """What a box e times larger or smaller than the query loses of its likeness: seen from above, objects of a kind are of a size."""
 ONE_SHOT_BOXES = 8
+"""Boxes a tile that the model proposes, at most."""
+DUPLICATE_IOU = 0.5
+TRUST = 1.0
+"""How much the score of a detector that was taught to be asked counts beside a box's likeness."""
 NUDGES = (
     *((0.2 * x, 0.2 * y, 1.0) for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))),
     *((0.15 * x, 0.15 * y, 1.0) for x, y in ((1, 1), (-1, 1), (1, -1), (-1, -1))),
@@ -123,17 +127,17 @@ class LookAlikes:
             hits: how many at most.
             candidates: windows to look at closely.
             refined: of the best boxes, how many are moved about for a better fit.
-            one_shot_tiles: on how many tiles the model's query slots propose boxes too.
+            one_shot_tiles: on how many tiles the model is asked for boxes too; where it was taught to be asked, its scores count.
             progress: told after every tile.
         """
         windows = self.windows(query, candidates, progress)
-        if one_shot_tiles:
-            promising = list(dict.fromkeys(windows.tile_index.tolist()))[:one_shot_tiles]
-            windows = _joined(windows, self.proposals(query, promising, progress))
         scored = self.judged(query, windows, progress)
         if refined:
             best = self.distinct(query, scored, refined)
             scored = _joined(scored, self.judged(query, self._nudged(best), progress))
+        if one_shot_tiles:
+            promising = list(dict.fromkeys(windows.tile_index.tolist()))[:one_shot_tiles]
+            scored = _joined(scored, self.asked(query, promising, progress))
         best = self.distinct(query, scored, hits)
         return [
             FoundHit(self._archive[tile].id, (x1, y1, x2, y2), score)
@@ -157,15 +161,22 @@ class LookAlikes:
         return self._clipped(found[0])
 
     def proposals(self, query: Query, rows: Sequence[int], progress: Progress = silent) -> Windows:
-        """Boxes that the model's query slots find on some tiles (rows of the archive), with their matched scores."""
+        """Boxes that the model finds on some tiles (rows of the archive), with their matched scores."""
         feature = patch_feature(self._model, query.patch[None].to(self._device))[0]
         source = self._source([self._archive[row] for row in rows])
         parts = []
         for index, row in track(enumerate(rows), len(rows), "ask the model", progress):
             found = detect_like(self._model, self._ready(source.image(index)[None]), feature)
-            best = found.matched[0].topk(min(ONE_SHOT_BOXES, found.matched.shape[1]))
-            parts.append(Windows(torch.full((len(best.indices),), row), found.boxes[0, best.indices].cpu(), best.values.cpu()))
+            boxes, matched = found.boxes[0].cpu(), found.matched[0].cpu()
+            kept = batched_nms(boxes, matched, torch.zeros_like(matched), DUPLICATE_IOU)[:ONE_SHOT_BOXES]
+            parts.append(Windows(torch.full((len(kept),), row), boxes[kept], matched[kept]))
         return self._clipped(_joined(*parts))
+
+    def asked(self, query: Query, rows: Sequence[int], progress: Progress = silent) -> Windows:
+        """The model's boxes on some tiles with their likeness on a close look, to which the scores of one taught to be asked are added."""
+        proposed = self.proposals(query, rows, progress)
+        judged = self.judged(query, proposed, progress)
+        return judged._replace(likeness=judged.likeness + TRUST * proposed.likeness) if self._model.config.one_shot else judged
 
     def judged(self, query: Query, windows: Windows, progress: Progress = silent) -> Windows:
         """The same boxes with their likeness on a close look, at most 1.

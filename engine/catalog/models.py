@@ -91,14 +91,15 @@ def models(session: Session, *, stage: str | None = None) -> list[ModelRow]:
 
 
 def get_model(session: Session, name: str | None = None, *, stage: str | None = None) -> ModelRow:
-    """The model ``name``, or the newest (of ``stage``) where no name is given.
+    """The model ``name``, or the newest (of ``stage``) where no name is given; one-shot models, which know no class, are only named.
 
     Raises:
         BadInput: there is none; the message names the nearest, or the command that makes one.
     """
     known = models(session, stage=stage)
-    if name is None and known:
-        return known[-1]
+    detectors = [row for row in known if stage or row.stage != "one-shot"]
+    if name is None and detectors:
+        return detectors[-1]
     for row in known:
         if row.name == name:
             return row

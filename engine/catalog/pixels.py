@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -28,11 +29,12 @@ OPEN_SCENES = 16
 
 
 class TilePixels:
-    """Reads windows of scenes; a context manager that keeps the last few scenes open."""
+    """Reads windows of scenes, for one thread at a time; a context manager that keeps the last few scenes open."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._open: OrderedDict[int, Raster] = OrderedDict()
+        self._one_at_a_time = Lock()
 
     def __enter__(self) -> Self:
         """Start with no scene open."""
@@ -45,7 +47,8 @@ class TilePixels:
 
     def read(self, tile: TileRecord) -> NDArray[np.uint8]:
         """RGB pixels (H, W, 3) of the tile."""
-        return self._raster(tile.scene_id).read(tile.window)
+        with self._one_at_a_time:
+            return self._raster(tile.scene_id).read(tile.window)
 
     def _raster(self, scene_id: int) -> Raster:
         if scene_id not in self._open:

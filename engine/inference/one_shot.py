@@ -1,7 +1,9 @@
-"""Finding in other tiles what one patch shows, with the query slots of pre-training (UP-DETR, section 4.3).
+"""Finding in other tiles what one patch shows (UP-DETR, section 4.3).
 
-The patch's feature goes to all slots. In pre-training every patch lies in its image, so the matched score says which slot is nearest, never
-that the object is absent: scores of different tiles do not compare. The boxes are proposals, to be judged by what they show.
+A detector with ``one_shot`` answers with every part of it, and its scores compare between tiles: it has learned that what is sought may
+be absent. Of any other model the query slots answer, to all of which the patch's feature goes. In their pre-training every patch lies in
+its image, so the matched score says which slot is nearest, never that the object is absent: such boxes are proposals, to be judged by what
+they show.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class OneShot(NamedTuple):
     boxes: Tensor
     """(B, N, 4) as (x1, y1, x2, y2) in pixels of the square images."""
     matched: Tensor
-    """(B, N) in [0, 1]; comparable within an image only."""
+    """(B, N) in [0, 1]; of slots comparable within an image only."""
 
 
 @torch.inference_mode()
@@ -35,7 +37,7 @@ def patch_feature(model: Detector, patches: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def detect_like(model: Detector, images: Tensor, feature: Tensor, *, group: int = 10) -> OneShot:
-    """Look for one patch in images (B, 3, S, S), RGB in [0, 1].
+    """Look for one patch in images (B, 3, S, S), RGB in [0, 1]; duplicates are not suppressed.
 
     Args:
         model: in evaluation mode; it needs no classes.

@@ -146,6 +146,8 @@ class DetectorConfig(StageConfig):
     """Weight of the no-object class (detr alone)."""
     patch_slots: int = Field(default=100, ge=1)
     """Learned query slots that carry query patches in pre-training and one-shot detection; in detr the object queries themselves."""
+    one_shot: bool = False
+    """The detector looks for what a query patch shows, in place of known classes: the patch joins memory, and there is one class."""
     image_size: int = Field(default=320, ge=64, multiple_of=32)
     """Side of the square input in pixels; smaller tiles are padded at the right and bottom with black."""
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.errors import UsageError
 from engine.models.architecture import DetectorConfig
 from engine.models.backbone import Backbone
+from engine.models.conditioning import QueryCondition
 from engine.models.decoder_deformable import DeformableDecoder
 from engine.models.decoder_dense import DenseDecoder
 from engine.models.denoising import DenoisingQueries, NoisedObjects
@@ -167,6 +168,8 @@ class Detector(nn.Module):
             self.patch_queries = DenseQueries(config.num_queries, size, channels[-1])
         else:
             self.patch_queries = PatchQueries(config.patch_slots, size, channels[-1])
+        if config.one_shot:
+            self.condition = QueryCondition(size, channels[-1])
         if num_classes and config.architecture == "detr":
             self.class_heads = nn.ModuleList([MLP(size, size, num_classes + 1, 1)])
         elif num_classes:
@@ -282,6 +285,17 @@ class Detector(nn.Module):
         logits = torch.lerp(regions.logits[:, :count], decoded.logits, share)
         return decoded._replace(logits=logits, boxes=torch.lerp(regions.boxes[:, :count], decoded.boxes, share))
 
+    def asked(self, memory: Memory, patches: Tensor) -> Memory:
+        """Memory of B images, each as it looks to M query patches: B · M of them, one image after the other.
+
+        Args:
+            memory: of the images.
+            patches: (B, M, C_5) what the backbone says of the patches; a detector with ``one_shot`` is needed.
+        """
+        each = patches.shape[1]
+        tokens = self.condition(memory.tokens, patches)
+        return memory._replace(tokens=tokens, fine=None if memory.fine is None else memory.fine.repeat_interleave(each, 0))
+
     def forward(self, images: Tensor, noised: NoisedObjects | None = None, known: Tensor | None = None) -> Detections:
         """Detect.
 
@@ -290,8 +304,11 @@ class Detector(nn.Module):
             noised: objects to repair, in training with denoising.
             known: (B, K, 4) boxes as (cx, cy, w, h), normalised, for which the region stage is to answer too, in training.
         """
-        memory = self.encode(images)
-        queries, proposals = self._start(memory, images.shape[0])
+        return self.detect(self.encode(images), noised, known)
+
+    def detect(self, memory: Memory, noised: NoisedObjects | None = None, known: Tensor | None = None) -> Detections:
+        """As :meth:`forward`, from memory on."""
+        queries, proposals = self._start(memory, memory.tokens.shape[0])
         regions: list[Layer] = []
         if proposals is not None and self.config.region_stage:
             queries, regions = self._look_closer(memory, queries, known)

@@ -31,6 +31,7 @@ _WITHOUT_WEIGHTS = frozenset(
         "backbone_weights",
         "frozen_stages",
         "image_size",
+        "one_shot",
         "dropout",
         "num_queries",
         "proposal_candidates",
@@ -71,7 +72,7 @@ class StoredModel:
 
     directory: Path
     stage: str
-    """pretrain or finetune"""
+    """pretrain, finetune or one-shot"""
     config: DetectorConfig
     label_set: LabelSet
     """empty for a model without classes"""
@@ -93,7 +94,7 @@ def save_model(
     Args:
         directory: the folder to make.
         model: on any device.
-        stage: "pretrain" or "finetune".
+        stage: "pretrain", "finetune" or "one-shot".
         label_set: as many classes as the model has.
         metrics: JSON-ready numbers.
         provenance: JSON-ready: stage configuration, seed, data hash, parent.
@@ -192,8 +193,20 @@ def load_detector(directory: Path, *, label_set: LabelSet | None = None, stage: 
     return model.eval(), stored
 
 
+def _left_out(model: Detector, stored: StoredModel) -> tuple[str, ...]:
+    """How the names of weights begin that are not taken over."""
+    classes = len(stored.label_set)
+    if stored.config.one_shot != model.config.one_shot:
+        return (*replaced_by_fine_tuning(classes), "condition.")
+    if stored.stage != "pretrain" or (classes and model.config.one_shot):
+        return ()
+    return replaced_by_fine_tuning(classes)
+
+
 def start_from(model: Detector, directory: Path) -> StoredModel:
     """Give ``model`` the weights of a stored one: all of them after fine-tuning, all but the class-bound heads after pre-training.
+
+    Between a detector of known classes and one that is asked by query patches, only what both have and what knows no class is given.
 
     Raises:
         CheckpointRefused: damaged, of another architecture (differing settings are named), or with another number of classes.
@@ -207,5 +220,5 @@ def start_from(model: Detector, directory: Path) -> StoredModel:
             "another architecture: " + ", ".join(f"{key} = {theirs[key]!r}" for key in differing),
             ", ".join(f"{key} = {ours[key]!r}" for key in differing),
         )
-    _fill(model, stored, leave_out=replaced_by_fine_tuning(len(stored.label_set)) if stored.stage == "pretrain" else ())
+    _fill(model, stored, leave_out=_left_out(model, stored))
     return stored

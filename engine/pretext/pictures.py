@@ -16,7 +16,7 @@ from engine.evaluation.drawing import PALETTE, write_png
 from engine.pretext.encoder_tasks import EncoderTask, Shown
 from engine.pretext.plan import Pretext
 from engine.pretext.query_patches import FoundPatches, QueryPatchTask
-from engine.training.data import Sample, TileSource, readable, step_generator
+from engine.training.data import TileSource, readable, step_generator
 
 __all__ = ["PretextPictures", "encoder_picture", "patches_picture"]
 
@@ -103,7 +103,7 @@ class PretextPictures:
         if learned is None or not self._samples:
             return
         device = next(learned.model.parameters()).device
-        batch = [Sample(*(part.to(device) for part in sample)) for sample in self._samples]
+        batch = [sample.to(device) for sample in self._samples]
         if self._encoder:
             shown = self._encoder.show(batch, step_generator(self._seed, 0, "shown"))
             write_png(self._folder / f"encoder-{images_seen:08d}.png", encoder_picture(shown))

@@ -20,6 +20,7 @@ from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, kept_tokenizer
 from engine.progress import Progress, silent
 from engine.training.data import TileSource
 from engine.training.joint import JointTask, WeightConfig, Weighted
+from engine.training.one_shot import OneShotTask, QueryBank
 from engine.training.task import Task
 
 __all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots"]
@@ -105,7 +106,7 @@ def plan_pretext(
     if config.regions:
         regions = _kept_regions(model, config.regions, source, seed, keep, origin, progress)
         source = regions.on(source)
-        tasks["regions"] = Weighted(RegionTask(model, config.regions, freeze_backbone=frozen), config.regions_weight)
+        tasks["regions"] = Weighted(_region_task(model, config.regions, source, frozen=frozen), config.regions_weight)
     if config.patches:
         patches = QueryPatchTask(model, config.patches, freeze_backbone=frozen)
         tasks["patches"] = Weighted(patches, config.patches_weight)
@@ -143,6 +144,13 @@ def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
             expected="a divisor of the slots",
             remedy="Change one of the two",
         )
+
+
+def _region_task(model: Detector, config: RegionConfig, regions: TileSource, *, frozen: bool) -> Task:
+    if config.taught != "look-alikes":
+        return RegionTask(model, config, freeze_backbone=frozen)
+    bank = QueryBank(regions, config.asked.patch_size)
+    return OneShotTask(model, bank, config.asked, freeze_backbone=frozen)
 
 
 def _kept_regions(

@@ -27,6 +27,7 @@ from engine.pretext.tile_boxes import TileBoxes
 from engine.progress import Progress, silent
 from engine.training.data import Sample, TileSource, read_batches
 from engine.training.detection import DetectionTask, stack_images, targets_of
+from engine.training.one_shot import OneShotConfig
 
 __all__ = ["RegionConfig", "RegionTask", "find_regions"]
 
@@ -38,9 +39,10 @@ class RegionConfig(StageConfig):
 
     proposals: ProposalConfig = ProposalConfig()
     """The boxes."""
-    taught: Literal["clusters", "embedding", "boxes"] = "clusters"
+    taught: Literal["clusters", "embedding", "boxes", "look-alikes"] = "clusters"
     """What a region is said to be: one of several clusters of crops that look alike; an object whose embedding is to be predicted (DETReg);
-    or just an object."""
+    just an object; or one of those that look like a query patch, which is a region of the same cluster from another tile (for a detector
+    with one_shot)."""
     clusters: int = Field(default=32, ge=2)
     """Classes of the clusters."""
     crop: int = Field(default=64, ge=32)
@@ -49,11 +51,18 @@ class RegionConfig(StageConfig):
     """Regions an image whose embedding is predicted, drawn at random."""
     alignment_weight: float = Field(default=1.0, gt=0)
     """Weight of the embedding's loss."""
+    asked: OneShotConfig = OneShotConfig()
+    """How look-alikes are asked for."""
 
     @property
     def classes(self) -> int:
         """How many classes the detector has meanwhile."""
         return self.clusters if self.taught == "clusters" else 1
+
+    @property
+    def named(self) -> bool:
+        """Whether regions are sorted into clusters."""
+        return self.taught in ("clusters", "look-alikes")
 
 
 def _describe(teacher: FrozenBackbone, images: Tensor, boxes: list[Tensor], crop: int) -> Tensor:
@@ -83,11 +92,11 @@ def find_regions(source: TileSource, config: RegionConfig, *, network: Detector,
         images = pixels.float() / 255
         for index, each, seen in zip(indices, pixels, teacher(images)[fine], strict=True):
             boxes[index] = propose_boxes(each, config.proposals, features=seen, seed=seed)
-        if config.taught == "clusters":
+        if config.named:
             described.append(_describe(teacher, images, [boxes[index] for index in indices], config.crop))
         progress(indices[-1] + 1, len(source), "proposing regions")
     labels = torch.zeros(sum(len(each) for each in boxes), dtype=torch.long)
-    if config.taught == "clusters":
+    if config.named:
         if len(labels) < config.clusters:
             raise NothingToDo(
                 f"{len(labels)} regions for {config.clusters} clusters",

@@ -91,7 +91,7 @@ def predict(workspace: Workspace, config: PredictConfig, *, progress: Progress =
                 iou_threshold=config.iou_threshold,
                 extents=[(tile.window.width, tile.window.height) for tile in wanted],
                 progress=progress,
-                only_embeddings=stored.stage == "pretrain",
+                only_embeddings=stored.stage != "finetune",
             )
         found.save(directory)
         with workspace.session() as session:

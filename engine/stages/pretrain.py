@@ -49,6 +49,8 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         BadInput: the name is taken.
         CheckpointRefused: the tokenizer that is given is damaged, of another workspace, or was made with another backbone.
     """
+    if config.regions and config.regions.taught == "look-alikes":
+        config = config.model_copy(update={"detector": config.detector.model_copy(update={"one_shot": True})})
     require_slots(config.detector, config)
     with workspace.worker_lock("pretrain"):
         with workspace.session(write=False) as session:

@@ -28,7 +28,8 @@ from engine.progress import Progress, silent
 
 __all__ = ["SearchConfig", "SearchReport", "search"]
 
-SMALLEST_SIDE_PIXELS = 4.0
+SMALLEST_SIDE_PIXELS = 8.0
+ASKED_TILES = 60
 
 
 class SearchConfig(StageConfig):
@@ -39,15 +40,16 @@ class SearchConfig(StageConfig):
     box: tuple[float, float, float, float]
     """x1, y1, x2, y2 of the box in tile pixels: one object, tightly."""
     model: str | None = None
-    """The model; none for the newest pre-trained one, or the newest of all where none was pre-trained."""
+    """The model; none for the newest one-shot or pre-trained one, or the newest of all where there is neither."""
     hits: int = Field(default=40, ge=1, le=1000)
     """Look-alikes kept, at most."""
     candidates: int = Field(default=300, ge=1)
     """Windows that are cut out and looked at closely, chosen among all by the tiles' feature maps."""
     refined: int = Field(default=40, ge=0)
     """Of the best boxes, how many are moved about for a better fit."""
-    one_shot_tiles: int = Field(default=0, ge=0)
-    """On how many of the most promising tiles the model's query slots propose boxes too. After a short pre-training that adds nothing."""
+    one_shot_tiles: int | None = Field(default=None, ge=0)
+    """On how many of the most promising tiles the model is asked for boxes too; none for 60 where it was taught to be asked (one-shot
+    training, or pre-training with look-alikes), else for 0: the query slots of a short pre-training add nothing."""
     patch_size: int = Field(default=64, ge=32)
     """Side to which a box is resized before the backbone describes it, in pixels; as in pre-training."""
     batch_size: int = Field(default=8, ge=1)
@@ -118,7 +120,7 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
                 hits=config.hits,
                 candidates=config.candidates,
                 refined=config.refined,
-                one_shot_tiles=config.one_shot_tiles,
+                one_shot_tiles=(ASKED_TILES if model.config.one_shot else 0) if config.one_shot_tiles is None else config.one_shot_tiles,
                 progress=progress,
             )
         with workspace.session() as session:
@@ -136,9 +138,9 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
 
 
 def _model(known: Sequence[ModelRow], name: str | None) -> ModelRow | None:
-    """The newest pre-trained model where none is named: what it says of a box does not depend on the classes of today."""
-    pretrained = [row for row in known if row.stage == "pretrain"]
-    return pretrained[-1] if name is None and pretrained else None
+    """The newest model that knows no class where none is named: what it says of a box does not depend on the classes of today."""
+    classless = [row for row in known if row.stage in ("one-shot", "pretrain")]
+    return classless[-1] if name is None and classless else None
 
 
 def _inside(box: tuple[float, float, float, float], tile: TileRecord) -> tuple[float, float, float, float]:

@@ -95,7 +95,7 @@ def _flipped(sample: Sample, config: AugmentConfig, generator: torch.Generator) 
 def _turned(sample: Sample, config: AugmentConfig, generator: torch.Generator) -> Sample:
     """Transposed or not: after flips, one of the eight orientations. It comes last, for rows are quicker to copy than columns."""
     if config.quarter_turn and _draw(1, generator)[0] < 0.5:
-        return Sample(sample.image.transpose(1, 2), sample.boxes[:, [1, 0, 3, 2]], sample.labels)
+        return sample._replace(image=sample.image.transpose(1, 2), boxes=sample.boxes[:, [1, 0, 3, 2]])
     return sample
 
 
@@ -164,7 +164,8 @@ def _lit(sample: Sample, config: AugmentConfig, generator: torch.Generator) -> S
 def augment(sample: Sample, config: AugmentConfig, generator: torch.Generator) -> Sample:
     """A changed copy of ``sample`` of the same size, its boxes clipped to the image; the generator decides everything."""
     scene = _zoomed(_flipped(sample, config, generator), config, generator)
-    return _lit(_turned(_visible(scene, config.minimum_visible), config, generator), config, generator)
+    visible = _visible(scene, config.minimum_visible)._replace(tile=sample.tile)
+    return _lit(_turned(visible, config, generator), config, generator)
 
 
 def mosaic(samples: Sequence[Sample], config: AugmentConfig, generator: torch.Generator) -> Sample:

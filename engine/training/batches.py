@@ -83,7 +83,7 @@ class BatchLoader:
                 self._set_aside(candidate, error)
                 continue
             _require_sound(sample, self._source.name(candidate), self._classes)
-            return candidate, sample
+            return candidate, sample._replace(tile=candidate)
         raise AssertionError("the share of unreadable tiles ends the run before")
 
     def _set_aside(self, index: int, error: UnreadableImage) -> None:

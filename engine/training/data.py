@@ -39,6 +39,13 @@ class Sample(NamedTuple):
     """(n, 4) float32 as (x1, y1, x2, y2) in pixels."""
     labels: Tensor
     """(n,) int64."""
+    tile: int = -1
+    """The index of the tile that it was made from; -1 where that is not known, or there were several."""
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Sample:
+        """The same on a device."""
+        image, boxes, labels = (part.to(device, non_blocking=non_blocking) for part in (self.image, self.boxes, self.labels))
+        return Sample(image, boxes, labels, self.tile)
 
 
 class TileSource(Protocol):

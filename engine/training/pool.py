@@ -40,7 +40,7 @@ class WithPool:
         """The task's loss on the batch and tiles of the pool, which the generator draws and changes."""
         device = batch[0].image.device
         drawn = [self._drawn(generator) for _ in range(round(self._share * len(batch)))] if len(self._pool) else []
-        joined = [*batch, *(Sample(*(part.to(device) for part in sample)) for sample in drawn if sample)]
+        joined = [*batch, *(sample.to(device) for sample in drawn if sample)]
         return self._task.loss(joined, generator, done)
 
     def _drawn(self, generator: torch.Generator) -> Sample | None:

@@ -102,7 +102,7 @@ class Stepper:
         self._state.optimizer.zero_grad(set_to_none=True)
         total, logged = 0.0, dict[str, float]()
         for samples, weight in micro_batches(batch.samples, self.micro_batch):
-            moved = [Sample(*(part.to(device, non_blocking=True) for part in sample)) for sample in samples]
+            moved = [sample.to(device, non_blocking=True) for sample in samples]
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 loss, parts = self._task.loss(moved, generator, batch.done)
             value = float(loss.detach())

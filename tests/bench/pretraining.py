@@ -127,16 +127,16 @@ class Bench:
         began = time.monotonic()
         with seeded(0):
             model = Detector(self.detector, said.classes)
-            plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=_report(name))
+            plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=report(name))
         prepared = time.monotonic() - began
         checkpoints = CheckpointStore(run_folder / "checkpoints")
         schedule = self.schedule(self.chosen.pretrain_images, 0)
-        run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=_report(name), log=run_folder)
+        run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(name), log=run_folder)
         document = {"arm": name, "images_seen": run.images_seen, "seconds": run.seconds, "seconds_to_prepare": prepared}
         document |= {"pretext": said.model_dump(mode="json"), "schedule": schedule.model_dump(mode="json"), "images": len(self.train)}
         document |= {"first_loss": statistics.mean(run.losses[:20]), "last_loss": statistics.mean(run.losses[-20:]), "parts": run.parts}
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
-        write_json(path.with_suffix(".json"), document | {"versions": _versions()})
+        write_json(path.with_suffix(".json"), document | {"versions": versions()})
         checkpoints.remove()
         return path
 
@@ -166,9 +166,9 @@ class Bench:
         task = self._task(model, arm, source, pool)
         schedule = self.schedule(self.chosen.images_seen + self._longer(arm, draw), draw)
         checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
-        run = train(task, source, schedule, checkpoints=checkpoints, progress=_report(f"{name} {draw}"))
+        run = train(task, source, schedule, checkpoints=checkpoints, progress=report(f"{name} {draw}"))
         document |= numbers(model, self.judged, IOU, bf16=run.precision == "bf16")
-        document |= {"images_seen": run.images_seen, "seconds": run.seconds, "precision": run.precision, "versions": _versions()}
+        document |= {"images_seen": run.images_seen, "seconds": run.seconds, "precision": run.precision, "versions": versions()}
         document |= {"schedule": schedule.model_dump(mode="json"), "detector": self.detector.model_dump(mode="json")}
         if any(each.teacher == name for each in ARMS.values()):
             save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path.with_suffix(".safetensors"))
@@ -224,11 +224,11 @@ def _start(model: Detector, held: dict[str, Tensor]) -> None:
     assert all(name.startswith(left) for name in missing), missing
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "scikit-learn", "faster-coco-eval")}
 
 
-def _report(name: str) -> Any:
+def report(name: str) -> Any:
     said = [time.monotonic()]
 
     def report(done: int, total: int, message: str) -> None:

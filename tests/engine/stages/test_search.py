@@ -23,11 +23,11 @@ from engine.stages.search import SearchConfig, search
 from engine.training.loop import seeded
 
 
-def add_detector(workspace, squares, name="pretrained", *, stage="pretrain", classes=0, seed=0):
+def add_detector(workspace, squares, name="pretrained", *, stage="pretrain", classes=0, seed=0, **changes):
     with seeded(seed):
-        model = Detector(squares.TINY, classes)
+        model = Detector(squares.TINY.model_copy(update=changes), classes)
         torch.nn.init.normal_(model.patch_queries.matched.weight)
-    labels = squares.LABELS if classes else LabelSet(())
+    labels = LabelSet.of(squares.LABELS.names[:classes]) if classes else LabelSet(())
     save_model(model_directory(workspace, name), model, stage=stage, label_set=labels, metrics={}, provenance={})
     with workspace.session() as session:
         fingerprint = labels.fingerprint if classes else None
@@ -232,3 +232,26 @@ def test_nothing_to_search(workspace, tmp_path):
         search(workspace, config)
     with Workspace.create(tmp_path / "empty") as empty, pytest.raises(BadInput, match="no trained model"):
         search(empty, config)
+
+
+def messages(workspace, config):
+    told = []
+    report = search(workspace, config, progress=lambda done, total, message: told.append((message, total)))
+    return report, dict(told)
+
+
+def test_a_model_that_was_taught_to_be_asked_is_asked_on_promising_tiles(workspace, squares):
+    add_detector(workspace, squares, "asked", stage="one-shot", classes=1, one_shot=True)
+    report, told = messages(workspace, wanted(workspace, refined=0, hits=40))
+    assert report.model == "asked"
+    assert told["ask the model"] == 4
+    found = found_in(workspace, report)
+    assert max(hit.score for hit in found) > min(hit.score for hit in found)
+    assert all(hit.box_tile[2] > hit.box_tile[0] and hit.box_tile[3] > hit.box_tile[1] for hit in found)
+    _, quiet = messages(workspace, wanted(workspace, refined=0, hits=40, one_shot_tiles=0))
+    assert "ask the model" not in quiet
+
+
+def test_slots_are_not_asked_by_themselves(workspace):
+    _, told = messages(workspace, wanted(workspace, refined=0))
+    assert "ask the model" not in told

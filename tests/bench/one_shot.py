@@ -1,0 +1,224 @@
+"""One-shot detection on NWPU VHR-10: what a detector finds of classes that it was and was not fine-tuned on, with and without pre-training.
+
+    python tests/bench/one_shot.py OUT run ARM… [--folds 0 1 2] [--dev] [--images-seen 5200] [--pretrain-images 5200] [--threads 1]
+    python tests/bench/one_shot.py OUT summary [--dev]
+
+Needs TILEHAWK_DATA. Fold k holds out the classes number k, k + 3 and k + 6 of the ten: no image that shows one of them is fine-tuned on.
+The protocol is that of the paper (UP-DETR, section 4.3): every pair of an image and a class that it shows is asked five times, with crops
+of the class from other images, shuffled by the image's id; AP50 is that of each class in each of the five rounds, averaged. Pre-training
+sees all images of train.json without labels. With --dev the dev part of train.json is asked, else val.json. One result file a run;
+nothing is run twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from detectors import Pictures
+from nwpu import CLASSES, Picture, coco_numbers, load, without_dev
+from pretraining import report, versions
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torchvision.ops import batched_nms, box_convert
+
+from engine.files import write_json
+from engine.models.detector import Detector, DetectorConfig
+from engine.models.one_shot import describe_patches
+from engine.models.presets import PRESETS
+from engine.pretext.plan import PretextConfig, plan_pretext
+from engine.training.checkpoint import CheckpointStore
+from engine.training.loop import ScheduleConfig, seeded, train
+from engine.training.one_shot import OneShotConfig, OneShotTask, QueryBank, cut
+
+FOLDS = {fold: tuple(range(fold, CLASSES - 1, 3)) for fold in range(3)}
+ROUNDS = 5
+IOU = 0.5
+ALONE: dict[str, Any] = {"patches": None, "freeze_backbone": False}
+ARMS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "look-alikes": {**ALONE, "regions": {"taught": "look-alikes"}},
+    "clusters": {**ALONE, "regions": {"taught": "clusters"}},
+    "patches": {"patches": {"patches": 10}},
+}
+
+
+class Asked(NamedTuple):
+    """A question: an image, a class that it shows, and where the crop is that is asked with."""
+
+    picture: Picture
+    label: int
+    shown: Picture
+    box: Tensor
+
+
+def questions(pictures: list[Picture], turn: int) -> list[Asked]:
+    """Those of a round, every image and class once."""
+    asked = []
+    for picture in pictures:
+        for label in sorted(set(picture.labels.tolist())):
+            crops = [
+                (other, box)
+                for other in pictures
+                if other.image_id != picture.image_id
+                for box in other.boxes[other.labels == label]
+                if float((box[2:] - box[:2]).min()) >= 8
+            ]
+            random.Random(picture.image_id).shuffle(crops)
+            if crops:
+                asked.append(Asked(picture, label, *crops[turn % len(crops)]))
+    return asked
+
+
+@torch.inference_mode()
+def answers(model: Detector, asked: list[Asked], patch_size: int, *, bf16: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(boxes, scores, labels) of each question, duplicates suppressed, the hundred best."""
+    found = []
+    device = next(model.parameters()).device
+    for question in asked:
+        size = question.picture.pixels.shape[-1]
+        image = (question.picture.pixels[None].to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        patch = cut(question.shown.pixels.to(device), question.box[None], patch_size).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            answer = model.detect(model.asked(model.encode(image), describe_patches(model, patch)[:, None])).layers[-1]
+        boxes, scores = box_convert(answer.boxes[0].float(), "cxcywh", "xyxy").clamp(0, 1) * size, answer.scores[0, :, 0].float()
+        kept = batched_nms(boxes, scores, torch.zeros_like(scores), IOU)[:100]
+        found.append((boxes[kept].cpu(), scores[kept].cpu(), torch.full((len(kept),), question.label)))
+    return found
+
+
+def ap50(model: Detector, pictures: list[Picture], patch_size: int, *, bf16: bool) -> dict[int, float]:
+    """AP50 of each class in percent, the mean of the rounds."""
+    values: dict[int, list[float]] = {}
+    for turn in range(ROUNDS):
+        asked = questions(pictures, turn)
+        found = answers(model, asked, patch_size, bf16=bf16)
+        for label in range(CLASSES):
+            mine = [(question.picture, said) for question, said in zip(asked, found, strict=True) if question.label == label]
+            if mine:
+                alone = [_only(picture, label, index) for index, (picture, _) in enumerate(mine)]
+                values.setdefault(label, []).append(coco_numbers(alone, [said for _, said in mine])["AP50"])
+    return {label: statistics.mean(each) for label, each in values.items()}
+
+
+def _only(picture: Picture, label: int, number: int) -> Picture:
+    held = picture.labels == label
+    return picture._replace(image_id=number, boxes=picture.boxes[held], labels=picture.labels[held])
+
+
+class Bench:
+    """The runs of one folder."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.folder: Path = chosen.out / ("dev" if chosen.dev else "test")
+        changes = {"image_size": chosen.size, "one_shot": True}
+        self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | changes)
+        torch.set_num_threads(chosen.threads)
+        pictures = load("train", chosen.size)
+        self.train, self.judged = without_dev(pictures) if chosen.dev else (pictures, load("val", chosen.size))
+
+    def schedule(self, images_seen: int) -> ScheduleConfig:
+        return ScheduleConfig(images_seen=images_seen, seed=0, threads=self.chosen.threads)
+
+    def pretrained(self, arm: str) -> Path | None:
+        pretext = ARMS[arm]
+        if pretext is None:
+            return None
+        path = self.folder / "pretrain" / f"{arm}-{self.chosen.pretrain_images}.safetensors"
+        if path.exists():
+            return path
+        said = PretextConfig.from_mapping(pretext)
+        folder = path.with_suffix(".run")
+        with seeded(0):
+            model = Detector(self.detector, said.classes)
+            plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=folder, progress=report(arm))
+        checkpoints = CheckpointStore(folder / "checkpoints")
+        schedule = self.schedule(self.chosen.pretrain_images)
+        run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(arm), log=folder)
+        if said.classes == 1:
+            self._write(path.with_name(f"{arm}-{self.chosen.pretrain_images}-alone.json"), model, {"arm": arm, "seconds": run.seconds})
+        save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
+        write_json(path.with_suffix(".json"), {"arm": arm, "seconds": run.seconds, "images_seen": run.images_seen})
+        checkpoints.remove()
+        return path
+
+    def run(self, arm: str, fold: int) -> None:
+        path = self.folder / "finetune" / f"{arm}-{self.chosen.images_seen}-{fold}.json"
+        if path.exists():
+            return
+        unseen = FOLDS[fold]
+        labelled = [picture for picture in self.train if not set(unseen) & set(picture.labels.tolist())]
+        start = self.pretrained(arm)
+        with seeded(fold):
+            model = Detector(self.detector, 1)
+        if start is not None:
+            held = load_file(start)
+            own = model.state_dict()
+            fitting = {name: tensor for name, tensor in held.items() if name in own and own[name].shape == tensor.shape}
+            model.load_state_dict(fitting, strict=False)
+        source = Pictures(labelled)
+        config = OneShotConfig(**json.loads(self.chosen.asked))
+        task = OneShotTask(model, QueryBank(source, config.patch_size), config)
+        checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
+        schedule = self.schedule(self.chosen.images_seen)
+        run = train(task, source, schedule, checkpoints=checkpoints, progress=report(f"{arm} {fold}"))
+        document = {"arm": arm, "fold": fold, "unseen": list(unseen), "images": len(labelled), "images_seen": run.images_seen}
+        self._write(path, model, document | {"seconds": run.seconds, "precision": run.precision, "asked": config.model_dump()})
+        save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path.with_suffix(".safetensors"))
+        checkpoints.remove()
+
+    def _write(self, path: Path, model: Detector, document: dict[str, Any]) -> None:
+        found = ap50(model.eval(), self.judged, 64, bf16=document.get("precision") == "bf16")
+        unseen = document.get("unseen", [])
+        parts = {"seen": [value for label, value in found.items() if label not in unseen]}
+        parts["unseen"] = [value for label, value in found.items() if label in unseen]
+        document |= {name: round(statistics.mean(values), 2) if values else None for name, values in parts.items()}
+        document |= {"by_class": {str(label): round(value, 2) for label, value in found.items()}, "versions": versions()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, document | {"schedule": self.schedule(0 or self.chosen.images_seen).model_dump(mode="json")})
+        print(json.dumps({key: document.get(key) for key in ("arm", "fold", "seen", "unseen", "by_class", "seconds")}), flush=True)
+
+
+def summary(folder: Path) -> list[dict[str, Any]]:
+    """One line an arm and length, the mean over folds."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((folder / "finetune").glob("*.json")):
+        found.setdefault(path.stem.rsplit("-", 1)[0], []).append(json.loads(path.read_text()))
+    return [
+        {"arm": name, "folds": [each["fold"] for each in runs]}
+        | {key: round(statistics.mean(each[key] for each in runs), 2) for key in ("seen", "unseen", "seconds")}
+        for name, runs in found.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=["run", "summary"])
+    parser.add_argument("arms", nargs="*", metavar="ARM")
+    parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS))
+    parser.add_argument("--dev", action="store_true")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--images-seen", type=int, default=5200)
+    parser.add_argument("--pretrain-images", type=int, default=5200)
+    parser.add_argument("--asked", default="{}", help="changes of OneShotConfig, as JSON")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    if chosen.what == "summary":
+        for line in summary(chosen.out / ("dev" if chosen.dev else "test")):
+            print(json.dumps(line))
+        return
+    bench = Bench(chosen)
+    for fold in chosen.folds:
+        for arm in chosen.arms or list(ARMS):
+            bench.run(arm, fold)
+
+
+if __name__ == "__main__":
+    main()

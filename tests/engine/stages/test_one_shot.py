@@ -1,0 +1,114 @@
+"""one-shot: a model that is asked by boxes, from the labelled tiles."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sqlalchemy import delete
+
+from engine.catalog.models import get_model, model_directory
+from engine.catalog.schema import Review
+from engine.catalog.tiles import tiles
+from engine.catalog.workspace import Workspace
+from engine.errors import Cancelled, NothingToDo, UsageError
+from engine.models.store import load_detector, read_model
+from engine.stages.finetune import FinetuneConfig, finetune
+from engine.stages.one_shot import OneShotTrainingConfig, one_shot
+from engine.stages.predict import PredictConfig, predict
+from engine.stages.pretrain import PretrainConfig, pretrain
+from engine.training.one_shot import OneShotConfig
+
+LOOK_ALIKES = {
+    "taught": "look-alikes",
+    "clusters": 3,
+    "crop": 32,
+    "proposals": {"boxes": 8, "grid": 64, "colours": [2, 3], "least_cells": 6},
+    "asked": {"patch_size": 32},
+}
+
+
+@pytest.fixture
+def config(squares):
+    asked = OneShotConfig(patch_size=32)
+    return OneShotTrainingConfig(schedule=squares.schedule(images_seen=4), detector=squares.TINY, asked=asked, start="scratch")
+
+
+@pytest.fixture
+def workspace(squares, fake, tmp_path):
+    with Workspace.create(tmp_path / "workspace") as made:
+        squares.fill(made, fake("catalog").add_scene)
+        yield made
+
+
+def weights(workspace, report):
+    return load_file(model_directory(workspace, report.model) / "model.safetensors")
+
+
+def test_the_model_is_asked_and_knows_no_class_of_the_workspace(workspace, config):
+    report = one_shot(workspace, config)
+    stored = read_model(model_directory(workspace, report.model))
+    assert (report.stage, report.start, report.tiles, report.images_seen) == ("one-shot", None, 4, 4)
+    assert report.boxes > 0
+    assert (stored.stage, stored.label_set.names, stored.config.one_shot) == ("one-shot", ("look-alike",), True)
+    with workspace.session(write=False) as session:
+        assert get_model(session, report.model).label_set_fingerprint is None
+    model, _ = load_detector(stored.directory)
+    assert model.condition.patch.weight.shape[0] == config.detector.dimension
+
+
+def test_a_stopped_run_goes_on(workspace, config, stop_at, squares):
+    config = config.model_copy(update={"schedule": squares.schedule(images_seen=8)})
+    with pytest.raises(Cancelled):
+        one_shot(workspace, config, progress=stop_at(4))
+    report = one_shot(workspace, config)
+    assert report.resumed_at_step == 2
+    assert one_shot(workspace, config).already_there
+
+
+def test_what_look_alikes_taught_is_all_taken_over(workspace, config, squares):
+    learned = pretrain(
+        workspace,
+        PretrainConfig.from_mapping(
+            {
+                "schedule": squares.schedule(images_seen=4).model_dump(),
+                "detector": squares.TINY.model_dump(),
+                "patches": None,
+                "regions": LOOK_ALIKES,
+                "freeze_backbone": False,
+            }
+        ),
+    )
+    assert read_model(model_directory(workspace, learned.model)).config.one_shot
+    short = squares.schedule(images_seen=2, learning_rate=1e-12, backbone_learning_rate=1e-12, weight_decay=0.0)
+    report = one_shot(workspace, config.model_copy(update={"start": None, "schedule": short}))
+    assert report.start == learned.model
+    before, after = weights(workspace, learned), weights(workspace, report)
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name].float(), after[name].float(), atol=1e-5) for name in before)
+
+
+def test_a_detector_of_classes_and_one_that_is_asked_share_what_knows_neither(workspace, config, squares):
+    asked = one_shot(workspace, config)
+    plain = FinetuneConfig(schedule=squares.schedule(images_seen=2), detector=squares.TINY, start=asked.model)
+    tuned = finetune(workspace, plain)
+    stored = read_model(model_directory(workspace, tuned.model))
+    assert (stored.config.one_shot, len(stored.label_set)) == (False, 2)
+    back = one_shot(workspace, config.model_copy(update={"start": tuned.model, "name": "back"}))
+    assert read_model(model_directory(workspace, back.model)).config.one_shot
+
+
+def test_what_has_no_class_is_not_the_newest_detector(workspace, config, squares):
+    plain = FinetuneConfig(schedule=squares.schedule(images_seen=2), detector=squares.TINY, start="scratch")
+    tuned = finetune(workspace, plain)
+    asked = one_shot(workspace, config)
+    assert predict(workspace, PredictConfig(threads=1)).model == tuned.model
+    assert predict(workspace, PredictConfig(model=asked.model, threads=1)).boxes == 0
+
+
+def test_without_reviews_or_with_a_dev_ap_it_is_refused(workspace, config, squares):
+    schedule = squares.schedule(images_seen=4, evaluate_every=2)
+    with pytest.raises(UsageError, match="evaluate_every = 2"):
+        one_shot(workspace, config.model_copy(update={"schedule": schedule}))
+    with workspace.session() as session:
+        session.execute(delete(Review).where(Review.tile_id.in_([tile.id for tile in tiles(session)])))
+    with pytest.raises(NothingToDo, match="no tile of the training ground is reviewed"):
+        one_shot(workspace, config)
