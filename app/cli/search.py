@@ -24,8 +24,14 @@ def search(
     box: Annotated[
         str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="The box around one object, in pixels of the tile.", show_default=False)
     ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(metavar="TILE:X,Y,W,H", help="Both at once: a tile, and a box by its corner and sides.", show_default=False),
+    ] = None,
     hits: Annotated[int | None, typer.Option(help="Look-alikes at most.", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model; else the newest pre-trained.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model; else the newest one-shot or pre-trained.", show_default=False)
+    ] = None,
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
@@ -36,8 +42,22 @@ def search(
     from engine.stages.search import SearchConfig
 
     sides = None if box is None else _sides(box)
+    if query is not None:
+        if tile is not None or box is not None:
+            raise UsageError("--query beside --tile or --box", expected="one or the other")
+        tile, sides = _query(query)
     chosen = configured(SearchConfig, config, settings, tile=tile, box=sides, hits=hits, model=model)
     run_stage("search", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def _query(text: str) -> tuple[int, list[float]]:
+    """``TILE:X,Y,W,H`` as a tile and the box's corners."""
+    number, _, box = text.partition(":")
+    try:
+        tile, (x, y, width, height) = int(number), (float(side) for side in box.split(","))
+    except ValueError as error:
+        raise UsageError(f"--query {text}", expected="TILE:X,Y,W,H", remedy="For example --query 7:12,40,43,50") from error
+    return tile, [x, y, x + width, y + height]
 
 
 def _sides(text: str) -> list[float]:

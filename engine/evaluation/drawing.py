@@ -17,13 +17,15 @@ from engine.errors import UsageError
 from engine.files import write_bytes
 from engine.label_set import LabelSet
 
-__all__ = ["CurvePoint", "contact_sheet", "draw_boxes", "learning_curve", "write_png"]
+__all__ = ["CurvePoint", "close_up", "contact_sheet", "draw_boxes", "learning_curve", "write_png"]
 
 Pixels = NDArray[np.uint8]
 
 PALETTE = ((255, 214, 10), (76, 201, 240), (247, 37, 133), (6, 214, 160), (255, 127, 17), (181, 137, 255), (163, 230, 53), (255, 255, 255))
 """Colours of the classes, in turn; apart from one another for colour-blind readers too, and from vegetation."""
 TRUTH_COLOUR, TRUTH_GAP = (255, 255, 255), (0, 0, 0)
+SMALLEST_VIEW = 32.0
+"""Pixels of the image that a close-up shows at least."""
 GAP, CAPTION_HEIGHT, BACKGROUND, INK = 8, 18, (24, 26, 30), (235, 235, 235)
 
 
@@ -78,6 +80,30 @@ def draw_boxes(
             score = "" if predicted.scores is None else f" {predicted.scores[row]:.2f}"
             _caption(pen, (left, top), label_set.names[int(predicted.labels[row])] + score, colour)
     return np.asarray(canvas)
+
+
+def close_up(image: Pixels, box: Sequence[float], *, side: int, colour: tuple[int, int, int] = PALETTE[0]) -> Pixels:
+    """A box and as much around it again, enlarged.
+
+    Args:
+        image: RGB (H, W, 3).
+        box: (x1, y1, x2, y2) in its pixels.
+        side: of the result in pixels.
+        colour: of the frame.
+
+    Returns:
+        RGB (side, side, 3); black where the image ends.
+    """
+    x1, y1, x2, y2 = box
+    shown = max(2 * (x2 - x1), 2 * (y2 - y1), SMALLEST_VIEW)
+    left, top = (x1 + x2 - shown) / 2, (y1 + y2 - shown) / 2
+    scale = side / shown
+    view = Image.fromarray(_rgb(image)).transform(
+        (side, side), Image.Transform.AFFINE, (1 / scale, 0, left, 0, 1 / scale, top), resample=Image.Resampling.BILINEAR
+    )
+    frame = [(x1 - left) * scale, (y1 - top) * scale, (x2 - left) * scale, (y2 - top) * scale]
+    ImageDraw.Draw(view).rectangle(frame, outline=colour, width=2)
+    return np.asarray(view)
 
 
 def contact_sheet(pictures: Sequence[tuple[str, Pixels]], path: Path, *, columns: int = 4, cell: int = 320) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -18,11 +19,12 @@ from engine.catalog.look_alikes import LookAlikes
 from engine.catalog.models import get_model, model_directory, models
 from engine.catalog.pixels import TilePixels
 from engine.catalog.schema import ModelRow
-from engine.catalog.searches import add_search, searches
+from engine.catalog.searches import FoundHit, add_search, searches
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.errors import BadInput, NothingToDo
+from engine.errors import BadInput, NothingToDo, UnreadableImage
+from engine.evaluation.drawing import close_up, contact_sheet
 from engine.models.store import StoredModel, load_detector
 from engine.progress import Progress, silent
 
@@ -30,6 +32,9 @@ __all__ = ["SearchConfig", "SearchReport", "search"]
 
 SMALLEST_SIDE_PIXELS = 8.0
 ASKED_TILES = 60
+PICTURED = 29
+CLOSE_UP = 160
+Box = tuple[float, float, float, float]
 
 
 class SearchConfig(StageConfig):
@@ -37,7 +42,7 @@ class SearchConfig(StageConfig):
 
     tile: int = Field(ge=1)
     """The tile on which the box was drawn."""
-    box: tuple[float, float, float, float]
+    box: Box
     """x1, y1, x2, y2 of the box in tile pixels: one object, tightly."""
     model: str | None = None
     """The model; none for the newest one-shot or pre-trained one, or the newest of all where there is neither."""
@@ -79,6 +84,8 @@ class SearchReport:
     seconds: float
     already_there: bool
     """the very same search had been done before, and its hits are returned"""
+    picture: str = ""
+    """a sheet of the query and its hits, relative to the workspace's folder"""
 
 
 def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = silent) -> SearchReport:
@@ -111,7 +118,8 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
         with workspace.session(write=False) as session:
             known = searches(session, fingerprint=fingerprint)
         if known:
-            return SearchReport(known[0].id, row.name, len(archive), 0, known[0].hits, time.monotonic() - began, True)
+            seconds = time.monotonic() - began
+            return SearchReport(known[0].id, row.name, len(archive), 0, known[0].hits, seconds, True, _picture(known[0].id))
         with TilePixels(workspace) as pixels:
             finder = LookAlikes(workspace, model, pixels, archive, batch_size=config.batch_size, patch_size=config.patch_size)
             described = finder.describe(progress)
@@ -134,7 +142,9 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
                 found=found,
             )
             ledger.record(session, "search", search=number, tile=asked[0].id, model=row.name, hits=len(found))
-        return SearchReport(number, row.name, len(archive), described, len(found), time.monotonic() - began, False)
+        with TilePixels(workspace) as pixels:
+            _draw(workspace.root / _picture(number), pixels, {tile.id: tile for tile in [*archive, asked[0]]}, (asked[0].id, box), found)
+        return SearchReport(number, row.name, len(archive), described, len(found), time.monotonic() - began, False, _picture(number))
 
 
 def _model(known: Sequence[ModelRow], name: str | None) -> ModelRow | None:
@@ -143,7 +153,25 @@ def _model(known: Sequence[ModelRow], name: str | None) -> ModelRow | None:
     return classless[-1] if name is None and classless else None
 
 
-def _inside(box: tuple[float, float, float, float], tile: TileRecord) -> tuple[float, float, float, float]:
+def _picture(number: int) -> str:
+    return f"reports/searches/look-alikes-{number}.png"
+
+
+def _draw(path: Path, pixels: TilePixels, known: dict[int, TileRecord], query: tuple[int, Box], found: Sequence[FoundHit]) -> None:
+    """The query, then the best hits, each with its surroundings and its score; a tile that cannot be read any more is left out."""
+    pictures = []
+    wanted = [("query", *query)] + [(f"{hit.score:.2f}  tile {hit.tile_id}", hit.tile_id, hit.box_tile) for hit in found[:PICTURED]]
+    for caption, tile, box in wanted:
+        try:
+            pictures.append((caption, close_up(pixels.read(known[tile]), box, side=CLOSE_UP)))
+        except UnreadableImage:
+            continue
+    if pictures:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pictures, path, columns=6, cell=CLOSE_UP)
+
+
+def _inside(box: Box, tile: TileRecord) -> Box:
     """The part of the box that lies in the tile."""
     width, height = tile.window.width, tile.window.height
     x1, y1, x2, y2 = np.clip(box, 0, [width, height, width, height]).tolist()

@@ -24,3 +24,19 @@ def test_a_workspace_without_a_model_says_how_to_make_one(tilehawk, workspace):
     typed = tilehawk("search", "--tile", 1, "--box", "1,2,30,40", "--workspace", workspace, "--json")
     assert typed.code == 3
     assert "tilehawk" in typed.document["remedy"]
+
+
+@pytest.mark.parametrize("query", ["1", "1:2,3,4", "x:1,2,3,4", "1:a,2,3,4", "1:2,3,0,5"])
+def test_a_query_is_a_tile_and_a_box_with_an_area(tilehawk, workspace, query):
+    typed = tilehawk("search", "--query", query, "--workspace", workspace)
+    assert typed.code == 2
+
+
+def test_a_query_stands_alone(tilehawk, workspace):
+    assert tilehawk("search", "--query", "1:2,3,9,9", "--tile", 1, "--workspace", workspace).code == 2
+
+
+def test_a_query_reaches_the_search(tilehawk, workspace):
+    typed = tilehawk("search", "--query", "1:2,3,30,40", "--workspace", workspace, "--json")
+    assert typed.code == 3
+    assert "model" in typed.document["found"]

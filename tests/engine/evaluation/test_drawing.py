@@ -4,7 +4,17 @@ from PIL import Image
 
 from engine.boxes import Boxes
 from engine.errors import UsageError
-from engine.evaluation.drawing import PALETTE, TRUTH_COLOUR, TRUTH_GAP, CurvePoint, contact_sheet, draw_boxes, learning_curve, write_png
+from engine.evaluation.drawing import (
+    PALETTE,
+    TRUTH_COLOUR,
+    TRUTH_GAP,
+    CurvePoint,
+    close_up,
+    contact_sheet,
+    draw_boxes,
+    learning_curve,
+    write_png,
+)
 from engine.label_set import LabelSet
 
 GREY = np.full((40, 60, 3), 90, dtype=np.uint8)
@@ -114,3 +124,22 @@ def test_a_learning_curve_is_a_picture_that_changes_with_its_points(tmp_path):
 def test_a_learning_curve_of_nothing_is_refused(tmp_path):
     with pytest.raises(UsageError):
         learning_curve([], tmp_path / "a.png")
+
+
+def test_a_close_up_shows_the_box_in_the_middle_and_black_beyond_the_image():
+    image = np.full((40, 40, 3), 90, np.uint8)
+    image[0:20, 0:20] = 200
+    view = close_up(image, (0, 0, 20, 20), side=80)
+    assert view.shape == (80, 80, 3)
+    assert view[40, 40].tolist() == [200, 200, 200]
+    assert view[5, 5].tolist() == [0, 0, 0]
+    assert view[75, 75].tolist() == [90, 90, 90]
+    assert view[20, 40].tolist() == [255, 214, 10]
+
+
+def test_a_close_up_of_a_small_box_shows_some_ground():
+    image = np.zeros((64, 64, 3), np.uint8)
+    view = close_up(image, (30, 30, 34, 34), side=64)
+    framed = np.argwhere(view.any(2))
+    assert framed.min(0).tolist() == [28, 28]
+    assert framed.max(0).tolist() == [36, 36]

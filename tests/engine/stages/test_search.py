@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sqlalchemy import delete, select
 
 from engine.boxes import box_iou
@@ -255,3 +256,17 @@ def test_a_model_that_was_taught_to_be_asked_is_asked_on_promising_tiles(workspa
 def test_slots_are_not_asked_by_themselves(workspace):
     _, told = messages(workspace, wanted(workspace, refined=0))
     assert "ask the model" not in told
+
+
+def test_the_query_and_its_hits_are_pictured(workspace):
+    report = search(workspace, wanted(workspace))
+    with Image.open(workspace.root / report.picture) as sheet:
+        assert sheet.size == (6 * 168 + 8, 168 + 18 + 8)
+        assert np.asarray(sheet).max() > 200
+    assert search(workspace, wanted(workspace)).picture == report.picture
+
+
+@pytest.mark.parametrize("box", [(0, 0, 7.5, 20), (0, 0, 20, 7), (60, 60, 90, 90), (70, 0, 90, 20)])
+def test_a_box_that_shows_less_than_eight_pixels_is_refused(workspace, box):
+    with pytest.raises(BadInput, match=r"of 64 × 64 pixels. expected sides of 8 pixels"):
+        search(workspace, wanted(workspace, box=box))
