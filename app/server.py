@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from app.accounts import Accounts, Sessions
 from app.bodies import BodyLimit, Uploads
 from app.ownership import Ownership
-from app.routes import curve, downloads, evaluations, health, hits, login, signed, tiles, webhooks
+from app.routes import curve, downloads, evaluations, health, hits, login, signed, tiles, training, webhooks
 from app.security import USER, Access, Guard, require_accounts
 from app.settings import Settings
 from app.signing import Signer, webhook_secret
@@ -74,6 +74,7 @@ def create_app(
         hits.router(workspace, pictures),
         curve.router(workspace),
         evaluations.router(workspace),
+        training.router(workspace),
         downloads.router(workspace),
         webhooks.router(jobs, webhook_secret(workspace)),
     ):

@@ -29,9 +29,6 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         cancel = gr.Button("Cancel it", elem_id="cancel-job")
         chosen_go_on = gr.Dropdown([], label="A job to go on with", interactive=True, elem_id="job-to-resume")
         resume = gr.Button("Go on with it", elem_id="resume-job")
-    with gr.Accordion("Pre-train on all training tiles, without labels", open=False):
-        images = gr.Number(1200, label="Training images seen in all", precision=0, minimum=1)
-        pretrain = gr.Button("Pre-train", elem_id="pretrain")
     gr.Markdown("## Rounds")
     rounds = gr.HTML(elem_id="rounds")
     gr.Markdown("## Models")
@@ -50,10 +47,6 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
             return table_now, key, *(gr.skip() for _ in range(6))
         stop, go_on = stoppable(known)
         return table_now, key, _choices(stop), _choices(go_on), *overview()
-
-    def start(images_seen: float) -> str:
-        context.jobs.enqueue("pretrain", {"schedule": {"images_seen": int(images_seen)}})
-        return text.done("Pre-training is queued.")
 
     def stop_job(job_id: str | None) -> str:
         if not job_id:
@@ -76,7 +69,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    for button, action, given in ((pretrain, start, images), (cancel, stop_job, chosen_stop), (resume, go_on_with, chosen_go_on)):
+    for button, action, given in ((cancel, stop_job, chosen_stop), (resume, go_on_with, chosen_go_on)):
         button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
 
 
@@ -88,7 +81,7 @@ def _next(summary: WorkspaceSummary) -> str:
     if not summary.scenes:
         return text.card("Next: bring imagery in, on the page Imagery.", "")
     if not any(model.stage == "pretrain" for model in summary.models):
-        return text.card("Next: pre-train on the imagery, below; no label is needed for it.", "")
+        return text.card("Next: pre-train on the imagery, on the page Training; no label is needed for it.", "")
     if not summary.annotations:
         return text.card("Next: name the classes on the page Review, or bring labels in on the page Imagery.", "")
     if not summary.rounds:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from app.pages import annotators, export, find, imagery, overview, results, review, rounds, text
+from app.pages import annotators, export, find, imagery, overview, results, review, rounds, text, training
 from app.pages.context import PageContext
 
 __all__ = ["PAGES", "STYLE", "build"]
@@ -15,6 +15,7 @@ PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
     "": ("Overview", overview.add),
     "imagery": ("Imagery", imagery.add),
     "review": ("Review", review.add),
+    "training": ("Training", training.add),
     "find": ("Find", find.add),
     "rounds": ("Rounds", rounds.add),
     "results": ("Results", results.add),

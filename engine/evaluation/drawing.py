@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from engine.errors import UsageError
 from engine.files import write_bytes
 from engine.label_set import LabelSet
 
-__all__ = ["CurvePoint", "close_up", "contact_sheet", "draw_boxes", "learning_curve", "write_png"]
+__all__ = ["CurvePoint", "close_up", "contact_sheet", "draw_boxes", "learning_curve", "training_curves", "write_png"]
 
 Pixels = NDArray[np.uint8]
 
@@ -203,3 +203,36 @@ def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
     while text and pen.textlength(text, font=font) > width:
         text = text[:-2] + "…" if len(text) > 1 else ""
     return text
+
+
+def training_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path) -> None:
+    """Write numbers of a training run over the images seen to ``path`` as PNG, a small diagram each.
+
+    Args:
+        curves: (images seen, values) by name; every value is a faint dot, their running mean over a twentieth of the run a line.
+        path: of the PNG.
+
+    Raises:
+        UsageError: no curves.
+    """
+    if not curves:
+        raise UsageError("no numbers of a training run", expected="one curve at least")
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * rows), dpi=110, layout="constrained")
+    for number, (name, (seen, values)) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.plot(seen, values, ".", color="#1b6ca8", alpha=0.15, markersize=3)
+        width = max(1, len(values) // 20)
+        sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
+        axes.plot(seen[width - 1 :], (sums[width:] - sums[:-width]) / width, color="#1b6ca8")
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+        if number > len(curves) - columns:
+            axes.set_xlabel("images seen", fontsize=8)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    write_bytes(path, stream.getvalue())

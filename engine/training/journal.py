@@ -13,7 +13,7 @@ from typing import Protocol, Self, TextIO
 from engine.errors import UsageError
 from engine.files import write_text
 
-__all__ = ["LOG_NAME", "Clock", "Journal", "TensorBoard", "tensorboard_writer"]
+__all__ = ["LOG_NAME", "Clock", "Journal", "TensorBoard", "read_log", "tensorboard_writer"]
 
 LOG_NAME = "log.csv"
 Value = int | float | str
@@ -60,7 +60,7 @@ class Journal:
         self._columns: list[str] = []
         self._stream: TextIO | None = None
         if self._path:
-            kept = [row for row in _read(self._path) if int(row["step"]) <= after]
+            kept = [row for row in read_log(self._path) if int(row["step"]) <= after]
             self._columns = list(kept[0]) if kept else []
             self._rewrite(kept)
 
@@ -86,7 +86,7 @@ class Journal:
         new = [name for name in row if name not in self._columns]
         if new:
             self._columns += new
-            self._rewrite(_read(self._path))
+            self._rewrite(read_log(self._path))
         assert self._stream
         csv.DictWriter(self._stream, self._columns, restval="", lineterminator="\n").writerow(row)
         self._stream.flush()
@@ -104,7 +104,7 @@ class Journal:
         self._stream = self._path.open("a", newline="")
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_log(path: Path) -> list[dict[str, str]]:
     """The whole lines of a log; one that a crash cut off is none."""
     if not path.is_file():
         return []

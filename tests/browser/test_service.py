@@ -190,12 +190,13 @@ def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, servic
 
 
 def test_3_a_job_is_seen_to_progress_and_is_cancelled_and_goes_on(page, service):
-    page.goto("/")
-    page.get_by_text("Pre-train on all training tiles").click()
+    page.goto("/training")
     page.locator("#pretrain").wait_for()
-    page.get_by_label("Training images seen in all").fill("40")
+    page.get_by_label("Name what was hidden (MIM)").check()
+    page.locator("#pretrain-images input").fill("40")
     page.locator("#pretrain").click()
     news(page, "Pre-training is queued")
+    page.goto("/")
     page.wait_for_function("Number(document.querySelector('#jobs progress')?.getAttribute('value')) >= 1", timeout=JOB_SECONDS)
     keep_picture(page, "overview")
     page.wait_for_function("document.querySelector('#job-to-cancel input')?.value.includes('pretrain')")
@@ -208,6 +209,10 @@ def test_3_a_job_is_seen_to_progress_and_is_cancelled_and_goes_on(page, service)
     news(page, "goes on where it was")
     wait_for_job(page, "pretrain", "done", ends=("done", "failed"))
     assert "pretrain" in page.locator("#models").inner_text()
+    page.goto("/training")
+    drawn = "[...document.querySelectorAll('#curves img, #training-pictures img')]"
+    page.wait_for_function(f"{drawn}.length >= 3 && {drawn}.every(img => img.complete && img.naturalWidth > 0)")
+    keep_picture(page, "training", whole=True)
 
 
 def test_4_a_drawn_box_is_saved_exactly_and_survives_a_reload(page, service, fake):

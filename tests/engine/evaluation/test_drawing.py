@@ -13,6 +13,7 @@ from engine.evaluation.drawing import (
     contact_sheet,
     draw_boxes,
     learning_curve,
+    training_curves,
     write_png,
 )
 from engine.label_set import LabelSet
@@ -143,3 +144,13 @@ def test_a_close_up_of_a_small_box_shows_some_ground():
     framed = np.argwhere(view.any(2))
     assert framed.min(0).tolist() == [28, 28]
     assert framed.max(0).tolist() == [36, 36]
+
+
+def test_training_curves_are_a_diagram_each(tmp_path):
+    curves = {name: ([4, 8, 12], [3.0, 2.0, 1.0]) for name in ("loss", "loss.a", "loss.b", "loss.c")}
+    training_curves(curves, tmp_path / "four.png")
+    training_curves({"loss": ([4], [1.0])}, tmp_path / "one.png")
+    with Image.open(tmp_path / "four.png") as four, Image.open(tmp_path / "one.png") as one:
+        assert (four.width, four.height) == (3 * one.width, 2 * one.height)
+    with pytest.raises(UsageError, match="no numbers"):
+        training_curves({}, tmp_path / "none.png")
