@@ -68,6 +68,7 @@ def export_detector(
     model: str,
     threads: int,
     options: ExportOptions = ExportOptions(),
+    finder: Detector | None = None,
 ) -> Exported:
     """Write the exported folder as a whole, or nothing.
 
@@ -79,15 +80,18 @@ def export_detector(
         model: the model's name, for the description.
         threads: of ONNX Runtime.
         options: target, precision, and whether there is a second graph.
+        finder: the detector of the second graph, of the same input size; None for the slots of ``detector``.
 
     Raises:
         ParityError: the two differ in a score or in a box by more than the precision's tolerance.
         UsageError: the target does not compute an operator of this architecture.
     """
-    detector = detector.eval().to(memory_format=torch.contiguous_format)
+    detector, finder = (each.eval().to(memory_format=torch.contiguous_format) for each in (detector, finder or detector))
+    assert finder.config.image_size == detector.config.image_size
     patch = None if options.one_shot_patch is None else _patch(images, options.one_shot_patch)
     ours = _answers(ExportableDetector(detector), images)
-    use_sampler(detector, SAMPLER_OF_TARGET[options.target])
+    for each in (detector, finder):
+        use_sampler(each, SAMPLER_OF_TARGET[options.target])
     try:
         with atomic_directory(directory) as folder:
             write_graph(detector, folder / MODEL_FILE)
@@ -109,10 +113,11 @@ def export_detector(
             description["parity"] = vars(parity)
             one_shot = None
             if patch is not None:
-                one_shot = _add_one_shot(detector, images, patch, folder, description, threads, options)
+                one_shot = _add_one_shot(finder, images, patch, folder, description, threads, options)
             write_json(folder / DESCRIPTION_FILE, description)
     finally:
-        use_sampler(detector, "auto")
+        for each in (detector, finder):
+            use_sampler(each, "auto")
     return Exported(parity, one_shot)
 
 

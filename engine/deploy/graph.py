@@ -63,7 +63,7 @@ class ExportableDetector(nn.Module):
 
 
 class ExportableOneShot(nn.Module):
-    """One-shot detection as a graph: images and one patch in, boxes and scores of the query slots out."""
+    """One-shot detection as a graph: images and one patch in, boxes and scores out, duplicates included."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class ExportableOneShot(nn.Module):
             patch: (1, 3, s, s), RGB in [0, 1].
 
         Returns:
-            Boxes (B, N, 4) as (x1, y1, x2, y2) in pixels, and scores (B, N, 1), comparable within an image only.
+            Boxes (B, N, 4) as (x1, y1, x2, y2) in pixels, and scores (B, N, 1), of query slots comparable within an image only.
         """
         boxes, matched = find_patch(self.detector, image, describe_patches(self.detector, patch)[0])
         return _pixel_corners(boxes, self.detector.config.image_size), matched[..., None]

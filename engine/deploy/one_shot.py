@@ -36,7 +36,8 @@ class OnnxOneShot:
             patch: RGB (patch, patch, 3).
 
         Returns:
-            Boxes (B, N, 4) as (x1, y1, x2, y2) in tile pixels, and scores (B, N) in [0, 1], comparable within an image only.
+            Boxes (B, N, 4) as (x1, y1, x2, y2) in tile pixels, duplicates included, and scores (B, N) in [0, 1], of query slots comparable
+            within an image only.
 
         Raises:
             CheckpointRefused: the graph fails, or its answer is not finite.

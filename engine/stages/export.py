@@ -9,7 +9,7 @@ from pydantic import Field
 
 from engine.catalog import ledger
 from engine.catalog.annotations import label_set
-from engine.catalog.models import exports_directory, get_model, model_directory
+from engine.catalog.models import exports_directory, get_model, model_directory, models
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
@@ -18,7 +18,7 @@ from engine.deploy.export import ExportOptions, Precision, export_detector
 from engine.deploy.graph import Target
 from engine.deploy.parity import Parity
 from engine.deploy.runtime import available_threads
-from engine.errors import NothingToDo
+from engine.errors import NothingToDo, UsageError
 from engine.models.store import load_detector
 from engine.progress import Progress, silent
 
@@ -37,8 +37,10 @@ class ExportConfig(StageConfig):
     precision: Precision = "fp32"
     """fp16: convolutions and matrix products in half precision, for a GPU; images, boxes and scores stay float32."""
     one_shot: bool | None = None
-    """Whether a second graph is written, which looks for what a patch shows; none: where the model started from a pre-trained one, whose
-    query slots have learned that."""
+    """Whether a second graph is written, which looks for what a patch shows; none: where there is a one-shot model, or the model started
+    from a pre-trained one, whose query slots have learned that."""
+    one_shot_model: str | None = None
+    """The model of the second graph; none for the newest one-shot model, or for the exported model's slots where there is none."""
     patch_size: int = Field(default=64, ge=32)
     """Side of the patches that it takes, in pixels; as in pre-training."""
     parity_tiles: int = Field(default=8, ge=1)
@@ -68,12 +70,14 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
         NothingToDo: no tile to compare the runtimes on.
         LabelSetMismatch: the model speaks of other classes than the workspace.
         CheckpointRefused: the model is damaged.
-        UsageError: the target does not compute this architecture.
+        UsageError: the target does not compute this architecture, or the one-shot model sees tiles of another size.
         ParityError: the exported model computes something else; nothing is left behind.
     """
     with workspace.worker_lock("export"):
         with workspace.session(write=False) as session:
             row = get_model(session, config.model, stage="finetune")
+            finders = models(session, stage="one-shot")
+            asked = get_model(session, config.one_shot_model, stage="one-shot") if config.one_shot_model or finders else None
             classes = label_set(session)
             known = tiles(session)
         name = config.name or row.name
@@ -88,14 +92,22 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
             images = torch.stack([source.image(index) for index in range(len(spread))])
         progress(1, 3, "writing the graph and comparing")
         threads = config.threads or available_threads()
-        one_shot = row.parent_id is not None if config.one_shot is None else config.one_shot
+        one_shot = bool(asked or row.parent_id is not None) if config.one_shot is None else config.one_shot
+        finder = load_detector(model_directory(workspace, asked.name), stage="one-shot")[0] if one_shot and asked else None
+        size = stored.config.image_size
+        if asked and finder and finder.config.image_size != size:
+            raise UsageError(
+                f"the one-shot model {asked.name!r} for tiles of {finder.config.image_size} px beside {row.name!r} for tiles of {size} px",
+                expected="two models for tiles of one size",
+                remedy="Set one_shot to false, or train a one-shot model of this size",
+            )
         options = ExportOptions(config.target, config.precision, config.patch_size if one_shot else None)
-        done = export_detector(model, classes, images, directory, model=row.name, threads=threads, options=options)
+        done = export_detector(model, classes, images, directory, model=row.name, threads=threads, options=options, finder=finder)
         progress(2, 3, "registering")
         with workspace.session() as session:
             ledger.record(
                 session, "export", model=row.name, export=name, target=config.target, precision=config.precision, parity=done.detector.worst
             )
-        size = sum(path.stat().st_size for path in directory.iterdir())
+        taken = sum(path.stat().st_size for path in directory.iterdir())
         progress(3, 3, "done")
-        return ExportReport(name, str(directory.relative_to(workspace.root.resolve())), row.name, size, done.detector, done.one_shot)
+        return ExportReport(name, str(directory.relative_to(workspace.root.resolve())), row.name, taken, done.detector, done.one_shot)

@@ -1,21 +1,30 @@
 """export: a folder below exports/ that detects what the model detects, or none."""
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
 
 from engine.catalog.ledger import events
+from engine.catalog.models import model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.predictions import predictions_directory
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.deploy.export import Exported, ExportOptions
+from engine.deploy.one_shot import load_one_shot
 from engine.deploy.parity import Parity
 from engine.deploy.runtime import available_threads, load_detector
-from engine.errors import BadInput, ParityError
+from engine.errors import BadInput, ParityError, UsageError
+from engine.inference.one_shot import detect_like, patch_feature
 from engine.inference.predictions import Predictions
+from engine.models.store import load_detector as load_model
 from engine.stages import export as stage
 from engine.stages.export import ExportConfig, export
+from engine.stages.one_shot import OneShotTrainingConfig, one_shot
 from engine.stages.predict import PredictConfig, predict
+from engine.training.one_shot import OneShotConfig
 
 
 def test_the_report_the_ledger_and_the_folder_agree(learned, exported):
@@ -50,7 +59,7 @@ class Recorded:
     def __init__(self, error=None):
         self.error, self.calls = error, []
 
-    def __call__(self, detector, label_set, images, directory, *, model, threads, options):
+    def __call__(self, detector, label_set, images, directory, *, model, threads, options, finder):
         self.calls.append((images, directory, threads, options))
         if self.error:
             raise self.error
@@ -111,3 +120,42 @@ def test_only_a_fine_tuned_model_can_be_exported(learned, tmp_path):
         export(learned.workspace, ExportConfig(model=learned.pretrained.model))
     with Workspace.create(tmp_path / "workspace") as empty, pytest.raises(BadInput, match="tilehawk finetune"):
         export(empty, ExportConfig())
+
+
+@pytest.fixture
+def copy(learned, tmp_path):
+    shutil.copytree(learned.workspace.root, tmp_path / "workspace")
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        yield workspace
+
+
+def asked(workspace, squares, **changes):
+    detector = squares.TINY.model_copy(update=changes)
+    config = {"schedule": squares.schedule(images_seen=2), "detector": detector, "asked": OneShotConfig(patch_size=32), "start": "scratch"}
+    return one_shot(workspace, OneShotTrainingConfig(**config)).model
+
+
+def test_the_newest_one_shot_model_is_exported_beside_the_detector(copy, squares):
+    name = asked(copy, squares)
+    report = export(copy, ExportConfig(name="pair", parity_tiles=2, patch_size=32, threads=1))
+    assert report.one_shot.worst <= 1e-3
+    finder = load_one_shot(copy.root / report.directory, threads=1, device="cpu")
+    images = np.stack([squares.picture(seed)[0] for seed in range(2)])
+    patch = images[0][:32, :32]
+    boxes, scores = finder.run(images, patch)
+    model, _ = load_model(model_directory(copy, name))
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    ours = detect_like(model, planes, patch_feature(model, torch.from_numpy(patch).permute(2, 0, 1)[None].float() / 255)[0])
+    assert np.allclose(np.sort(scores, 1), np.sort(ours.matched.numpy(), 1), atol=1e-3)
+    assert boxes.shape == (2, 20, 4)
+
+
+def test_a_one_shot_model_for_other_tiles_or_none_of_that_name_is_refused(copy, squares):
+    name = asked(copy, squares, image_size=96)
+    with pytest.raises(UsageError, match=f"{name}.*96 px beside .* 64 px"):
+        export(copy, ExportConfig(name="pair", threads=1))
+    assert not (copy.exports / "pair").exists()
+    with pytest.raises(BadInput, match="no one-shot model named"):
+        export(copy, ExportConfig(one_shot_model="x", threads=1))
+    report = export(copy, ExportConfig(name="alone", one_shot=False, parity_tiles=2, threads=1))
+    assert report.one_shot is None
