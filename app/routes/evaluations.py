@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from app.routes.tiles import unless_known
-from app.tile_pictures import LARGEST_ID, etag
+from app.routes.stored import content_of, png_answer
+from app.tile_pictures import LARGEST_ID
 from engine.catalog.evaluations import stored_pictures
 from engine.catalog.schema import ModelRow
 from engine.catalog.workspace import Workspace
 
 __all__ = ["router"]
-
-CACHE = "private, no-cache"
 
 
 def router(workspace: Workspace) -> APIRouter:
@@ -28,14 +26,6 @@ def router(workspace: Workspace) -> APIRouter:
         with workspace.session(write=False) as session:
             model = session.get(ModelRow, model_id)
         file = None if model is None else stored_pictures(workspace, model, split).get(name)
-        try:
-            content = b"" if file is None else file.read_bytes()
-        except FileNotFoundError:
-            content = b""
-        if not content:
-            raise HTTPException(404, "no such picture of an evaluation")
-        tag = etag("evaluation", content)
-        headers = {"Cache-Control": CACHE, "ETag": tag}
-        return unless_known(request, tag) or Response(content, media_type="image/png", headers=headers)
+        return png_answer(request, "an evaluation", content_of(file))
 
     return routes

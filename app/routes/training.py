@@ -5,17 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from app.routes.tiles import unless_known
-from app.tile_pictures import etag
+from app.routes.stored import content_of, png_answer
 from engine.catalog.training_logs import LoggedRun, logged_runs
 from engine.catalog.workspace import Workspace
 from engine.evaluation.drawing import training_curves
 
 __all__ = ["CURVES", "router"]
 
-CACHE = "private, no-cache"
 CURVES = "curves"
 CURVES_SHOWN = 9
 
@@ -27,22 +25,10 @@ def router(workspace: Workspace) -> APIRouter:
     @routes.get("/training/{run}/{name}.png")
     def picture(run: str, name: str, request: Request) -> Response:
         found = next((each for each in logged_runs(workspace) if each.name == run), None)
-        content = b"" if found is None else _curves(found) if name == CURVES else _stored(found, name)
-        if not content:
-            raise HTTPException(404, "no such picture of a training run")
-        tag = etag("training", content)
-        headers = {"Cache-Control": CACHE, "ETag": tag}
-        return unless_known(request, tag) or Response(content, media_type="image/png", headers=headers)
+        content = b"" if found is None else _curves(found) if name == CURVES else content_of(found.pictures.get(name))
+        return png_answer(request, "a training run", content)
 
     return routes
-
-
-def _stored(run: LoggedRun, name: str) -> bytes:
-    file = run.pictures.get(name)
-    try:
-        return b"" if file is None else file.read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def _curves(run: LoggedRun) -> bytes:
