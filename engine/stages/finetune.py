@@ -7,13 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import Field
-from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog.annotations import label_set, tile_boxes
-from engine.catalog.models import get_model, model_directory, models
+from engine.catalog.models import model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
-from engine.catalog.schema import ModelRow
+from engine.catalog.starting import architecture, parent_identity, starting_model
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
@@ -69,24 +68,6 @@ class FinetuneConfig(StageConfig):
     """What the model to start from, a fine-tuned one, is sure of on unlabelled tiles becomes their labels; null for none."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
-
-
-def starting_model(session: Session, start: str | None) -> ModelRow | None:
-    """The model that ``start`` means; None for none."""
-    if start == "scratch":
-        return None
-    if start is None:
-        pretrained = models(session, stage="pretrain")
-        return pretrained[-1] if pretrained else None
-    return get_model(session, start)
-
-
-def architecture(stated: DetectorConfig, start: StoredModel | None) -> DetectorConfig:
-    """``stated``, and what it leaves open as in the model to start from."""
-    if start is None:
-        return stated
-    said = {key: getattr(stated, key) for key in stated.model_fields_set}
-    return DetectorConfig.from_mapping(start.config.model_dump() | said)
 
 
 class DevLook:
@@ -221,7 +202,7 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
             stage="finetune",
             config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),
             data=data_hash([*labelled, *dev, *unlabelled], {**boxes, **dev_boxes}),
-            parent=f"{parent.name}:{stored.manifest['sha256']['model.safetensors']}" if parent and stored else None,
+            parent=parent_identity(stored),
             label_set=classes,
         )
         name = identity.name(config.name)

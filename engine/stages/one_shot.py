@@ -7,6 +7,7 @@ from pydantic import Field
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.models import model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
+from engine.catalog.starting import architecture, parent_identity, starting_model
 from engine.catalog.tiles import tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
@@ -17,7 +18,6 @@ from engine.label_set import LabelSet
 from engine.models.detector import DetectorConfig
 from engine.models.store import read_model, start_from
 from engine.progress import Progress, silent
-from engine.stages.finetune import architecture, starting_model
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.one_shot import OneShotConfig, OneShotTask, QueryBank
 
@@ -76,7 +76,7 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
             stage="one-shot",
             config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),
             data=data_hash(labelled, boxes),
-            parent=f"{parent.name}:{stored.manifest['sha256']['model.safetensors']}" if parent and stored else None,
+            parent=parent_identity(stored),
             label_set=SOUGHT,
         )
         name = identity.name(config.name)
