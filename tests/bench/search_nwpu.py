@@ -1,11 +1,15 @@
 """How good and how fast "more like this" is on NWPU VHR-10.
 
     python tests/bench/search_nwpu.py OUT [--ground val] [--seed 1] [--a-class 6] [--threads 1] [--no-one-shot]
+    python tests/bench/search_nwpu.py OUT --archive val --asked WEIGHTS…
 
 Needs TILEHAWK_DATA. All 650 images, shrunk to 320 px on the longest side, are one archive of 650 tiles, all training ground; the model
 is pre-trained on them without labels. Query objects are drawn from the images of one of NWPU's two lists, as many of each class. A hit is
 right where its box overlaps one of the query's class by IoU 0.3; "centre" asks only that its middle lies in such a box. The query itself
-is never a hit. Writes OUT/search-GROUND-SEED.json.
+is never a hit. "tile AP" ranks all other tiles by their best hit and asks which show the query's class. Writes OUT/search-GROUND-SEED.json.
+
+With --asked, detectors that tests/bench/one_shot.py made (their .safetensors) search too, each by its backbone's features alone and as
+search does it; with --archive val in the 130 tiles that none of them has learned from.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loop_nwpu import SIDE, shrink
+from safetensors.torch import load_file
 
 from app.wiring import read_labels
 from engine.boxes import Boxes, box_iou
@@ -37,6 +42,7 @@ from engine.catalog.workspace import Workspace
 from engine.files import write_json
 from engine.inference.one_shot import patch_feature
 from engine.inference.similarity import Windows
+from engine.models.detector import Detector
 from engine.models.presets import PRESETS
 from engine.models.queries import block_mask
 from engine.models.store import load_detector
@@ -50,10 +56,10 @@ DEPTH = 20
 GROUP = 10
 
 
-def prepare(out: Path, images_seen: int) -> Workspace:
+def prepare(out: Path, images_seen: int, archive: str) -> Workspace:
     shrink(Path(os.environ["TILEHAWK_DATA"]) / "nwpu_vhr10", out / "input")
     workspace = Workspace.create(out / "workspace")
-    for split in ("train", "val"):
+    for split in ("train", "val") if archive == "all" else ("val",):
         ingest(
             workspace,
             out / "input" / f"{split}.zip",
@@ -62,7 +68,8 @@ def prepare(out: Path, images_seen: int) -> Workspace:
         import_labels(workspace, read_labels(out / "input" / f"{split}.json"), LabelConfig(withhold=True, allow_unknown_images=True))
     detector = PRESETS["nano"].model_copy(update={"image_size": SIDE})
     schedule = ScheduleConfig(images_seen=images_seen, learning_rate=5e-4, seed=0, threads=1)
-    pretrain(workspace, PretrainConfig(name="pretrained", detector=detector, schedule=schedule))
+    if images_seen:
+        pretrain(workspace, PretrainConfig(name="pretrained", detector=detector, schedule=schedule))
     return workspace
 
 
@@ -85,6 +92,28 @@ def judge(found: list[FoundHit], truth: dict[int, Boxes], label: int) -> tuple[l
             overlaps[position] = bool(box_iou(np.asarray([hit.box_tile]), right).max() >= 0.3)
             centres[position] = bool(((right[:, :2] <= [x, y]) & (right[:, 2:] >= [x, y])).all(1).any())
     return overlaps, centres
+
+
+def tile_ap(found: list[FoundHit], truth: dict[int, Boxes], label: int, asked: int) -> float:
+    """Average precision of the ranking of all tiles but the query's own; those without a hit come last, in the worst order."""
+    best: dict[int, float] = {}
+    for hit in found:
+        best[hit.tile_id] = max(hit.score, best.get(hit.tile_id, -np.inf))
+    shows = {tile: bool((boxes.labels == label).any()) for tile, boxes in truth.items() if tile != asked}
+    order = sorted(shows, key=lambda tile: (-best.get(tile, -np.inf), shows[tile]))
+    right = np.cumsum([shows[tile] for tile in order])
+    ranks = [place for place, tile in enumerate(order) if shows[tile]]
+    return float(np.mean([right[place] / (place + 1) for place in ranks])) if ranks else float("nan")
+
+
+def asked_finder(path: Path, workspace: Workspace, pixels: TilePixels, archive: list[TileRecord]) -> LookAlikes:
+    """Look-alikes by a one-shot detector of a file of weights."""
+    detector = PRESETS["nano"].model_copy(update={"image_size": SIDE, "one_shot": True, "backbone_weights": "none"})
+    model = Detector(detector, 1)
+    model.load_state_dict(load_file(path))
+    finder = LookAlikes(workspace, model.eval(), pixels, archive)
+    finder.describe()
+    return finder
 
 
 def as_hits(archive: list[TileRecord], best: Windows) -> list[FoundHit]:
@@ -132,6 +161,12 @@ def summary(outcomes: list[tuple[list[bool], list[bool]]], labels: list[int], na
     }
 
 
+def tile_summary(values: list[float], labels: list[int], names: tuple[str, ...]) -> dict[str, object]:
+    by_class = {name: [value for value, each in zip(values, labels, strict=True) if each == label] for label, name in enumerate(names)}
+    means = {name: round(float(np.nanmean(each)), 3) for name, each in by_class.items() if each}
+    return {"mean": round(float(np.nanmean(values)), 3), "by_class": means}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -140,10 +175,12 @@ def main() -> None:
     parser.add_argument("--a-class", type=int, default=6)
     parser.add_argument("--pretrain-images", type=int, default=480)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--archive", choices=("all", "val"), default="all")
+    parser.add_argument("--asked", type=Path, nargs="*", default=[])
     parser.add_argument("--one-shot", action=argparse.BooleanOptionalAction, default=True)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    with prepare(chosen.out, chosen.pretrain_images) as workspace, TilePixels(workspace) as pixels:
+    with prepare(chosen.out, chosen.pretrain_images, chosen.archive) as workspace, TilePixels(workspace) as pixels:
         with workspace.session(write=False) as session:
             archive, names = tiles(session, split="train"), label_set(session).names
             truth = tile_boxes(session, archive, states=("accepted", "withheld"))
@@ -154,12 +191,15 @@ def main() -> None:
         began, began_work = time.monotonic(), time.process_time()
         shutil.rmtree(workspace.predictions, ignore_errors=True)
         workspace.predictions.mkdir()
-        model, _ = load_detector(model_directory(workspace, "pretrained"))
+        model = (
+            load_detector(model_directory(workspace, "pretrained"))[0] if chosen.pretrain_images else Detector(PRESETS["nano"], 0).eval()
+        )
         finder = LookAlikes(workspace, model, pixels, archive)
         finder.describe()
         describing, describing_work = time.monotonic() - began, time.process_time() - began_work
         chance = torch.Generator().manual_seed(chosen.seed)
-        queries, seconds, work, outcomes = [], [], [], {}
+        queries, seconds, work, outcomes, ranked = [], [], [], {}, {}
+        finders = {path.stem: asked_finder(path, workspace, pixels, archive) for path in chosen.asked}
         for row, index, label in drawn:
             began, began_work = time.monotonic(), time.process_time()
             x1, y1, x2, y2 = truth[known[row].id].xyxy[index].tolist()
@@ -172,6 +212,15 @@ def main() -> None:
             random = as_hits(archive, random_boxes(finder, query, archive, chance))
             for name, hits in (("combination", found), ("grid cells alone", grid), ("random boxes", random)):
                 outcomes.setdefault(name, []).append(judge(hits, truth, label))
+            everywhere = {"hits": 1000, "candidates": 3 * len(archive), "refined": 0}
+            ways = {"backbone's features": (finder, 0)}
+            for name, each in finders.items():
+                ways |= {f"{name}, features alone": (each, 0), f"{name}, asked": (each, len(archive))}
+            for name, (each, tiles_asked) in ways.items():
+                hits = each.find(each.query(known[row], (x1, y1, x2, y2)), one_shot_tiles=tiles_asked, **everywhere)
+                ranked.setdefault(name, []).append(tile_ap(hits, truth, label, known[row].id))
+                if each is not finder:
+                    outcomes.setdefault(name, []).append(judge(hits, truth, label))
             said = f"{len(queries)}/{len(drawn)} {names[label]} {seconds[-1]:.1f} s, {work[-1]:.1f} s of work"
             print(said, sum(outcomes["combination"][-1][0][:10]), flush=True)
         if chosen.one_shot:
@@ -192,6 +241,7 @@ def main() -> None:
             "query_slowest_processor": round(max(work), 2),
         },
         "results": {name: summary(each, [label for _, _, label in drawn], names) for name, each in outcomes.items()},
+        "tile_ap": {name: tile_summary(each, [label for _, _, label in drawn], names) for name, each in ranked.items()},
         "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")},
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
     }
