@@ -106,7 +106,7 @@ def plan_pretext(
     if config.regions:
         regions = _kept_regions(model, config.regions, source, seed, keep, origin, progress)
         source = regions.on(source)
-        tasks["regions"] = Weighted(_region_task(model, config.regions, source, frozen=frozen), config.regions_weight)
+        tasks["regions"] = Weighted(_region_task(model, config.regions, source, frozen=frozen, progress=progress), config.regions_weight)
     if config.patches:
         patches = QueryPatchTask(model, config.patches, freeze_backbone=frozen)
         tasks["patches"] = Weighted(patches, config.patches_weight)
@@ -146,10 +146,10 @@ def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
         )
 
 
-def _region_task(model: Detector, config: RegionConfig, regions: TileSource, *, frozen: bool) -> Task:
+def _region_task(model: Detector, config: RegionConfig, regions: TileSource, *, frozen: bool, progress: Progress) -> Task:
     if config.taught != "look-alikes":
         return RegionTask(model, config, freeze_backbone=frozen)
-    bank = QueryBank(regions, config.asked.patch_size)
+    bank = QueryBank(regions, config.asked.patch_size, progress=progress)
     return OneShotTask(model, bank, config.asked, freeze_backbone=frozen)
 
 

@@ -90,7 +90,7 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
             start_from(model, stored.directory)
         with TilePixels(workspace) as pixels:
             source = WorkspaceTiles(pixels, labelled, boxes, detector.image_size, cache_bytes=config.cache_bytes)
-            task = OneShotTask(model, QueryBank(source, config.asked.patch_size), config.asked)
+            task = OneShotTask(model, QueryBank(source, config.asked.patch_size, progress=progress), config.asked)
             run = train(
                 task,
                 source,

@@ -17,6 +17,7 @@ from engine.models.detector import Detector
 from engine.models.losses import detection_loss
 from engine.models.one_shot import describe_patches
 from engine.models.targets import Targets
+from engine.progress import Progress, silent
 from engine.training.data import Sample, TileSource, readable
 from engine.training.detection import dropout_from, stack_images, targets_of
 
@@ -58,12 +59,13 @@ class QueryBank:
         source: the tiles, those of the batches in the same order; read by no other thread.
         side: to which queries are resized, in pixels.
         leave_out: classes that are never asked for.
+        progress: told while the tiles are read.
 
     Raises:
         NothingToDo: there is no object with sides of 8 pixels.
     """
 
-    def __init__(self, source: TileSource, side: int, *, leave_out: Collection[int] = ()) -> None:
+    def __init__(self, source: TileSource, side: int, *, leave_out: Collection[int] = (), progress: Progress = silent) -> None:
         self._source, self._side = source, side
         self._entries: dict[int, list[_Entry]] = {}
         for index, sample in readable(source, range(len(source))):
@@ -71,6 +73,7 @@ class QueryBank:
             for box, label in zip(sample.boxes[large], sample.labels[large].tolist(), strict=True):
                 if label not in leave_out:
                     self._entries.setdefault(label, []).append(_Entry(index, box))
+            progress(index + 1, len(source), "reading objects to ask for")
         if not self._entries:
             raise NothingToDo(
                 "there is no object to ask for",

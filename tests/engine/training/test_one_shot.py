@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import box_iou
 
 from engine.boxes import Boxes
-from engine.errors import NothingToDo, UsageError
+from engine.errors import Cancelled, NothingToDo, UsageError
 from engine.inference.one_shot import detect_like, patch_feature
 from engine.models.detector import Detector
 from engine.progress import silent
@@ -33,6 +33,14 @@ def test_a_patch_shows_an_object_of_its_class(squares):
         for step in range(8):
             red, green = colours(bank.draw(label, step_generator(0, step)))
             assert (red > green) == (label == 0)
+
+
+def test_reading_the_objects_can_be_seen_and_stopped(squares, stop_at):
+    told = []
+    QueryBank(squares.samples(3), SIDE, progress=lambda done, total, message: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(Cancelled):
+        QueryBank(squares.samples(3), SIDE, progress=stop_at(2))
 
 
 def test_a_patch_comes_from_another_tile_if_there_is_one(squares):
