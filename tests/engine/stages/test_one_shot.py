@@ -56,11 +56,11 @@ def test_the_model_is_asked_and_knows_no_class_of_the_workspace(workspace, confi
 
 
 def test_a_stopped_run_goes_on(workspace, config, stop_at, squares):
-    config = config.model_copy(update={"schedule": squares.schedule(images_seen=8)})
+    config = config.model_copy(update={"schedule": squares.schedule(images_seen=12)})
     with pytest.raises(Cancelled):
-        one_shot(workspace, config, progress=stop_at(4))
+        one_shot(workspace, config, progress=stop_at(6))
     report = one_shot(workspace, config)
-    assert report.resumed_at_step == 2
+    assert report.resumed_at_step == 3
     assert one_shot(workspace, config).already_there
 
 
