@@ -43,7 +43,7 @@ def test_the_bundle_holds_the_very_batch(tmp_path, batch):
     document, tensors = json.loads((folder / "bundle.json").read_text()), load_file(folder / "batch.safetensors")
     assert document == {"step": 2, "tiles": batch.tiles, "images": 4, "images_kept": 4, "names": ["a"], "seed": 3}
     for number, sample in enumerate(batch.samples):
-        for name, tensor in zip(("image", "boxes", "labels"), sample, strict=True):
+        for name, tensor in zip(("image", "boxes", "labels"), sample[:3], strict=True):
             assert torch.equal(tensors[f"{name}.{number}"], tensor)
     assert torch.equal(tensors["random_state"], batch.random_state)
 
