@@ -67,8 +67,8 @@ def prepare(out: Path, images_seen: int, archive: str) -> Workspace:
         )
         import_labels(workspace, read_labels(out / "input" / f"{split}.json"), LabelConfig(withhold=True, allow_unknown_images=True))
     detector = PRESETS["nano"].model_copy(update={"image_size": SIDE})
-    schedule = ScheduleConfig(images_seen=images_seen, learning_rate=5e-4, seed=0, threads=1)
     if images_seen:
+        schedule = ScheduleConfig(images_seen=images_seen, learning_rate=5e-4, seed=0, threads=1)
         pretrain(workspace, PretrainConfig(name="pretrained", detector=detector, schedule=schedule))
     return workspace
 
