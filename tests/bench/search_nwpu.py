@@ -230,8 +230,9 @@ def main() -> None:
                 hits = as_hits(archive, finder.distinct(query, windows, DEPTH))
                 outcomes.setdefault("one-shot detector alone", []).append(judge(hits, truth, label))
     document = {
-        "command": "python tests/bench/search_nwpu.py " + " ".join(sys.argv[1:]),
-        "settings": {key: value for key, value in vars(chosen).items() if key != "out"} | {"queries": len(drawn), "tiles": len(archive)},
+        "command": "python tests/bench/search_nwpu.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:]),
+        "settings": {key: value for key, value in vars(chosen).items() if key not in ("out", "asked")}
+        | {"asked": [path.stem for path in chosen.asked], "queries": len(drawn), "tiles": len(archive)},
         "search": {"candidates": defaults.candidates, "refined": defaults.refined, "patch_size": defaults.patch_size},
         "seconds": {
             "describe_all_tiles_once": round(describing, 1),
