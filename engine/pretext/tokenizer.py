@@ -23,7 +23,7 @@ from engine.pretext.patch_grid import informative, to_patches
 from engine.progress import Progress, silent
 from engine.training.data import TileSource, read_batches, step_generator
 
-__all__ = ["TOKENIZER", "Tokenizer", "TokenizerConfig", "fit_tokenizer", "kept_tokenizer"]
+__all__ = ["TOKENIZER", "Tokenizer", "TokenizerConfig", "fit_tokenizer", "kept_tokenizer", "tokenizer_files"]
 
 Basis = Literal["pixels", "features"]
 SMALL = 8
@@ -189,6 +189,14 @@ def fit_tokenizer(
     count = torch.bincount(names, minlength=words).clamp(min=1).view(-1, 1, 1, 1)
     pictures = torch.zeros(words, 3, SMALL, SMALL).index_add_(0, names, torch.cat(small)) / count
     return Tokenizer(config.basis, patch, centres, pictures, network=network, origin=origin)
+
+
+def tokenizer_files(tokenizer: Tokenizer | None, folder: Path) -> dict[str, Path]:
+    """What a model keeps beside its weights, by name: the vocabulary, written to the run's folder; nothing where there is none."""
+    if tokenizer is None:
+        return {}
+    tokenizer.save(folder / TOKENIZER)
+    return {TOKENIZER: folder / TOKENIZER}
 
 
 def kept_tokenizer(

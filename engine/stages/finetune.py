@@ -27,7 +27,7 @@ from engine.models.store import StoredModel, load_detector, read_model, start_fr
 from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
 from engine.pretext.self_training import SelfTrainingConfig, believe, with_believed
 from engine.pretext.tile_boxes import TileBoxes
-from engine.pretext.tokenizer import TOKENIZER, Tokenizer, TokenizerConfig, kept_tokenizer
+from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, kept_tokenizer, tokenizer_files
 from engine.progress import Progress, silent
 from engine.training.data import Joined, TileSource
 from engine.training.detection import DetectionTask
@@ -167,9 +167,16 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         NothingToDo: no tile of the training ground is reviewed, or none holds a box; or dev AP is asked for without a box on dev ground.
         BadInput: no classes yet, no such model to start from, or the name is taken.
         LabelSetMismatch: the model to start from speaks of other classes.
+        UsageError: the detector is one that is asked by patches, or self-training has no teacher.
         CheckpointRefused: the model to start from is damaged or of another architecture; or the tokenizer that is given is damaged, of
             another workspace, or was made with another backbone.
     """
+    if config.detector.one_shot:
+        raise UsageError(
+            "detector.one_shot = true in the training of a detector of known classes",
+            expected="a detector that nobody asks by patches",
+            remedy="Leave it out, or train the other kind: tilehawk one-shot",
+        )
     with workspace.worker_lock("finetune"):
         with workspace.session(write=False) as session:
             classes = label_set(session)
@@ -240,8 +247,5 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
                 evaluate_dev=look,
                 log=run_log(workspace, identity),
             )
-        beside = {}
-        if tokenizer:
-            tokenizer.save(checkpoints.directory / TOKENIZER)
-            beside[TOKENIZER] = checkpoints.directory / TOKENIZER
+        beside = tokenizer_files(tokenizer, checkpoints.directory)
         return finish_run(workspace, model, identity, run, name=name, parent=parent, tiles=len(labelled), boxes=count, beside=beside)

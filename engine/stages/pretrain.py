@@ -9,12 +9,12 @@ from engine.catalog.tiles import tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
-from engine.errors import NothingToDo
+from engine.errors import NothingToDo, UsageError
 from engine.label_set import LabelSet
 from engine.models.detector import DetectorConfig
 from engine.pretext.pictures import PretextPictures
 from engine.pretext.plan import PretextConfig, plan_pretext, require_slots
-from engine.pretext.tokenizer import TOKENIZER
+from engine.pretext.tokenizer import tokenizer_files
 from engine.progress import Progress, silent
 from engine.training.loop import ScheduleConfig, Watch, seeded, train
 
@@ -49,7 +49,14 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         BadInput: the name is taken.
         CheckpointRefused: the tokenizer that is given is damaged, of another workspace, or was made with another backbone.
     """
-    if config.regions and config.regions.taught == "look-alikes":
+    asked = bool(config.regions and config.regions.taught == "look-alikes")
+    if config.detector.one_shot and not asked:
+        raise UsageError(
+            "detector.one_shot = true, and nothing that teaches it",
+            expected="regions.taught = 'look-alikes', which asks the detector by patches",
+            remedy="Choose it, or leave one_shot out: `tilehawk one-shot` starts from any pre-trained model",
+        )
+    if asked:
         config = config.model_copy(update={"detector": config.detector.model_copy(update={"one_shot": True})})
     require_slots(config.detector, config)
     with workspace.worker_lock("pretrain"):
@@ -95,8 +102,5 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
                 log=log,
                 watch=Watch(config.pictures_every, pictures),
             )
-            beside = {}
-            if pretext.tokenizer:
-                pretext.tokenizer.save(checkpoints.directory / TOKENIZER)
-                beside[TOKENIZER] = checkpoints.directory / TOKENIZER
+            beside = tokenizer_files(pretext.tokenizer, checkpoints.directory)
         return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0, beside=beside)

@@ -104,6 +104,23 @@ def test_what_has_no_class_is_not_the_newest_detector(workspace, config, squares
     assert predict(workspace, PredictConfig(model=asked.model, threads=1)).boxes == 0
 
 
+def test_only_what_teaches_a_detector_to_be_asked_may_make_one(workspace, squares):
+    detector = squares.TINY.model_copy(update={"one_shot": True})
+    schedule = squares.schedule(images_seen=2)
+    with pytest.raises(UsageError, match="nothing that teaches it"):
+        pretrain(workspace, PretrainConfig(schedule=schedule, detector=detector, patches=squares.PATCHES))
+    with pytest.raises(UsageError, match="a detector of known classes"):
+        finetune(workspace, FinetuneConfig(schedule=schedule, detector=detector, start="scratch"))
+
+
+def test_a_detector_of_classes_may_start_from_look_alikes(workspace, config, squares):
+    taught = {"schedule": squares.schedule(images_seen=2).model_dump(), "detector": squares.TINY.model_dump(), "patches": None}
+    learned = pretrain(workspace, PretrainConfig.from_mapping(taught | {"regions": LOOK_ALIKES}))
+    tuned = finetune(workspace, FinetuneConfig(schedule=squares.schedule(images_seen=2)))
+    assert tuned.start == learned.model
+    assert not read_model(model_directory(workspace, tuned.model)).config.one_shot
+
+
 def test_without_reviews_or_with_a_dev_ap_it_is_refused(workspace, config, squares):
     schedule = squares.schedule(images_seen=4, evaluate_every=2)
     with pytest.raises(UsageError, match="evaluate_every = 2"):
