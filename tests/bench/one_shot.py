@@ -1,13 +1,13 @@
 """One-shot detection on NWPU VHR-10: what a detector finds of classes that it was and was not fine-tuned on, with and without pre-training.
 
-    python tests/bench/one_shot.py OUT run ARM… [--folds 0 1 2] [--dev] [--images-seen 5200] [--pretrain-images 5200] [--threads 1]
+    python tests/bench/one_shot.py OUT run ARM… [--folds 0 1 2] [--fraction 1] [--dev] [--images-seen 5200] [--pretrain-images 5200]
     python tests/bench/one_shot.py OUT summary [--dev]
 
 Needs TILEHAWK_DATA. Fold k holds out the classes number k, k + 3 and k + 6 of the ten: no image that shows one of them is fine-tuned on.
 The protocol is that of the paper (UP-DETR, section 4.3): every pair of an image and a class that it shows is asked five times, with crops
 of the class from other images, shuffled by the image's id; AP50 is that of each class in each of the five rounds, averaged. Pre-training
-sees all images of train.json without labels. With --dev the dev part of train.json is asked, else val.json. One result file a run;
-nothing is run twice.
+sees all images of train.json without labels; with --fraction, only a random part of the fold's images is labelled, draw k in fold k. With
+--dev the dev part of train.json is asked, else val.json. One result file a run; nothing is run twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 from detectors import Pictures
-from nwpu import CLASSES, Picture, coco_numbers, load, without_dev
+from nwpu import CLASSES, Picture, coco_numbers, load, subset, without_dev
 from pretraining import report, versions
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -149,11 +149,13 @@ class Bench:
         return path
 
     def run(self, arm: str, fold: int) -> None:
-        path = self.folder / "finetune" / f"{arm}-{self.chosen.images_seen}-{fold}.json"
+        part = "" if self.chosen.fraction == 1 else f"-{self.chosen.fraction}"
+        path = self.folder / "finetune" / f"{arm}{part}-{self.chosen.images_seen}-{fold}.json"
         if path.exists():
             return
         unseen = FOLDS[fold]
         labelled = [picture for picture in self.train if not set(unseen) & set(picture.labels.tolist())]
+        labelled = subset(labelled, self.chosen.fraction, fold)
         start = self.pretrained(arm)
         with seeded(fold):
             model = Detector(self.detector, 1)
@@ -203,6 +205,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "summary"])
     parser.add_argument("arms", nargs="*", metavar="ARM")
     parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS))
+    parser.add_argument("--fraction", type=float, default=1)
     parser.add_argument("--dev", action="store_true")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--images-seen", type=int, default=5200)
