@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -15,6 +15,7 @@ from engine.catalog.schema import RoundTile
 from engine.catalog.summary import summarize
 from engine.catalog.tiles import TileRecord, tiles
 from engine.errors import UsageError
+from engine.selection.config import Strategy
 
 __all__ = ["ANNOTATE", "Actions", "add"]
 
@@ -23,7 +24,7 @@ ANNOTATE = {
     "people, in Label Studio": "label-studio",
     "the oracle (withheld labels, a simulation)": "oracle",
 }
-STRATEGIES = ["tilehawk", "entropy", "k-center", "random"]
+STRATEGIES = list(get_args(Strategy))
 VERBS_SHOWN = frozenset({"round", "retrain", "rank", "oracle", "push", "pull", "finetune", "predict", "evaluate"})
 TILES_SHOWN = 100
 CARD_PIXELS = 150

@@ -14,7 +14,7 @@ from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo
 from engine.progress import Progress
-from engine.selection.rank import SelectionConfig
+from engine.selection.config import SelectionConfig
 from engine.stages.evaluate import EvaluateConfig
 from engine.stages.evaluate import evaluate as run_evaluate
 from engine.stages.finetune import FinetuneConfig

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput
-from engine.selection.uncertainty import Detections
+from engine.selection.detections import Detections, KnownObjects
 
 __all__ = ["Candidates", "overlapping"]
 
@@ -23,11 +24,11 @@ class Candidates:
     ``tile_ids`` (N,) distinct; ``scene_ids`` (N,); ``windows_scene`` (N, 4) xyxy scene pixels; ``splits`` (N,) names; ``reviewed`` (N,)
     whether a person has annotated the tile in full. Only a tile of the split ``train`` that is not reviewed can be chosen.
     ``embeddings`` (N, d), None without a model; ``embedded`` (N,) which rows of them count, None for all; ``detections`` on them, None
-    without a detector. ``labelled_boxes``: how many boxes the detector has learned from, over ``classes`` classes. ``object_counts`` (N,):
-    how many objects the reviewed tiles hold (what stands elsewhere is not read), None where nobody counted.
+    without a detector; ``query_entropy`` (N,) the mean entropy of all its queries; ``saturated`` (N,) where all its queries answered.
+    ``known``: the objects of the reviewed tiles (what lies elsewhere is not read), None where nobody counted; ``class_names`` (C,).
 
     Raises:
-        BadInput: shapes that do not agree, a tile named twice, a tile to choose without an embedding.
+        BadInput: shapes that do not agree, a tile named twice, a tile to choose without an embedding, a number that is none.
     """
 
     tile_ids: Integers
@@ -38,9 +39,10 @@ class Candidates:
     embeddings: NDArray[np.floating] | None = None
     embedded: NDArray[np.bool_] | None = None
     detections: Detections | None = None
-    labelled_boxes: int = 0
-    classes: int = 1
-    object_counts: Integers | None = None
+    query_entropy: Floats | None = None
+    saturated: NDArray[np.bool_] | None = None
+    known: KnownObjects | None = None
+    class_names: tuple[str, ...] = ("object",)
 
     def __post_init__(self) -> None:
         count = len(self.tile_ids)
@@ -51,24 +53,50 @@ class Candidates:
         object.__setattr__(self, "reviewed", np.asarray(self.reviewed, dtype=bool))
         if self.embedded is None:
             object.__setattr__(self, "embedded", np.full(count, self.embeddings is not None))
-        for name in ("scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings", "object_counts"):
+        for name in ("scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings", "query_entropy", "saturated"):
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise BadInput(f"{len(column)} {name} for {count} tiles", expected="one a tile")
         ids, times = np.unique(self.tile_ids, return_counts=True)
         if (times > 1).any():
             raise BadInput(f"tile {int(ids[times > 1][0])} stands twice among the candidates", expected="distinct tiles")
-        if self.detections is not None and len(self.detections.tile_index) and self.detections.tile_index.max() >= count:
-            raise BadInput(f"a detection on row {int(self.detections.tile_index.max())} of {count} tiles")
+        self._require_known_rows()
+        self._require_numbers()
+
+    def _require_known_rows(self) -> None:
+        count = len(self)
+        for name, rows in (("detection", self.detections), ("known object", self.known)):
+            if rows is not None and len(rows) and rows.tile_index.max() >= count:
+                raise BadInput(f"a {name} on row {int(rows.tile_index.max())} of {count} tiles")
+        if self.known is not None and len(self.known) and self.known.labels.max() >= self.classes:
+            raise BadInput(f"a known object of class {int(self.known.labels.max())}", expected=f"a class in [0, {self.classes})")
         if self.embeddings is not None and not self.has_embedding[self.selectable].all():
             blind = int(self.tile_ids[self.selectable & ~self.has_embedding].min())
             raise BadInput(f"tile {blind} has no embedding", remedy="Run `tilehawk predict` on all train tiles")
-        if self.embeddings is not None and not np.isfinite(self.embeddings[self.has_embedding]).all():
-            raise BadInput("an embedding with a number that is not finite")
+
+    def _require_numbers(self) -> None:
+        if self.detections is not None and self.detections.wrong.any():
+            tile = int(self.tile_ids[self.detections.tile_index[self.detections.wrong]].min())
+            raise BadInput(
+                f"a detection on tile {tile} with a number that is not finite or a score outside [0, 1]",
+                expected="boxes in pixels and probabilities",
+                remedy="Run `tilehawk predict` again; if it stays, the model is damaged",
+            )
+        for name in ("embeddings", "query_entropy"):
+            column = getattr(self, name)
+            if column is not None:
+                finite = np.isfinite(column.reshape(len(self), -1)).all(axis=1) | ~self.has_embedding
+                if not finite.all():
+                    raise BadInput(f"{name} of tile {int(self.tile_ids[~finite].min())} with a number that is not finite")
 
     def __len__(self) -> int:
         """Number of tiles."""
         return len(self.tile_ids)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.class_names)
 
     @property
     def selectable(self) -> NDArray[np.bool_]:
@@ -87,6 +115,13 @@ class Candidates:
         """Mask (N,) of the tiles whose row of ``embeddings`` counts."""
         return np.asarray(self.embedded, dtype=bool)
 
+    @property
+    def labelled_objects(self) -> KnownObjects:
+        """The known objects that lie on labelled tiles."""
+        if self.known is None:
+            return KnownObjects.nothing()
+        return self.known.take(self.labelled[self.known.tile_index])
+
     def by_id(self) -> Candidates:
         """The same tiles ordered by id, so that nothing depends on the order in which they were given."""
         order = np.argsort(self.tile_ids, kind="stable")
@@ -94,19 +129,12 @@ class Candidates:
             return self
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        found = self.detections
-        return replace(
-            self,
-            tile_ids=self.tile_ids[order],
-            scene_ids=self.scene_ids[order],
-            windows_scene=self.windows_scene[order],
-            splits=self.splits[order],
-            reviewed=self.reviewed[order],
-            embeddings=None if self.embeddings is None else self.embeddings[order],
-            embedded=self.has_embedding[order],
-            object_counts=None if self.object_counts is None else self.object_counts[order],
-            detections=None if found is None else Detections(place[found.tile_index], found.xyxy, found.class_scores),
-        )
+        names = ("tile_ids", "scene_ids", "windows_scene", "splits", "reviewed", "embeddings", "embedded", "query_entropy", "saturated")
+        moved: dict[str, Any] = {name: None if (column := getattr(self, name)) is None else column[order] for name in names}
+        for name in ("detections", "known"):
+            held = getattr(self, name)
+            moved[name] = None if held is None else replace(held, tile_index=place[held.tile_index])
+        return replace(self, **moved)
 
 
 def overlapping(windows_scene: Floats, window: Floats, share: float) -> NDArray[np.bool_]:

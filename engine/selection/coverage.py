@@ -9,26 +9,49 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FacilityLocation", "KCenter", "directions", "far_tails", "nearest"]
+__all__ = ["Directions", "FacilityLocation", "KCenter", "far_tails", "nearest"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 GRID = 2.0**15
 BLOCK = 4096
+TABLE = 2**24
 
 
-def directions(embeddings: NDArray[np.floating]) -> Floats:
-    """Unit vectors (N, d) of the embeddings seen from their mean, on a grid of 2⁻¹⁵; an embedding at the mean becomes the zero vector.
+class Directions:
+    """Unit vectors of embeddings (N, d) seen from their mean, made for the rows that are asked for.
 
-    Seen from the mean, because features of one archive share a large common part that makes all of them look alike.
+    Seen from the mean, because features of one archive share a large common part that makes all of them look alike. An embedding at
+    the mean becomes the zero vector.
+
+    Args:
+        embeddings: (N, d); a memory map is read block by block.
+        rows: the rows whose mean is taken, rising; None for all.
     """
-    centred = np.asarray(embeddings, dtype=np.float64)
-    centred = centred - centred.mean(axis=0) if len(centred) else centred
-    length = np.sqrt((centred * centred).sum(axis=1, keepdims=True))
-    scale = np.abs(embeddings).max() if embeddings.size else 0.0
-    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9 * scale)
-    grid: Floats = np.round(unit * GRID) / GRID
-    return grid
+
+    def __init__(self, embeddings: NDArray[np.floating], rows: Integers | None = None) -> None:
+        self._embeddings = embeddings
+        rows = np.arange(len(embeddings)) if rows is None else rows
+        total, self._largest = np.zeros(embeddings.shape[1]), 0.0
+        for start in range(0, len(rows), BLOCK):
+            block = np.asarray(embeddings[rows[start : start + BLOCK]], dtype=np.float64)
+            total += block.sum(axis=0)
+            self._largest = max(self._largest, float(np.abs(block).max(initial=0.0)))
+        self._mean: Floats = total / max(len(rows), 1)
+
+    def of(self, rows: Integers) -> Floats:
+        """Unit vectors (n, d) of the embeddings at ``rows``, on a grid of 2⁻¹⁵."""
+        centred = np.asarray(self._embeddings[rows], dtype=np.float64) - self._mean
+        length = np.sqrt((centred * centred).sum(axis=1, keepdims=True))
+        unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9 * self._largest)
+        grid: Floats = np.round(unit * GRID) / GRID
+        return grid
+
+    def distance_from_mean(self, rows: Integers) -> Floats:
+        """How far (n,) the embeddings at ``rows`` lie from the mean."""
+        centred = np.asarray(self._embeddings[rows], dtype=np.float64) - self._mean
+        distance: Floats = np.sqrt((centred * centred).sum(axis=1))
+        return distance
 
 
 def nearest(queries: Floats, known: Floats) -> tuple[Floats, Integers]:
@@ -38,43 +61,36 @@ def nearest(queries: Floats, known: Floats) -> tuple[Floats, Integers]:
     """
     similarity = np.empty(len(queries))
     row = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), BLOCK):
-        part = slice(start, start + BLOCK)
+    block = max(1, TABLE // max(len(known), 1))
+    for start in range(0, len(queries), block):
+        part = slice(start, start + block)
         table = queries[part] @ known.T
         row[part] = table.argmax(axis=1)
         similarity[part] = np.take_along_axis(table, row[part, None], axis=1)[:, 0]
     return similarity, row
 
 
-def far_tails(embeddings: NDArray[np.floating], share: float) -> NDArray[np.bool_]:
-    """Mask (N,) of the ``share`` of tiles whose embeddings (N, d) lie farthest from the mean: k-center would chase these outliers first."""
-    points = np.asarray(embeddings, dtype=np.float64)
-    distance = np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1)) if len(points) else np.zeros(0)
-    tail = np.zeros(len(points), dtype=bool)
-    tail[np.argsort(-distance, kind="stable")[: int(share * len(points))]] = True
+def far_tails(distance: Floats, share: float) -> NDArray[np.bool_]:
+    """Mask (N,) of the ``share`` of tiles that lie farthest from the mean embedding: k-center would chase these outliers first."""
+    tail = np.zeros(len(distance), dtype=bool)
+    tail[np.argsort(-distance, kind="stable")[: int(share * len(distance))]] = True
     return tail
 
 
 class FacilityLocation:
     """f(S) = Σᵣ max over S and the labelled of max(0, cos(·, r)), over reference tiles r: monotone and submodular.
 
-    With more tiles than ``references`` the sum runs over a random sample of them, so that a million tiles stay affordable.
-
     Args:
         points: (N, d) directions of the tiles that can be chosen.
         known: (L, d) directions of the labelled tiles.
-        references: most reference tiles.
-        generator: draws the sample.
+        references: (n, d) directions of the tiles that are to be stood for: all that can be chosen, or a random sample of them.
     """
 
-    def __init__(self, points: Floats, known: Floats, references: int, generator: np.random.Generator) -> None:
-        self._points = points
-        few = len(points) <= references
-        sample = np.arange(len(points)) if few else np.sort(generator.choice(len(points), references, replace=False))
-        self._references = points[sample]
-        self._covered: Floats = np.zeros(len(sample))
-        if len(known) and len(sample):
-            self._covered = np.maximum(nearest(self._references, known)[0], 0)
+    def __init__(self, points: Floats, known: Floats, references: Floats) -> None:
+        self._points, self._references = points, references
+        self._covered: Floats = np.zeros(len(references))
+        if len(known) and len(references):
+            self._covered = np.maximum(nearest(references, known)[0], 0)
 
     def gains(self) -> Floats:
         """What each tile (N,) would add now."""
@@ -101,17 +117,12 @@ class KCenter:
     Args:
         points: (N, d) directions of the tiles that can be chosen.
         known: (L, d) directions of the labelled tiles.
-        embeddings: (N, d) the embeddings themselves, for the first choice.
+        from_mean: (N,) distances of the tiles from the mean embedding, for the first choice.
     """
 
-    def __init__(self, points: Floats, known: Floats, embeddings: NDArray[np.floating]) -> None:
+    def __init__(self, points: Floats, known: Floats, from_mean: Floats) -> None:
         self._points = points
-        if len(known):
-            self._distance = 1 - nearest(points, known)[0]
-        else:
-            offset = np.asarray(embeddings, dtype=np.float64)
-            offset = np.sqrt(((offset - offset.mean(axis=0)) ** 2).sum(axis=1))
-            self._distance = 2 + 1 / (1 + offset)
+        self._distance: Floats = 1 - nearest(points, known)[0] if len(known) else 2 + 1 / (1 + from_mean)
 
     def gains(self) -> Floats:
         """The distance (N,) of each tile now."""

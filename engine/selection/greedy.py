@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.progress import Progress, silent
 
-__all__ = ["Modular", "Objective", "Picks", "best_of_both", "lazy_greedy"]
+__all__ = ["Modular", "Objective", "Picks", "Weighted", "best_of_both", "lazy_greedy"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -50,6 +50,34 @@ class Modular:
         """Nothing changes."""
 
 
+class Weighted:
+    """f = Σ weight · part, each part on a scale from 0 to 1 for the element that would add most to it first."""
+
+    def __init__(self, parts: Sequence[tuple[float, Objective]]) -> None:
+        self._parts: list[tuple[float, Objective]] = []
+        self._first: list[Floats] = []
+        for weight, part in parts:
+            first = part.gains()
+            largest = float(first.max(initial=0.0))
+            if weight > 0 and largest > 0:
+                self._parts.append((weight / largest, part))
+                self._first.append(first)
+            self._none: Floats = np.zeros(len(first))
+
+    def gains(self) -> Floats:
+        """What each element (N,) adds to the empty set."""
+        return sum((scale * first for (scale, _), first in zip(self._parts, self._first, strict=True)), self._none)
+
+    def gain(self, index: int) -> float:
+        """What ``index`` would add now."""
+        return math.fsum(scale * part.gain(index) for scale, part in self._parts)
+
+    def add(self, index: int) -> None:
+        """Choose ``index``."""
+        for _, part in self._parts:
+            part.add(index)
+
+
 @dataclass(frozen=True)
 class Picks:
     """Elements in the order in which they were chosen, what each added then, and the cost of all."""
@@ -76,6 +104,7 @@ def lazy_greedy(
     per_cost: bool,
     deferred: NDArray[np.bool_] | None = None,
     rivals: Callable[[int], Integers] = _no_rivals,
+    first: Sequence[int] = (),
     progress: Progress = silent,
 ) -> Picks:
     """Choose the element of the largest gain (or gain per cost) that the rest of the budget pays for, until nothing fits.
@@ -90,6 +119,7 @@ def lazy_greedy(
         per_cost: compare gain/cost in place of gain.
         deferred: (N,) elements to look at only when no other fits.
         rivals: elements that become deferred when one is chosen.
+        first: elements that are chosen before all others, whatever they add; the caller sees to it that the budget pays for them.
         progress: called once a pick.
     """
     bounds = objective.gains().astype(np.float64)
@@ -98,6 +128,12 @@ def lazy_greedy(
     chosen: list[int] = []
     gains: list[float] = []
     spent = 0.0
+    for index in first:
+        gains.append(objective.gain(index))
+        objective.add(index)
+        chosen.append(index)
+        spent += float(costs[index])
+        late[rivals(index)] = True
     for phase in (False, True):
         taken = np.zeros(len(costs), dtype=bool)
         taken[chosen] = True
@@ -128,7 +164,8 @@ def best_of_both(
     budget: float,
     *,
     deferred: NDArray[np.bool_] | None = None,
-    rivals: Callable[[int], Integers] = _no_rivals,
+    rivals: Callable[[], Callable[[int], Integers]] = lambda: _no_rivals,
+    first: Sequence[int] = (),
     progress: Progress = silent,
 ) -> Picks:
     """The better of greedy on gain per cost and greedy on gain.
@@ -137,7 +174,7 @@ def best_of_both(
     (Leskovec et al., KDD 2007, section 3.1).
     """
     runs = [
-        lazy_greedy(objective(), costs, budget, per_cost=per_cost, deferred=deferred, rivals=rivals, progress=progress)
+        lazy_greedy(objective(), costs, budget, per_cost=per_cost, deferred=deferred, rivals=rivals(), first=first, progress=progress)
         for per_cost in (True, False)
     ]
     return max(runs, key=lambda picks: picks.value)

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from engine.boxes import Boxes, box_iou
 from engine.selection.cost import Prices
-from engine.selection.uncertainty import suppress_duplicates
+from engine.selection.detections import suppress_duplicates
 
 __all__ = ["EDIT_IOU", "VERIFY_IOU", "OracleVisit", "charge", "shown_boxes"]
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
@@ -20,9 +22,10 @@ from engine.errors import BadInput
 from engine.inference.predictions import Predictions
 from engine.progress import Progress, silent
 from engine.selection.candidates import Candidates
-from engine.selection.rank import Ranking, SelectionConfig
+from engine.selection.config import SelectionConfig
+from engine.selection.detections import Detections, KnownObjects
+from engine.selection.rank import Ranking
 from engine.selection.rank import rank as choose
-from engine.selection.uncertainty import Detections
 
 __all__ = ["RankConfig", "RankReport", "RankedWindow", "rank"]
 
@@ -90,8 +93,8 @@ def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silen
             train,
             reviewed,
             seen,
-            labelled={tile_id: len(boxes) for tile_id, boxes in labelled.items()},
-            classes=len(names.names) if names else 1,
+            labelled=labelled,
+            class_names=tuple(names.names) if names else ("object",),
         )
         ranking = choose(candidates, config, progress=progress)
         with workspace.session() as session:
@@ -118,7 +121,7 @@ def _seen(workspace: Workspace, session: Session, open_ids: Sequence[int], name:
 
 
 def _candidates(
-    train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | None, *, labelled: dict[int, int], classes: int
+    train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | None, *, labelled: dict[int, Boxes], class_names: tuple[str, ...]
 ) -> Candidates:
     tile_ids = np.asarray([tile.id for tile in train], dtype=np.int64)
     embeddings = embedded = detections = None
@@ -130,7 +133,8 @@ def _candidates(
         if seen.detector:
             on_train = np.isin(found.tile_ids[found.tile_index], tile_ids)
             rows = np.searchsorted(tile_ids, found.tile_ids[found.tile_index[on_train]])
-            detections = Detections(rows, found.boxes_tile[on_train].astype(np.float64), found.class_scores[on_train].astype(np.float64))
+            said = (column[on_train].astype(np.float64) for column in (found.boxes_tile, found.class_scores, found.drift))
+            detections = Detections(rows, *said)
     return Candidates(
         tile_ids=tile_ids,
         scene_ids=np.asarray([tile.scene_id for tile in train], dtype=np.int64),
@@ -140,10 +144,18 @@ def _candidates(
         embeddings=embeddings,
         embedded=embedded,
         detections=detections,
-        labelled_boxes=sum(labelled.values()),
-        classes=classes,
-        object_counts=np.asarray([labelled.get(tile.id, 0) for tile in train], dtype=np.int64),
+        known=_known(tile_ids, labelled),
+        class_names=class_names,
     )
+
+
+def _known(tile_ids: NDArray[np.int64], labelled: dict[int, Boxes]) -> KnownObjects:
+    """The objects of the labelled tiles, in the pixels of their tiles."""
+    boxes = list(labelled.values())
+    rows = np.searchsorted(tile_ids, np.repeat(np.asarray(list(labelled), dtype=np.int64), [len(each) for each in boxes]))
+    none = KnownObjects.nothing()
+    xyxy = np.concatenate([none.xyxy, *(each.xyxy for each in boxes)])
+    return KnownObjects(rows, xyxy, np.concatenate([none.labels, *(each.labels for each in boxes)]))
 
 
 def _write(session: Session, ranking: Ranking, config: RankConfig, seen: _Seen | None) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.selection.coverage import FacilityLocation, directions
+from engine.selection.coverage import Directions, FacilityLocation
 from engine.selection.greedy import Modular, best_of_both, lazy_greedy
 
 NONE = np.zeros((0, 5))
@@ -16,11 +16,11 @@ NONE = np.zeros((0, 5))
 
 def problem(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    return directions(generator.normal(size=(count, 5))), np.round(generator.uniform(1, 6, count), 1)
+    return Directions(generator.normal(size=(count, 5))).of(np.arange(count)), np.round(generator.uniform(1, 6, count), 1)
 
 
 def coverage(points: np.ndarray) -> FacilityLocation:
-    return FacilityLocation(points, NONE, 1000, np.random.default_rng(0))
+    return FacilityLocation(points, NONE, points)
 
 
 def plain_greedy(points: np.ndarray, costs: np.ndarray, budget: float, *, per_cost: bool) -> list[int]:

@@ -46,7 +46,7 @@ def test_the_round_is_written_as_it_is_reported(workspace: Workspace, fake: Fake
     json.dumps(asdict(report), allow_nan=False)
 
 
-@pytest.mark.parametrize("strategy", ["tilehawk", "entropy", "k-center", "random"])
+@pytest.mark.parametrize("strategy", ["tilehawk", "k-center", "typiclust", "prob-cover", "ppal", "random"])
 def test_withheld_labels_do_not_change_the_ranking(workspace: Workspace, fake: Fake, strategy: str) -> None:
     fake("labelled").predict(workspace, "first", score=0.5, keep=0.6)
     config = RankConfig(budget_seconds=120, strategy=strategy)
@@ -89,7 +89,7 @@ def test_a_pretrained_model_lends_its_embeddings_but_its_boxes_do_not_count(work
     report = rank(workspace, RankConfig(budget_seconds=220))
     assert [tile.reasons["objects_seen"] for tile in report.tiles] == [None, None]
     assert [tile.estimated_seconds for tile in report.tiles] == [100, 100]
-    assert all(tile.reasons["coverage_weight"] == 1 for tile in report.tiles)
+    assert all(tile.reasons["weights"]["coverage"] == 1 for tile in report.tiles)
 
 
 def test_without_any_model_the_round_is_random(workspace: Workspace) -> None:
@@ -103,11 +103,11 @@ def test_without_any_model_the_round_is_random(workspace: Workspace) -> None:
 def test_accepted_labels_on_train_ground_shift_the_weight_to_doubt(workspace: Workspace, fake: Fake) -> None:
     fake("labelled").predict(workspace, "first", score=0.5)
     config = RankConfig(budget_seconds=60, coverage_boxes_per_class=0, full_boxes_per_class=20)
-    assert rank(workspace, config).tiles[0].reasons["uncertainty_weight"] == 0
+    assert rank(workspace, config).tiles[0].reasons["weights"]["uncertainty"] == 0
     with workspace.session() as session:
         session.execute(update(Annotation).values(state="accepted"))
         mark_reviewed(session, [tile.id for tile in fake("labelled").records(workspace, "train")][:8], by="somebody")
-    assert 0 < rank(workspace, config).tiles[0].reasons["uncertainty_weight"] <= 0.7
+    assert 0 < rank(workspace, config).tiles[0].reasons["weights"]["uncertainty"] <= 0.7
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_accepted_labels_on_train_ground_shift_the_weight_to_doubt(workspace: Wo
         (RankConfig(budget_seconds=0), BadInput, "0 seconds"),
         (RankConfig(budget_seconds=-2), BadInput, "-2 seconds"),
         (RankConfig(budget_seconds=99), NothingToDo, r"100\.0 seconds"),
-        (RankConfig(strategy="entropy"), BadInput, "tilehawk predict"),
+        (RankConfig(strategy="ppal"), BadInput, "tilehawk predict"),
     ],
 )
 def test_what_cannot_be_ranked_leaves_nothing_behind(workspace: Workspace, config: RankConfig, error: type, message: str) -> None:

@@ -1,0 +1,51 @@
+"""Enough of every class: what a tile's expected objects add where some classes are known by few."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.selection.detections import Detections
+
+__all__ = ["ClassBalance", "expected_counts"]
+
+Floats = NDArray[np.float64]
+
+
+def expected_counts(objects: Detections, tiles: int) -> Floats:
+    """n̂ (tiles, C): how many objects of each class a tile is expected to hold; a score is read as a probability."""
+    counts = np.zeros((tiles, objects.classes))
+    for label in range(objects.classes):
+        counts[:, label] = np.bincount(objects.tile_index, weights=objects.class_scores[:, label], minlength=tiles)
+    return counts
+
+
+class ClassBalance:
+    """f(S) = Σ_c w_c·√(n_c + Σ_{t ∈ S} n̂_c(t)): the concave root makes the tenth object of a class worth less than the first.
+
+    Monotone and submodular, for the root is concave and counts are never negative.
+
+    Args:
+        counts: (N, C) expected on the tiles that can be chosen, ≥ 0.
+        known: (C,) objects that are labelled already.
+        weights: (C,) ≥ 0, what a class is worth; None for 1 each.
+    """
+
+    def __init__(self, counts: Floats, known: Floats, weights: Floats | None = None) -> None:
+        self._counts = counts
+        self._have = np.asarray(known, dtype=np.float64).copy()
+        self._weights = np.ones(counts.shape[1]) if weights is None else weights
+
+    def gains(self) -> Floats:
+        """What each tile (N,) would add now."""
+        added = np.sqrt(self._have + self._counts) - np.sqrt(self._have)
+        gains: Floats = (added * self._weights).sum(axis=1)
+        return gains
+
+    def gain(self, index: int) -> float:
+        """What tile ``index`` would add now."""
+        return float(((np.sqrt(self._have + self._counts[index]) - np.sqrt(self._have)) * self._weights).sum())
+
+    def add(self, index: int) -> None:
+        """Choose tile ``index``."""
+        self._have = self._have + self._counts[index]

@@ -1,0 +1,166 @@
+"""The tiles that can be chosen, with all that is known and expected of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import NothingToDo
+from engine.selection.balance import expected_counts
+from engine.selection.candidates import Candidates, overlapping
+from engine.selection.config import SelectionConfig
+from engine.selection.cost import TileCosts, estimate_costs, prior_costs, with_more_missed
+from engine.selection.coverage import Directions
+from engine.selection.detections import Detections, keep_objects
+from engine.selection.difficulty import class_difficulty, difficulty_weights
+from engine.selection.uncertainty import tile_uncertainty
+
+__all__ = ["Pool", "Seen", "make_pool", "stratified"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a detector makes of the n tiles that can be chosen.
+
+    ``uncertainty`` (n,) and ``weighed_uncertainty`` (n,), the same by the difficulty of the classes; ``counts`` (n, C) expected objects
+    of each class; ``number`` (n,) of objects seen; ``objects``: they themselves, by row of the pool; ``known_counts`` (C,) labelled.
+    """
+
+    uncertainty: Floats
+    weighed_uncertainty: Floats
+    counts: Floats
+    number: Integers
+    objects: Detections
+    known_counts: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """n tiles that can be chosen, ordered by id.
+
+    ``costs``: expected work; ``deferred`` (n,): mostly inside a labelled tile; ``labelled_boxes``: how many the detector learned from;
+    ``directions`` of all candidates, of which ``rows`` (n,) are the pool's and ``known_rows`` the labelled ones', None without embeddings.
+    """
+
+    tile_ids: Integers
+    scene_ids: Integers
+    windows_scene: Floats
+    costs: TileCosts
+    deferred: NDArray[np.bool_]
+    seen: Seen | None
+    query_entropy: Floats | None
+    saturated: NDArray[np.bool_]
+    directions: Directions | None
+    rows: Integers
+    known_rows: Integers
+    known_ids: Integers
+    labelled_boxes: int
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.tile_ids)
+
+    @property
+    def known_points(self) -> Floats:
+        """Directions (L, d) of the labelled tiles."""
+        assert self.directions is not None
+        return self.directions.of(self.known_rows)
+
+    def points(self, rows: Integers) -> Floats:
+        """Directions (m, d) of the tiles at ``rows`` of the pool."""
+        assert self.directions is not None
+        return self.directions.of(self.rows[rows])
+
+
+def make_pool(candidates: Candidates, config: SelectionConfig) -> Pool:
+    """What can be chosen of ``candidates``, which are ordered by id.
+
+    Raises:
+        NothingToDo: no tile is left.
+    """
+    chosen = np.flatnonzero(candidates.selectable)
+    if not len(chosen):
+        raise NothingToDo(
+            "no tile is left to rank: every train tile is reviewed, or there is none", remedy="Run `tilehawk ingest` on more imagery"
+        )
+    known_rows = np.flatnonzero(candidates.labelled & candidates.has_embedding)
+    costs, seen = _expected(candidates, chosen, config)
+    every = np.sort(np.concatenate([chosen, known_rows]))
+    saturated = np.zeros(len(candidates), dtype=bool) if candidates.saturated is None else candidates.saturated
+    return Pool(
+        tile_ids=candidates.tile_ids[chosen],
+        scene_ids=candidates.scene_ids[chosen],
+        windows_scene=candidates.windows_scene[chosen],
+        costs=costs,
+        deferred=_inside_labelled(candidates, chosen, config.overlap_share),
+        seen=seen,
+        query_entropy=None if candidates.query_entropy is None else candidates.query_entropy[chosen],
+        saturated=saturated[chosen],
+        directions=None if candidates.embeddings is None else Directions(candidates.embeddings, every),
+        rows=chosen,
+        known_rows=known_rows,
+        known_ids=candidates.tile_ids[known_rows],
+        labelled_boxes=len(candidates.labelled_objects),
+        class_names=candidates.class_names,
+    )
+
+
+def stratified(scene_ids: Integers, generator: np.random.Generator) -> Floats:
+    """A random place (N,) in [0, 1) for each tile, spread evenly within each scene: any head of the order holds every scene's share."""
+    order = np.lexsort((generator.random(len(scene_ids)), scene_ids))
+    _, first, count = np.unique(scene_ids[order], return_index=True, return_counts=True)
+    within = np.arange(len(order)) - np.repeat(first, count)
+    place = np.empty(len(order))
+    place[order] = (within + generator.random(len(order))) / np.repeat(count, count)
+    return place
+
+
+def _expected(candidates: Candidates, chosen: Integers, config: SelectionConfig) -> tuple[TileCosts, Seen | None]:
+    if candidates.detections is None:
+        return prior_costs(len(chosen), config.prices, config.cost), None
+    tiles = len(candidates)
+    kept = keep_objects(candidates.detections, config.objects)
+    estimated = estimate_costs(kept.tile_index, kept.scores, tiles, config.prices, config.cost)
+    costs = with_more_missed(estimated.take(chosen), _shortfall(estimated, candidates), config.prices)
+    known = candidates.labelled_objects
+    weights = difficulty_weights(class_difficulty(kept, known, config.difficulty), config.difficulty)
+    place = np.full(tiles, -1)
+    place[chosen] = np.arange(len(chosen))
+    own = kept.take(place[kept.tile_index] >= 0)
+    own = Detections(place[own.tile_index], own.xyxy, own.class_scores, own.drift, own.features)
+    seen = Seen(
+        uncertainty=tile_uncertainty(own, len(chosen), config.uncertainty),
+        weighed_uncertainty=tile_uncertainty(own, len(chosen), config.uncertainty, weights),
+        counts=expected_counts(own, len(chosen)),
+        number=np.bincount(own.tile_index, minlength=len(chosen)),
+        objects=own,
+        known_counts=np.bincount(known.labels, minlength=kept.classes).astype(np.float64),
+    )
+    return costs, seen
+
+
+def _shortfall(estimated: TileCosts, candidates: Candidates) -> float:
+    """How many objects a labelled tile holds beyond those that the detector led us to expect there, on average; never below 0."""
+    counted = np.flatnonzero(candidates.labelled & candidates.has_embedding)
+    if candidates.known is None or not len(counted):
+        return 0.0
+    number = np.bincount(candidates.known.tile_index, minlength=len(candidates))
+    beyond = float((number[counted] - estimated.objects[counted]).mean())
+    return round(max(beyond, 0.0), 6)
+
+
+def _inside_labelled(candidates: Candidates, chosen: Integers, share: float) -> NDArray[np.bool_]:
+    inside = np.zeros(len(candidates), dtype=bool)
+    order = np.argsort(candidates.scene_ids, kind="stable")
+    scenes = candidates.scene_ids[order]
+    for scene in np.unique(candidates.scene_ids[candidates.labelled]):
+        rows = order[slice(*np.searchsorted(scenes, [scene, scene + 1]))]
+        for window in candidates.windows_scene[rows[candidates.labelled[rows]]]:
+            inside[rows] |= overlapping(candidates.windows_scene[rows], window, share)
+    return inside[chosen]

@@ -1,0 +1,82 @@
+"""What waits once a tile is chosen: the same ground again, near-duplicates, and more than its share of a scene or of empty tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.selection.candidates import overlapping
+
+__all__ = ["Quota", "Rivals", "joined", "near_duplicates", "same_ground"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Rivals = Callable[[int], Integers]
+
+
+def same_ground(scene_ids: Integers, windows_scene: Floats, share: float) -> Rivals:
+    """The other tiles of a scene of which more than ``share`` lies in the chosen one."""
+    order = np.argsort(scene_ids, kind="stable")
+    sorted_scenes = scene_ids[order]
+
+    def rivals(index: int) -> Integers:
+        first, end = np.searchsorted(sorted_scenes, [scene_ids[index], scene_ids[index] + 1])
+        rows = order[first:end]
+        found = rows[overlapping(windows_scene[rows], windows_scene[index], share)]
+        others: Integers = found[found != index]
+        return others
+
+    return rivals
+
+
+def near_duplicates(points: Floats, similarity: float) -> Rivals:
+    """The other tiles (directions (N, d)) that look the same as the chosen one: from ``similarity`` in [−1, 1] on."""
+
+    def rivals(index: int) -> Integers:
+        found = np.flatnonzero(points @ points[index] >= similarity)
+        others: Integers = found[found != index]
+        return others
+
+    return rivals
+
+
+class Quota:
+    """Once the chosen tiles of a group have cost more than its share of the budget, the rest of the group waits.
+
+    Args:
+        groups: (N,) the group of each tile; one below 0 has no quota.
+        costs: (N,) seconds.
+        limit: seconds that a group may cost before it waits.
+    """
+
+    def __init__(self, groups: Integers, costs: Floats, limit: float) -> None:
+        self._groups, self._costs, self._limit = groups, costs, limit
+        self._order = np.argsort(groups, kind="stable")
+        self._sorted = groups[self._order]
+        self._spent: dict[int, float] = {}
+
+    def __call__(self, index: int) -> Integers:
+        """The tiles that wait now that ``index`` is chosen."""
+        group = int(self._groups[index])
+        if group < 0:
+            return np.zeros(0, dtype=np.int64)
+        before = self._spent.get(group, 0.0)
+        self._spent[group] = before + float(self._costs[index])
+        if before >= self._limit or self._spent[group] < self._limit:
+            return np.zeros(0, dtype=np.int64)
+        first, end = np.searchsorted(self._sorted, [group, group + 1])
+        waiting = self._order[first:end]
+        others: Integers = waiting[waiting != index]
+        return others
+
+
+def joined(rules: Sequence[Rivals]) -> Rivals:
+    """All that any of the rules lets wait."""
+
+    def rivals(index: int) -> Integers:
+        found = [rule(index) for rule in rules]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+    return rivals

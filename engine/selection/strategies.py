@@ -1,0 +1,256 @@
+"""The strategies: each takes the tiles that can be chosen, and gives those that the budget pays for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import BadInput
+from engine.progress import Progress
+from engine.selection.balance import ClassBalance
+from engine.selection.class_diversity import diverse_order, tile_distances
+from engine.selection.config import SelectionConfig, Strategy, uncertainty_weight
+from engine.selection.coverage import Directions, FacilityLocation, KCenter, far_tails
+from engine.selection.greedy import Modular, Objective, Picks, Weighted, best_of_both, lazy_greedy
+from engine.selection.pool import Pool, Seen, stratified
+from engine.selection.prob_cover import BallCover, ball_reach
+from engine.selection.quotas import Quota, Rivals, joined, near_duplicates, same_ground
+from engine.selection.typicality import typical_order
+
+__all__ = ["STRATEGIES", "Choice"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+MOST_COMPARED = 2000
+EMPTY_BELOW = 0.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rows of the pool as they were picked, what each added, how much each ground weighed, and which rows are the audit slice."""
+
+    picks: Picks
+    weights: Mapping[str, float] = field(default_factory=dict)
+    audit: frozenset[int] = frozenset()
+
+
+def random(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """At random, every scene its share."""
+    place = stratified(pool.scene_ids, np.random.default_rng(config.seed))
+    return Choice(_in_order(np.argsort(place, kind="stable"), pool, config, progress))
+
+
+def entropy_mean(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """By the mean entropy of all queries, whatever they cost: what a detector with one box an object is often ranked by."""
+    if pool.query_entropy is None or not np.isfinite(pool.query_entropy).all():
+        raise _missing("entropy-mean", "predictions of a fine-tuned detector")
+    return Choice(_in_order(np.argsort(-pool.query_entropy, kind="stable"), pool, config, progress), {"uncertainty": 1.0})
+
+
+def k_center(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """The tile farthest from all that is chosen or labelled, again and again (arXiv 1708.00489)."""
+    rows = _shortlist(pool, config, "k-center")
+    from_mean = _directions(pool, "k-center").distance_from_mean(pool.rows[rows])
+    centres = KCenter(pool.points(rows), pool.known_points, from_mean)
+    last = pool.deferred[rows] | far_tails(from_mean, config.tail_share)
+    picks = lazy_greedy(
+        centres,
+        pool.costs.seconds[rows],
+        config.budget_seconds,
+        per_cost=False,
+        deferred=last,
+        rivals=same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share),
+        progress=progress,
+    )
+    return Choice(_of_pool(picks, rows), {"coverage": 1.0})
+
+
+def typiclust(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """Typical tiles of clusters that nobody has labelled (arXiv 2202.02794)."""
+    rows = _shortlist(pool, config, "typiclust")
+    wanted = max(1, round(config.budget_seconds / float(pool.costs.seconds[rows].mean())))
+    order = typical_order(pool.points(rows), pool.known_points, wanted, np.random.default_rng(config.seed))
+    return Choice(_in_order(rows[order], pool, config, progress), {"coverage": 1.0})
+
+
+def prob_cover(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """Tiles with the most others in reach that no label reaches (arXiv 2205.11320)."""
+    rows = _shortlist(pool, config, "prob-cover")
+    points, references = pool.points(rows), _references(pool, config)
+    reach = ball_reach(references, max(len(pool.class_names), 2), np.random.default_rng(config.seed))
+    cover = BallCover(points, pool.known_points, references, reach)
+    rivals = same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share)
+    picks = lazy_greedy(
+        cover,
+        pool.costs.seconds[rows],
+        config.budget_seconds,
+        per_cost=False,
+        deferred=pool.deferred[rows],
+        rivals=rivals,
+        progress=progress,
+    )
+    return Choice(_of_pool(picks, rows), {"coverage": 1.0})
+
+
+def ppal(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """Doubt weighed by the difficulty of the classes, then diversity of the objects (arXiv 2211.11612).
+
+    Its batch is counted in tiles, as in the paper: as many as the budget pays for on average; at most 2,000 candidates are compared.
+    """
+    if pool.seen is None:
+        raise _missing("ppal", "predictions of a fine-tuned detector")
+    wanted = max(1, round(config.budget_seconds / float(pool.costs.seconds.mean())))
+    doubtful = np.lexsort((np.arange(len(pool)), -pool.seen.weighed_uncertainty, pool.deferred))
+    head = doubtful[: min(max(wanted, round(config.candidate_factor * wanted)), MOST_COMPARED)]
+    rows = np.sort(head)
+    distances = tile_distances(pool.seen.objects, rows)
+    worth = np.searchsorted(rows, head)
+    order = head[diverse_order(distances[np.ix_(worth, worth)], wanted)]
+    return Choice(_in_order(np.concatenate([order, doubtful[len(head) :]]), pool, config, progress), {"uncertainty": 1.0})
+
+
+def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
+    """Coverage first, then doubt and balance of the classes, each second for what it brings; a slice at random to be held against."""
+    weights = _weights(pool, config)
+    if not weights:
+        return random(pool, config, progress)
+    audit = _audit_slice(pool, config)
+    rows = np.union1d(_shortlist(pool, config, "tilehawk"), audit)
+    seconds = pool.costs.seconds[rows]
+    points = None if pool.directions is None else pool.points(rows)
+    known = None if points is None else pool.known_points
+    references = None if points is None else _references(pool, config)
+
+    def objective() -> Objective:
+        parts: list[tuple[float, Objective]] = []
+        if points is not None and known is not None and references is not None:
+            parts.append((weights["coverage"], FacilityLocation(points, known, references)))
+        if pool.seen is not None:
+            parts.append((weights["uncertainty"], Modular(pool.seen.uncertainty[rows])))
+            parts.append((weights["balance"], _balance(pool, pool.seen, rows, config)))
+        return Weighted(parts)
+
+    picks = best_of_both(
+        objective,
+        seconds,
+        config.budget_seconds,
+        deferred=pool.deferred[rows],
+        rivals=lambda: _rules(pool, rows, points, config),
+        first=np.searchsorted(rows, audit).tolist(),
+        progress=progress,
+    )
+    return Choice(_of_pool(picks, rows), weights, frozenset(audit.tolist()))
+
+
+STRATEGIES: dict[Strategy, Callable[[Pool, SelectionConfig, Progress], Choice]] = {
+    "tilehawk": tilehawk,
+    "random": random,
+    "k-center": k_center,
+    "typiclust": typiclust,
+    "prob-cover": prob_cover,
+    "entropy-mean": entropy_mean,
+    "ppal": ppal,
+}
+
+
+def _missing(strategy: str, what: str) -> BadInput:
+    return BadInput(
+        f"the strategy {strategy} without {what}",
+        expected="predictions on all train tiles",
+        remedy="Run `tilehawk predict --split train` first, or rank with --strategy random",
+    )
+
+
+def _directions(pool: Pool, strategy: str) -> Directions:
+    if pool.directions is None:
+        raise _missing(strategy, "embeddings of the tiles")
+    return pool.directions
+
+
+def _in_order(order: Integers, pool: Pool, config: SelectionConfig, progress: Progress) -> Picks:
+    """The head of ``order`` that the budget pays for; the same ground again comes last."""
+    values = 1 - np.arange(len(order)) / max(len(order), 1)
+    picks = lazy_greedy(
+        Modular(values),
+        pool.costs.seconds[order],
+        config.budget_seconds,
+        per_cost=False,
+        deferred=pool.deferred[order],
+        rivals=same_ground(pool.scene_ids[order], pool.windows_scene[order], config.overlap_share),
+        progress=progress,
+    )
+    return _of_pool(picks, order)
+
+
+def _of_pool(picks: Picks, rows: Integers) -> Picks:
+    return Picks(tuple(int(rows[index]) for index in picks.indices), picks.gains, picks.cost)
+
+
+def _weights(pool: Pool, config: SelectionConfig) -> dict[str, float]:
+    """How much doubt, balance and coverage have to say; nothing without embeddings and detections."""
+    if pool.directions is None and pool.seen is None:
+        return {}
+    if pool.seen is None:
+        return {"uncertainty": 0.0, "balance": 0.0, "coverage": 1.0}
+    doubt = uncertainty_weight(pool.labelled_boxes, len(pool.class_names), config)
+    if pool.directions is None:
+        share = config.uncertainty_share
+        return {"uncertainty": share, "balance": 1 - share, "coverage": 0.0}
+    balance = config.balance_share * (1 - doubt)
+    return {"uncertainty": doubt, "balance": balance, "coverage": 1 - doubt - balance}
+
+
+def _balance(pool: Pool, seen: Seen, rows: Integers, config: SelectionConfig) -> ClassBalance:
+    worth = np.where(np.isin(pool.class_names, config.wanted_classes), config.wanted_weight, 1.0)
+    return ClassBalance(seen.counts[rows], seen.known_counts, worth)
+
+
+def _rules(pool: Pool, rows: Integers, points: Floats | None, config: SelectionConfig) -> Rivals:
+    """What waits once a tile is chosen."""
+    seconds = pool.costs.seconds[rows]
+    rules: list[Rivals] = [
+        same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share),
+        Quota(pool.scene_ids[rows], seconds, config.scene_share * config.budget_seconds),
+    ]
+    if points is not None:
+        rules.append(near_duplicates(points, config.duplicate_similarity))
+    if pool.seen is not None:
+        expected = pool.seen.counts[rows].sum(axis=1)
+        rules.append(Quota(np.where(expected < EMPTY_BELOW, 0, -1), seconds, config.empty_share * config.budget_seconds))
+    return joined(rules)
+
+
+def _audit_slice(pool: Pool, config: SelectionConfig) -> Integers:
+    """Rows drawn at random, every scene its share, for ``audit_share`` of the budget; none while no detector could be held against them."""
+    if pool.seen is None:
+        return np.zeros(0, dtype=np.int64)
+    order = np.argsort(stratified(pool.scene_ids, np.random.default_rng([config.seed, 1])), kind="stable")
+    order = order[~pool.deferred[order]]
+    affordable = np.cumsum(pool.costs.seconds[order]) <= config.audit_share * config.budget_seconds
+    return order[affordable]
+
+
+def _references(pool: Pool, config: SelectionConfig) -> Floats:
+    """Directions of the tiles that are to be stood for."""
+    count = len(pool)
+    if count <= config.reference_tiles:
+        return pool.points(np.arange(count))
+    drawn = np.random.default_rng([config.seed, 2]).choice(count, config.reference_tiles, replace=False)
+    return pool.points(np.sort(drawn))
+
+
+def _shortlist(pool: Pool, config: SelectionConfig, strategy: str) -> Integers:
+    """Rising rows that are compared with one another."""
+    if strategy != "tilehawk":
+        _directions(pool, strategy)
+    if len(pool) <= config.shortlist_tiles:
+        return np.arange(len(pool))
+    by_chance = np.argsort(stratified(pool.scene_ids, np.random.default_rng([config.seed, 3])), kind="stable")
+    if pool.seen is None:
+        return np.sort(by_chance[: config.shortlist_tiles])
+    worth = np.argsort(-pool.seen.uncertainty / pool.costs.seconds, kind="stable")
+    half = config.shortlist_tiles // 2
+    return np.union1d(worth[:half], by_chance[: config.shortlist_tiles - half])

@@ -1,0 +1,35 @@
+"""Balance of the classes: the first object of a class is worth more than the tenth."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.selection.balance import ClassBalance, expected_counts
+from engine.selection.detections import Detections
+
+
+def test_scores_are_counted_as_probabilities() -> None:
+    found = Detections(np.array([0, 0, 2]), np.zeros((3, 4)), np.array([[0.5, 0.1], [0.25, 0], [0, 1.0]]))
+    np.testing.assert_allclose(expected_counts(found, 3), [[0.75, 0.1], [0, 0], [0, 1]])
+
+
+def test_what_is_rare_and_what_is_wanted_is_worth_more() -> None:
+    counts = np.array([[1.0, 0], [0, 1]])
+    assert ClassBalance(counts, np.array([8.0, 0])).gains().tolist() == pytest.approx([3 - 8**0.5, 1])
+    assert ClassBalance(counts, np.zeros(2), np.array([1.0, 3])).gains().tolist() == [1, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000))
+def test_gains_never_rise_and_agree(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    balance = ClassBalance(generator.random((9, 3)) * 5, generator.integers(0, 9, 3).astype(float))
+    before = balance.gains()
+    for row in generator.permutation(9):
+        assert [balance.gain(index) for index in range(9)] == pytest.approx(before.tolist())
+        balance.add(int(row))
+        after = balance.gains()
+        assert (after <= before + 1e-12).all()
+        assert (after >= 0).all()
+        before = after
