@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from engine.boxes import Boxes
 from engine.label_set import LabelSet
 
-__all__ = ["GeoReference", "ImageLabels", "LabelFile", "SceneDetections", "UnusableBox", "Window"]
+__all__ = ["GeoReference", "ImageLabels", "LabelFile", "SceneDetections", "SceneFrame", "UnusableBox", "Window"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,44 @@ class Window:
 
 
 @dataclass(frozen=True)
+class GeoReference:
+    """Where a scene lies: CRS as WKT, and the affine transform (a, b, c, d, e, f) from pixel corners to CRS units.
+
+    x = a · column + b · row + c and y = d · column + e · row + f.
+    """
+
+    crs_wkt: str
+    transform: tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """A scene as label files meet it: its id, its name, its size in pixels, where it lies (None for a plain picture)."""
+
+    id: int
+    name: str
+    width: int
+    height: int
+    georeference: GeoReference | None = None
+
+
+@dataclass(frozen=True)
 class ImageLabels:
-    """What a label file says of one image: its name as written there, its size in pixels (0 where unknown), its boxes."""
+    """One image and its boxes: its name, its size in pixels (0 where unknown), its boxes in its own pixels.
+
+    A reader gives ``scene_id`` where it knows the very scene, not its name alone. What is to be written also has a ``georeference``,
+    where the image lies somewhere, the ``split`` of its ground, where it has one, and the ``window`` of the scene that it shows, where
+    it is not the whole scene.
+    """
 
     image: str
     width: int
     height: int
     boxes_scene: Boxes
+    scene_id: int | None = None
+    georeference: GeoReference | None = None
+    split: str | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +79,8 @@ class UnusableBox:
 class LabelFile:
     """A label file read whole: its classes in order, its images; labels are indices into ``label_set``.
 
-    ``source`` names the file or folder it came from; ``crowd`` counts the boxes left out because they stand for many objects.
+    ``source`` names the file or folder it came from; ``crowd`` counts the boxes left out because they stand for many objects,
+    ``difficult`` those left out because the file marks them so and that was asked for.
     """
 
     label_set: LabelSet
@@ -56,17 +88,7 @@ class LabelFile:
     source: str = ""
     unusable: tuple[UnusableBox, ...] = ()
     crowd: int = 0
-
-
-@dataclass(frozen=True)
-class GeoReference:
-    """Where a scene lies: CRS as WKT, and the affine transform (a, b, c, d, e, f) from pixel corners to CRS units.
-
-    x = a · column + b · row + c and y = d · column + e · row + f.
-    """
-
-    crs_wkt: str
-    transform: tuple[float, float, float, float, float, float]
+    difficult: int = 0
 
 
 @dataclass(frozen=True)

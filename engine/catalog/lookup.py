@@ -1,23 +1,26 @@
-"""Which scene a label file means by an image's name."""
+"""Which scene a label file means by an image's name, and where scenes lie."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engine.catalog.schema import Scene, SceneAlias
+from engine.catalog.workspace import Workspace
+from engine.records import GeoReference, SceneFrame
 
-__all__ = ["SceneNames"]
+__all__ = ["SceneFrames", "SceneNames", "frame_of"]
 
 
 class SceneNames:
     """The names of scenes, and how a name in a label file leads to one.
 
-    In turn: the whole name, the end of the name cut at a folder, the file name, the file name without its suffix. The first of them
-    that any scene answers to decides.
+    In turn: the whole name; its ends cut at a folder, the longest first; those ends without their suffix as the name of a scene without
+    its own (``a.xml`` means ``a.tif``), then as they are (``a.tif.txt`` means ``a.tif``). The first that any scene answers to decides.
 
     Args:
         names: (name, scene id) pairs; a scene may have several names.
@@ -32,9 +35,9 @@ class SceneNames:
             path = _path(name)
             self._by_path.setdefault(str(path), set()).add(scene_id)
             self._paths_of.setdefault(scene_id, set()).add(str(path))
-            for depth in range(len(path.parts)):
-                self._by_ending.setdefault("/".join(path.parts[depth:]), set()).add(scene_id)
-            self._by_stem.setdefault(path.stem, set()).add(scene_id)
+            for ending in _endings(path):
+                self._by_ending.setdefault(ending, set()).add(scene_id)
+                self._by_stem.setdefault(_without_suffix(ending), set()).add(scene_id)
 
     @classmethod
     def of(cls, session: Session) -> SceneNames:
@@ -45,7 +48,11 @@ class SceneNames:
     def find(self, image: str) -> list[int]:
         """The ids of the scenes that ``image`` may mean: one where it is clear, none where no scene answers to it."""
         path = _path(image)
-        readings = ((self._by_path, str(path)), (self._by_ending, str(path)), (self._by_ending, path.name), (self._by_stem, path.stem))
+        endings = _endings(path)
+        stems = [_without_suffix(ending) for ending in endings]
+        readings = [(self._by_path, str(path))]
+        for index, keys in ((self._by_ending, endings), (self._by_stem, stems), (self._by_ending, stems)):
+            readings += [(index, key) for key in keys]
         return next((sorted(index[key]) for index, key in readings if key in index), [])
 
     def names_of(self, scene_id: int) -> int:
@@ -53,5 +60,48 @@ class SceneNames:
         return len(self._paths_of.get(scene_id, ()))
 
 
+class SceneFrames:
+    """The scenes of a workspace as readers of labels need them, read from the catalog when the first is asked for."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def __iter__(self) -> Iterator[SceneFrame]:
+        """Every scene by id."""
+        return iter(self._frames.values())
+
+    def find(self, image: str) -> list[SceneFrame]:
+        """The scenes that ``image`` may mean, see :class:`SceneNames`."""
+        return [self._frames[scene_id] for scene_id in self._names.find(image)]
+
+    @cached_property
+    def _names(self) -> SceneNames:
+        with self._workspace.session(write=False) as session:
+            return SceneNames.of(session)
+
+    @cached_property
+    def _frames(self) -> dict[int, SceneFrame]:
+        with self._workspace.session(write=False) as session:
+            return {scene.id: frame_of(scene) for scene in session.scalars(select(Scene).order_by(Scene.id))}
+
+
+def frame_of(scene: Scene) -> SceneFrame:
+    """The frame of a scene's row."""
+    georeference = None
+    if scene.crs_wkt and scene.transform:
+        a, b, c, d, e, f = scene.transform
+        georeference = GeoReference(scene.crs_wkt, (a, b, c, d, e, f))
+    return SceneFrame(scene.id, scene.name, scene.width, scene.height, georeference)
+
+
 def _path(name: str) -> PurePosixPath:
     return PurePosixPath(name.replace("\\", "/"))
+
+
+def _endings(path: PurePosixPath) -> list[str]:
+    return ["/".join(path.parts[depth:]) for depth in range(len(path.parts))]
+
+
+def _without_suffix(ending: str) -> str:
+    folder, slash, name = ending.rpartition("/")
+    return folder + slash + PurePosixPath(name).stem

@@ -6,28 +6,25 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engine.boxes import visible_share
 from engine.catalog import ledger
-from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE, mark_reviewed, set_label_set
+from engine.catalog.annotations import set_label_set
+from engine.catalog.label_rows import Changes, Key, load_states, write_boxes
 from engine.catalog.lookup import SceneNames
-from engine.catalog.schema import Annotation, LabelSetRow, Review, Scene, Tile
-from engine.catalog.splits import NO_SPLIT
-from engine.catalog.tiles import chunks, window_of
+from engine.catalog.schema import LabelSetRow, Scene
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import BadInput, LabelSetMismatch
 from engine.label_set import LabelSet
 from engine.progress import Progress, silent, track
-from engine.records import ImageLabels, LabelFile
+from engine.records import ImageLabels, LabelFile, UnusableBox
 
-__all__ = ["LabelConfig", "LabelReport", "import_labels"]
+__all__ = ["MOST_NAMED", "LabelConfig", "LabelReport", "import_labels"]
 
-Key = tuple[int, float, float, float, float]
+MOST_NAMED = 100
+"""The report names so many boxes and images that were left out; it counts all of them."""
 
 
 class LabelConfig(StageConfig):
@@ -41,11 +38,18 @@ class LabelConfig(StageConfig):
     """from class names of the file to class names of the workspace; several may become one"""
     label_set: tuple[str, ...] | None = None
     """the workspace's classes in their order, where they shall not be those of the first label file"""
+    complete: bool = True
+    """the file holds every object of the images that it names, so their tiles count as reviewed; else its boxes alone are taken"""
 
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What an import did; ``unusable`` lists boxes left out by image and reason, ``crowd`` counts those that stood for many objects."""
+    """What an import did.
+
+    ``left_out`` counts the boxes that cannot be used, ``unusable`` lists the first of them by image and reason; ``crowd`` counts those that
+    stood for many objects, ``difficult`` those dropped because they are marked so. ``unknown_images`` lists the first of the
+    ``images_left_out``.
+    """
 
     source: str
     classes: tuple[str, ...]
@@ -58,27 +62,11 @@ class LabelReport:
     withheld: int
     reviewed_tiles: int
     crowd: int
+    difficult: int
+    left_out: int
     unusable: tuple[dict[str, str], ...]
+    images_left_out: int
     unknown_images: tuple[str, ...]
-
-
-@dataclass
-class _Counts:
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    reviewed_tiles: int = 0
-
-
-@dataclass(frozen=True)
-class _SceneState:
-    """What the catalog holds of one scene: its row, tiles that have a split, those already reviewed, its annotations."""
-
-    scene: Scene
-    tiles: list[Tile]
-    reviewed: set[int]
-    annotations: list[Annotation]
 
 
 def import_labels(workspace: Workspace, labels: LabelFile, config: LabelConfig, *, progress: Progress = silent) -> LabelReport:
@@ -96,24 +84,26 @@ def import_labels(workspace: Workspace, labels: LabelFile, config: LabelConfig, 
 
     Raises:
         LabelSetMismatch: a box of a class that the workspace does not have.
-        BadInput: an image that is not in the workspace, is not the only one of its name, or has another size.
+        BadInput: an image that is not in the workspace, is not the only one of its name, or has another size; or no box can be used.
     """
     source = (labels.source or "labels")[:64]
     with workspace.worker_lock("labels import"), workspace.session() as session:
         classes = _settle_classes(session, labels, config, source)
         label_of = [classes.names.index(name) if name in classes.names else -1 for name in _mapped(labels.label_set.names, config)]
         matched, unknown = _match(session, labels, config, source)
-        states = _scene_states(session, sorted(matched))
-        counts, lost = _Counts(), []
+        states = load_states(session, sorted(matched))
+        changes, lost, taken = Changes(), list(labels.unusable), 0
         for scene_id in track(sorted(matched), len(matched), "labels", progress):
             state = states[scene_id]
             for image in matched[scene_id]:
                 _require_same_size(state.scene, image, source)
             wanted, outside = _wanted(state.scene, matched[scene_id], label_of)
             lost += outside
-            _write_scene(session, state, wanted, source=source, withhold=config.withhold, counts=counts)
-        if counts.added or counts.changed or counts.removed or counts.reviewed_tiles:
-            ledger.record(session, "labels", source=source, images=len(labels.images), withhold=config.withhold, **vars(counts))
+            taken += len(wanted)
+            write_boxes(session, state, wanted, source=source, withhold=config.withhold, complete=config.complete, changes=changes)
+        _require_some_usable(taken, lost, source)
+        if changes.added or changes.changed or changes.removed or changes.reviewed_tiles:
+            ledger.record(session, "labels", source=source, images=len(labels.images), withhold=config.withhold, **vars(changes))
         on_file = [row for state in states.values() for row in state.annotations if row.source == source]
         return LabelReport(
             source=source,
@@ -122,9 +112,12 @@ def import_labels(workspace: Workspace, labels: LabelFile, config: LabelConfig, 
             accepted=sum(row.state == "accepted" for row in on_file),
             withheld=sum(row.state == "withheld" for row in on_file),
             crowd=labels.crowd,
-            unusable=tuple({"image": box.image, "box": box.box, "reason": box.reason} for box in labels.unusable) + tuple(lost),
-            unknown_images=tuple(unknown),
-            **vars(counts),
+            difficult=labels.difficult,
+            left_out=len(lost),
+            unusable=tuple({"image": box.image, "box": box.box, "reason": box.reason} for box in lost[:MOST_NAMED]),
+            images_left_out=len(unknown),
+            unknown_images=tuple(unknown[:MOST_NAMED]),
+            **vars(changes),
         )
 
 
@@ -165,7 +158,7 @@ def _match(session: Session, labels: LabelFile, config: LabelConfig, source: str
     matched: dict[int, list[ImageLabels]] = {}
     unknown: list[str] = []
     for image in labels.images:
-        found = names.find(image.image)
+        found = names.find(image.image) if image.scene_id is None else [image.scene_id]
         if len(found) > 1:
             raise BadInput(
                 f"{source}: the image {image.image!r} may be any of {len(found)} scenes",
@@ -195,21 +188,6 @@ def _match(session: Session, labels: LabelFile, config: LabelConfig, source: str
     return matched, unknown
 
 
-def _scene_states(session: Session, scene_ids: Sequence[int]) -> dict[int, _SceneState]:
-    states: dict[int, _SceneState] = {}
-    for chunk in chunks(scene_ids):
-        for scene in session.scalars(select(Scene).where(Scene.id.in_(chunk))):
-            states[scene.id] = _SceneState(scene, [], set(), [])
-        for tile in session.scalars(select(Tile).where(Tile.scene_id.in_(chunk), Tile.split != NO_SPLIT).order_by(Tile.id)):
-            states[tile.scene_id].tiles.append(tile)
-        reviewed = select(Tile.scene_id, Tile.id).join(Review, Review.tile_id == Tile.id).where(Tile.scene_id.in_(chunk))
-        for scene_id, tile_id in session.execute(reviewed):
-            states[scene_id].reviewed.add(tile_id)
-        for row in session.scalars(select(Annotation).where(Annotation.scene_id.in_(chunk)).order_by(Annotation.id)):
-            states[row.scene_id].annotations.append(row)
-    return states
-
-
 def _require_same_size(scene: Scene, image: ImageLabels, source: str) -> None:
     if image.width and image.height and (image.width, image.height) != (scene.width, scene.height):
         raise BadInput(
@@ -219,71 +197,25 @@ def _require_same_size(scene: Scene, image: ImageLabels, source: str) -> None:
         )
 
 
-def _wanted(scene: Scene, images: Sequence[ImageLabels], label_of: Sequence[int]) -> tuple[dict[Key, None], list[dict[str, str]]]:
+def _wanted(scene: Scene, images: Sequence[ImageLabels], label_of: Sequence[int]) -> tuple[list[Key], list[UnusableBox]]:
     """The distinct boxes of a scene, clipped to it, and those that lie outside."""
     keys: dict[Key, None] = {}
-    outside: list[dict[str, str]] = []
+    outside: list[UnusableBox] = []
     for image in images:
         for xyxy, label in zip(image.boxes_scene.xyxy.tolist(), image.boxes_scene.labels.tolist(), strict=True):
             x1, y1, x2, y2 = max(xyxy[0], 0.0), max(xyxy[1], 0.0), min(xyxy[2], float(scene.width)), min(xyxy[3], float(scene.height))
             if x2 > x1 and y2 > y1:
                 keys[label_of[label], x1, y1, x2, y2] = None
             else:
-                reason = f"it lies outside the scene of {scene.width} x {scene.height} pixels"
-                outside.append({"image": image.image, "box": str(xyxy), "reason": reason})
-    return keys, outside
+                outside.append(UnusableBox(image.image, str(xyxy), f"it lies outside the scene of {scene.width} x {scene.height} pixels"))
+    return list(keys), outside
 
 
-def _write_scene(session: Session, state: _SceneState, wanted: dict[Key, None], *, source: str, withhold: bool, counts: _Counts) -> None:
-    shown = [tile for tile in state.tiles if not withhold or tile.split != "train"]
-    open_tiles = shown + [tile for tile in state.tiles if tile.id in state.reviewed]
-    states = _states(wanted, open_tiles) if withhold else ["accepted"] * len(wanted)
-    if not withhold:
-        _require_nothing_withheld(state, source)
-    rows = {(row.label, row.x1, row.y1, row.x2, row.y2): row for row in sorted(state.annotations, key=lambda row: row.source == source)}
-    for key, given in zip(wanted, states, strict=True):
-        row = rows.get(key)
-        if row is None:
-            label, x1, y1, x2, y2 = key
-            row = Annotation(scene_id=state.scene.id, x1=x1, y1=y1, x2=x2, y2=y2, label=label, source=source, state=given)
-            session.add(row)
-            state.annotations.append(row)
-            counts.added += 1
-        elif (row.state == "withheld" and given == "accepted") or _removed_by_import(row):
-            _change(row, given, annotator=None)
-            counts.changed += 1
-        else:
-            counts.unchanged += 1
-    for key, row in rows.items():
-        if row.source == source and key not in wanted and row.state != "deleted":
-            _change(row, "deleted", annotator=source)
-            counts.removed += 1
-    counts.reviewed_tiles += mark_reviewed(session, [tile.id for tile in shown], by=source)
-
-
-def _states(wanted: dict[Key, None], open_tiles: Sequence[Tile]) -> list[str]:
-    """``accepted`` for boxes that show in one of ``open_tiles``, ``withheld`` for the rest."""
-    xyxy = np.asarray([key[1:] for key in wanted], dtype=np.float64).reshape(-1, 4)
-    seen = np.zeros(len(xyxy), dtype=bool)
-    for tile in open_tiles:
-        seen |= visible_share(xyxy, window_of(tile).xyxy) >= MINIMUM_VISIBLE_SHARE
-    return ["accepted" if shows else "withheld" for shows in seen]
-
-
-def _require_nothing_withheld(state: _SceneState, source: str) -> None:
-    for row in state.annotations:
-        if row.state == "withheld" and row.source != source:
-            raise BadInput(
-                f"the scene {state.scene.name!r} has labels of {row.source} withheld, so {source} cannot stand for all of it",
-                expected="an import that withholds too",
-                remedy="Import it with --withhold, or the withheld file without",
-            )
-
-
-def _removed_by_import(row: Annotation) -> bool:
-    return row.state == "deleted" and row.annotator == row.source
-
-
-def _change(row: Annotation, state: str, *, annotator: str | None) -> None:
-    row.state, row.annotator = state, annotator
-    row.version += 1
+def _require_some_usable(taken: int, lost: Sequence[UnusableBox], source: str) -> None:
+    """Refuse a file of which every box is unusable: its images would count as empty."""
+    if lost and not taken:
+        raise BadInput(
+            f"none of the {len(lost)} boxes of {source} can be used; the first, {lost[0].box} of {lost[0].image!r}: {lost[0].reason}",
+            expected="boxes inside the images that were ingested",
+            remedy="Check that the file belongs to this imagery and is written in the format it is read as",
+        )

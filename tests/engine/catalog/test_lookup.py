@@ -1,6 +1,9 @@
 import pytest
 
-from engine.catalog.lookup import SceneNames
+from engine.catalog.lookup import SceneFrames, SceneNames
+from engine.catalog.tiles import add_alias
+from engine.catalog.workspace import Workspace
+from engine.records import GeoReference, SceneFrame
 
 NAMES = SceneNames(
     [
@@ -32,6 +35,11 @@ NAMES = SceneNames(
         ("a.b.png", [6]),
         ("a.png", []),
         ("1.jpg", []),
+        ("upload/val/001.jpg", [2]),
+        ("labels/train/001.txt", [1]),
+        ("labels/001.txt", [1, 2]),
+        ("OSBS_029.tif.txt", [3]),
+        ("a.b.tif.txt", [6]),
         ("", []),
         ("..", []),
     ],
@@ -42,3 +50,15 @@ def test_an_image_is_found_by_the_most_exact_reading_of_its_name(image, found):
 
 def test_a_scene_has_as_many_names_as_it_came_in_under():
     assert [NAMES.names_of(scene_id) for scene_id in (1, 4, 99)] == [1, 2, 0]
+
+
+def test_frames_are_all_scenes_with_where_they_lie_and_are_found_by_any_name(tmp_path, fake):
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        with workspace.session() as session:
+            placed, _ = fake("catalog").add_scene(session, "in/a.tif", width=128, transform=(2, 0, 10, 0, -2, 20))
+            fake("catalog").add_scene(session, "in/b.png")
+            add_alias(session, placed, 1, "copy.tif")
+        frames = SceneFrames(workspace)
+        here = SceneFrame(1, "in/a.tif", 128, 64, GeoReference("EPSG:32617", (2, 0, 10, 0, -2, 20)))
+        assert list(frames) == [here, SceneFrame(2, "in/b.png", 64, 64, None)]
+        assert (frames.find("copy.xml"), frames.find("c.png")) == ([here], [])

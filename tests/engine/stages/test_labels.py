@@ -11,7 +11,7 @@ from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, Cancelled, LabelSetMismatch, WorkspaceBusy
 from engine.label_set import LabelSet
 from engine.records import ImageLabels, LabelFile, UnusableBox
-from engine.stages.labels import LabelConfig, import_labels
+from engine.stages.labels import MOST_NAMED, LabelConfig, import_labels
 
 SHIP, PLANE = 0, 1
 
@@ -152,6 +152,61 @@ def test_a_box_that_two_files_bring_is_there_once(workspace):
     more = label_file(image("a.tif", (5, 5, 20, 20, SHIP), (30, 30, 40, 40, SHIP)), source="more.json")
     report = import_labels(workspace, more, LabelConfig())
     assert (report.added, report.unchanged) == (1, 1)
+
+
+def test_a_box_that_another_file_rounds_a_little_is_there_once(workspace):
+    import_labels(workspace, label_file(image("a.tif", (5, 5, 20, 20, SHIP), (5, 5, 20, 20, PLANE), (30, 5, 40, 20, SHIP))), LabelConfig())
+    rounded = image("a.tif", (5.02, 5, 19.98, 20, SHIP), (5.02, 5, 20, 20, PLANE), (30.2, 5, 40, 20, SHIP))
+    report = import_labels(workspace, label_file(rounded, source="rounded.json"), LabelConfig())
+    assert (report.added, report.unchanged) == (1, 2)
+    assert [row[2] for row in state_of(workspace)[0]] == [5, 5, 30, 30.2], "the box stays where the first file put it"
+
+
+def test_a_file_that_moves_a_box_a_little_does_not_remove_it(workspace):
+    import_labels(workspace, label_file(image("a.tif", (5, 5, 20, 20, SHIP))), LabelConfig())
+    report = import_labels(workspace, label_file(image("a.tif", (5.01, 5, 20, 20, SHIP))), LabelConfig())
+    assert (report.added, report.removed, report.unchanged, states(workspace)) == (0, 0, 1, ["accepted"])
+
+
+def test_a_file_that_is_not_complete_leaves_every_tile_open(workspace):
+    boxes = image("a.tif", (5, 5, 20, 20, SHIP)), image("b.tif", (5, 5, 20, 20, SHIP))
+    report = import_labels(workspace, label_file(*boxes), LabelConfig(complete=False))
+    assert (report.added, report.reviewed_tiles, states(workspace)) == (2, 0, ["accepted", "accepted"])
+    with workspace.session() as session:
+        assert tiles(session, reviewed=True) == []
+
+
+def test_a_file_that_is_not_complete_can_be_withheld(workspace):
+    boxes = image("a.tif", (5, 5, 20, 20, SHIP)), image("b.tif", (5, 5, 20, 20, SHIP))
+    import_labels(workspace, label_file(*boxes), LabelConfig(complete=False, withhold=True))
+    assert states(workspace) == ["withheld", "accepted"]
+
+
+def test_a_reader_that_knows_the_very_scene_needs_no_name_of_its_own(workspace, fake):
+    with workspace.session() as session:
+        for name in ("x/twin.tif", "y/twin.tif"):
+            fake("catalog").add_scene(session, name)
+    boxes = Boxes(np.array([[5.0, 5, 20, 20]]), np.array([SHIP]))
+    import_labels(workspace, label_file(ImageLabels("twin.tif", 64, 64, boxes, scene_id=5)), LabelConfig())
+    assert [row[1] for row in state_of(workspace)[0]] == [5]
+
+
+def test_a_file_of_which_no_box_can_be_used_is_refused(workspace):
+    before = state_of(workspace)
+    lost = UnusableBox("a.tif", "[5, 5, 5, 9]", "it has no area")
+    for labels in (label_file(image("a.tif"), unusable=(lost,)), label_file(image("a.tif", (200, 5, 210, 9, SHIP), width=0, height=0))):
+        with pytest.raises(BadInput, match=r"none of the 1 boxes of labels\.json.*'a\.tif'"):
+            import_labels(workspace, labels, LabelConfig())
+    assert state_of(workspace) == before
+
+
+def test_what_is_left_out_is_counted_whole_and_named_in_part(workspace):
+    lost = tuple(UnusableBox("a.tif", f"[{number}]", "flat") for number in range(MOST_NAMED + 5))
+    elsewhere = tuple(image(f"z{number}.tif") for number in range(MOST_NAMED + 7))
+    labels = label_file(image("a.tif", (5, 5, 20, 20, SHIP)), *elsewhere, unusable=lost, difficult=3)
+    report = import_labels(workspace, labels, LabelConfig(allow_unknown_images=True))
+    assert (report.left_out, len(report.unusable), report.unusable[0]["box"]) == (MOST_NAMED + 5, MOST_NAMED, "[0]")
+    assert (report.images_left_out, len(report.unknown_images), report.difficult) == (MOST_NAMED + 7, MOST_NAMED, 3)
 
 
 def test_a_file_cannot_stand_for_all_of_an_image_whose_labels_another_file_withholds(workspace):
