@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import batched_nms, box_convert, box_iou
 
-from engine.inference.predictions import Predictions
+from engine.inference.predictions import DESCRIBED_FROM, Predictions
 from engine.models.detector import Detections, Detector, Layer
 from engine.models.encoder import Memory
 from engine.progress import Progress
@@ -21,7 +21,7 @@ from engine.progress import Progress
 _LOG = logging.getLogger(__name__)
 _SURE = 0.1
 
-__all__ = ["TilePrediction", "embed_tiles", "predict_batch", "predict_tiles"]
+__all__ = ["TilePrediction", "embed_tiles", "object_features", "predict_batch", "predict_tiles"]
 
 
 class TilePrediction(NamedTuple):
@@ -39,6 +39,10 @@ class TilePrediction(NamedTuple):
     """(2 · D,), unit length."""
     saturated: bool = False
     """Whether every query says that something is there: the tile may hold more objects than the detector has queries."""
+    query_entropy: float = 0.0
+    """Mean over all queries of the binary entropy of their best score, in bits."""
+    features: Tensor | None = None
+    """(F, D) what lies at the centres of the boxes with a score of :data:`engine.inference.predictions.DESCRIBED_FROM` or more."""
 
 
 def embed_tiles(memory: Memory) -> Tensor:
@@ -47,6 +51,18 @@ def embed_tiles(memory: Memory) -> Tensor:
     mean = functional.normalize(tokens.mean(1), dim=-1)
     peak = functional.normalize(tokens.amax(1), dim=-1)
     return functional.normalize(torch.cat([mean, peak], -1), dim=-1)
+
+
+def object_features(memory: Memory, image: int, boxes: Tensor) -> Tensor:
+    """What lies at the centres of boxes (P, 4) as (cx, cy, w, h), normalised: the mean (P, D) of all levels of ``memory``."""
+    tokens = memory.tokens[image].float()
+    centres = (2 * boxes[:, :2] - 1)[None, None].to(tokens)
+    found, first = torch.zeros(len(boxes), tokens.shape[-1], device=tokens.device), 0
+    for height, width in memory.shapes:
+        level = tokens[first : first + height * width].T.reshape(1, -1, height, width)
+        found += functional.grid_sample(level, centres, padding_mode="border", align_corners=False)[0, :, 0].T
+        first += height * width
+    return found / max(len(memory.shapes), 1)
 
 
 def _before_the_last(layers: list[Layer]) -> Tensor:
@@ -70,7 +86,18 @@ def _tile(
     index = solid.nonzero()[:, 0]
     kept = index[batched_nms(boxes[index], best[index], labels[index], iou_threshold)]
     saturated = bool((best >= max(threshold, _SURE)).all())
-    return TilePrediction(boxes[kept], labels[kept], scores[kept], drift[kept], embedding, saturated)
+    described = kept[best[kept] >= DESCRIBED_FROM]
+    features = object_features(found.memory, image, found.layers[-1].boxes[image, described])
+    return TilePrediction(
+        boxes[kept], labels[kept], scores[kept], drift[kept], embedding, saturated, float(_binary_entropy(best).mean()), features
+    )
+
+
+def _binary_entropy(scores: Tensor) -> Tensor:
+    """In bits, of ``scores`` in [0, 1]."""
+    inner = scores.float().clamp(1e-12, 1)
+    other = (1 - scores.float()).clamp(1e-12, 1)
+    return -(inner * inner.log2() + other * other.log2())
 
 
 @torch.inference_mode()
@@ -172,7 +199,19 @@ def predict_tiles(
         scores=scores.max(1, initial=0.0),
         class_scores=scores,
         drift=_joined(found, "drift", 1)[:, 0].clip(0, 1),
+        **_described(found, model),
     )
+
+
+def _described(found: list[TilePrediction], model: Detector) -> dict[str, Any]:
+    """What only a detector knows of tiles and objects."""
+    if any(tile.features is None for tile in found):
+        return {}
+    return {
+        "query_entropy": np.asarray([tile.query_entropy for tile in found], dtype=np.float32),
+        "saturated": np.asarray([tile.saturated for tile in found], dtype=bool),
+        "features": _joined(found, "features", model.config.dimension).astype(np.float16),
+    }
 
 
 def _warn_of_saturation(tile_ids: list[int], model: Detector, progress: Progress, count: int) -> None:

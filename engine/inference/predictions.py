@@ -17,11 +17,15 @@ from engine.boxes import Boxes
 from engine.errors import BadInput
 from engine.files import atomic_directory, sha256_of
 
-__all__ = ["Predictions"]
+__all__ = ["DESCRIBED_FROM", "Predictions"]
 
-VERSION = 1
+VERSION, READ_VERSIONS = 2, (1, 2)
 DETECTIONS, EMBEDDINGS, TILE_IDS, MANIFEST = "detections.parquet", "embeddings.npy", "tile_ids.npy", "manifest.json"
+OPTIONAL = ("query_entropy", "saturated", "features")
 TOLERANCE = 1e-6
+
+DESCRIBED_FROM = 0.1
+"""Detections from this score up have features."""
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -34,7 +38,9 @@ class Predictions:
     ``tile_ids`` (N,) strictly rising; ``embeddings`` (N, d); ``tile_index`` (P,) the detection's row in ``tile_ids``, never falling;
     ``boxes_tile`` (P, 4) xyxy in tile pixels; ``labels`` (P,) in [0, C); ``scores`` (P,) the score of ``labels``, in [0, 1];
     ``class_scores`` (P, C) sigmoid probabilities; ``drift`` (P,) in [0, 1], 1 − IoU between boxes before and after the last layer;
-    ``queries`` (P,) the decoder slot, numbered within the tile where it is not given.
+    ``queries`` (P,) the decoder slot, numbered within the tile where it is not given; ``query_entropy`` (N,) the mean over all queries of
+    the binary entropy of their best score, in bits; ``saturated`` (N,) whether every query answered; ``features`` (F, d) float16 what
+    lies at the centre of each of the F detections with a score of :data:`DESCRIBED_FROM` or more. The last three may be None.
 
     Raises:
         BadInput: naming the field whose shape, order or range is wrong.
@@ -49,6 +55,9 @@ class Predictions:
     class_scores: Floats
     drift: Floats
     queries: NDArray[np.int32] | None = None
+    query_entropy: Floats | None = None
+    saturated: NDArray[np.bool_] | None = None
+    features: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         kinds = {"tile_ids": np.int64, "tile_index": np.int64, "labels": np.int64}
@@ -76,10 +85,21 @@ class Predictions:
             first = np.searchsorted(self.tile_index, self.tile_index)
             object.__setattr__(self, "queries", (np.arange(detections) - first).astype(np.int32))
         _require_shape("queries", np.asarray(self.queries), (detections,))
+        for name, shape in zip(OPTIONAL, ((tiles,), (tiles,), (int(self.described.sum()), None)), strict=True):
+            column = getattr(self, name)
+            if column is not None:
+                _require_shape(name, column, shape)
+                _require(bool(np.isfinite(column).all()), name, "finite numbers")
 
     def __len__(self) -> int:
         """Number of tiles."""
         return len(self.tile_ids)
+
+    @property
+    def described(self) -> NDArray[np.bool_]:
+        """Mask (P,) of the detections that have features, where there are any."""
+        mask: NDArray[np.bool_] = self.scores >= DESCRIBED_FROM
+        return mask
 
     def of_tile(self, tile_id: int) -> Boxes:
         """The detections on one tile, in tile pixels, in the order in which they were predicted.
@@ -104,6 +124,9 @@ class Predictions:
             pq.write_table(self._table(), folder / DETECTIONS)
             np.save(folder / EMBEDDINGS, self.embeddings)
             np.save(folder / TILE_IDS, self.tile_ids)
+            held = [name for name in OPTIONAL if getattr(self, name) is not None]
+            for name in held:
+                np.save(folder / f"{name}.npy", getattr(self, name))
             manifest = {
                 "version": VERSION,
                 "tiles": len(self.tile_ids),
@@ -111,7 +134,9 @@ class Predictions:
                 "classes": self.class_scores.shape[1],
                 "dimension": self.embeddings.shape[1],
                 "details": dict(details or {}),
-                "sha256": {name: sha256_of(folder / name) for name in (DETECTIONS, EMBEDDINGS, TILE_IDS)},
+                "sha256": {
+                    name: sha256_of(folder / name) for name in (DETECTIONS, EMBEDDINGS, TILE_IDS, *(f"{name}.npy" for name in held))
+                },
             }
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -138,11 +163,14 @@ class Predictions:
         remedy = "Run `tilehawk predict` again"
         try:
             manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-            digests = {name: sha256_of(directory / name) for name in (DETECTIONS, EMBEDDINGS, TILE_IDS)}
-        except (OSError, json.JSONDecodeError) as missing:
+            names = [DETECTIONS, EMBEDDINGS, TILE_IDS, *(f"{name}.npy" for name in OPTIONAL if f"{name}.npy" in manifest["sha256"])]
+            digests = {name: sha256_of(directory / name) for name in names}
+        except (OSError, json.JSONDecodeError, KeyError, TypeError) as missing:
             raise BadInput(f"no complete predictions in {directory}: {missing}", remedy=remedy) from missing
-        if manifest.get("version") != VERSION:
-            raise BadInput(f"{directory / MANIFEST} has version {manifest.get('version')!r}", expected=f"{VERSION}", remedy=remedy)
+        if manifest.get("version") not in READ_VERSIONS:
+            raise BadInput(
+                f"{directory / MANIFEST} has version {manifest.get('version')!r}", expected=f"one of {READ_VERSIONS}", remedy=remedy
+            )
         for name, digest in digests.items():
             if manifest["sha256"].get(name) != digest:
                 raise BadInput(f"{directory / name} is not the file that was written", expected="its recorded sha256", remedy=remedy)
@@ -159,6 +187,9 @@ class Predictions:
             class_scores=class_scores.reshape(table.num_rows, manifest["classes"]),
             drift=table["drift"].to_numpy(),
             queries=table["query"].to_numpy(),
+            **{
+                name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in OPTIONAL if f"{name}.npy" in digests
+            },
         )
 
 

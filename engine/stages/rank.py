@@ -124,7 +124,7 @@ def _candidates(
     train: Sequence[TileRecord], reviewed: set[int], seen: _Seen | None, *, labelled: dict[int, Boxes], class_names: tuple[str, ...]
 ) -> Candidates:
     tile_ids = np.asarray([tile.id for tile in train], dtype=np.int64)
-    embeddings = embedded = detections = None
+    embeddings = embedded = detections = query_entropy = saturated = None
     if seen is not None:
         found = seen.predictions
         embedded = np.isin(tile_ids, found.tile_ids)
@@ -133,8 +133,11 @@ def _candidates(
         if seen.detector:
             on_train = np.isin(found.tile_ids[found.tile_index], tile_ids)
             rows = np.searchsorted(tile_ids, found.tile_ids[found.tile_index[on_train]])
-            said = (column[on_train].astype(np.float64) for column in (found.boxes_tile, found.class_scores, found.drift))
-            detections = Detections(rows, *said)
+            boxes, scores, drift = (column[on_train].astype(np.float64) for column in (found.boxes_tile, found.class_scores, found.drift))
+            detections = Detections(rows, boxes, scores, drift, _features(found, on_train))
+            query_entropy, saturated = (
+                None if column is None else _spread(column, found.tile_ids, tile_ids) for column in (found.query_entropy, found.saturated)
+            )
     return Candidates(
         tile_ids=tile_ids,
         scene_ids=np.asarray([tile.scene_id for tile in train], dtype=np.int64),
@@ -144,9 +147,29 @@ def _candidates(
         embeddings=embeddings,
         embedded=embedded,
         detections=detections,
+        query_entropy=query_entropy,
+        saturated=saturated,
         known=_known(tile_ids, labelled),
         class_names=class_names,
     )
+
+
+def _spread(column: NDArray[Any], of_ids: NDArray[np.int64], tile_ids: NDArray[np.int64]) -> NDArray[Any]:
+    """``column`` by tile of ``of_ids`` as one by tile of ``tile_ids``, 0 where there is none."""
+    held = np.isin(tile_ids, of_ids)
+    spread = np.zeros(len(tile_ids), dtype=column.dtype)
+    spread[held] = column[np.searchsorted(of_ids, tile_ids[held])]
+    return spread
+
+
+def _features(found: Predictions, rows: NDArray[np.bool_]) -> NDArray[np.float16] | None:
+    """The features of the detections at ``rows``, zeros for those that are too weak to have any."""
+    if found.features is None:
+        return None
+    described = np.flatnonzero(found.described)
+    features = np.zeros((len(found.scores), found.features.shape[1]), dtype=np.float16)
+    features[described] = found.features
+    return features[rows]
 
 
 def _known(tile_ids: NDArray[np.int64], labelled: dict[int, Boxes]) -> KnownObjects:

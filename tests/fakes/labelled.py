@@ -97,6 +97,8 @@ def predict(
         scores=np.array(scores),
         class_scores=class_scores,
         drift=np.zeros(len(index)),
+        query_entropy=generator.random(len(ids)).astype(np.float32),
+        saturated=np.zeros(len(ids), dtype=bool),
     )
     predictions.save(predictions_directory(workspace, name))
     with workspace.session() as session:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.errors import Cancelled
-from engine.inference.predict import embed_tiles, predict_batch, predict_tiles
+from engine.inference.predict import embed_tiles, object_features, predict_batch, predict_tiles
 from engine.inference.predictions import Predictions
 from engine.models.detector import Detections, Detector, Layer
 from engine.models.encoder import Memory
@@ -61,6 +61,22 @@ def test_drift_is_what_the_last_layer_still_moved():
     """Half a box aside the IoU is ½ : 1½."""
     assert say().drift.tolist() == pytest.approx([2 / 3] * 3, abs=1e-4)
     assert say(layers=1).drift.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
+
+
+def test_the_entropy_is_the_mean_of_all_queries_the_dropped_ones_too():
+    best = torch.tensor(SCORES).amax(-1)
+    bits = torch.distributions.Bernoulli(best).entropy() / torch.log(torch.tensor(2.0))
+    assert say(score_threshold=0.97).query_entropy == pytest.approx(float(bits.mean()), abs=1e-5)
+
+
+def test_features_are_what_lies_at_the_centre_of_a_box():
+    ramp = torch.arange(4.0)
+    fine = torch.stack([ramp.expand(4, 4), ramp[:, None].expand(4, 4)]).flatten(1).T
+    coarse = torch.tensor([[10.0, 20.0]])
+    memory = Memory(torch.cat([fine, coarse])[None], [(4, 4), (1, 1)])
+    boxes = torch.tensor([[0.375, 0.625, 0.5, 0.1], [0.5, 0.5, 1.0, 1.0]])
+    assert object_features(memory, 0, boxes).tolist() == [[5.5, 11.0], [5.75, 10.75]]
+    assert object_features(memory, 0, boxes[:0]).shape == (0, 2)
 
 
 def test_embeddings_are_unit_vectors_of_mean_and_peak():

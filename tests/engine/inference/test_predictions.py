@@ -22,6 +22,9 @@ def arrays() -> dict[str, np.ndarray]:
         "scores": np.array([0.9, 0.25, 1.0], dtype=np.float32),
         "class_scores": np.array([[0.1, 0.9], [0.25, 0.125], [0.5, 1.0]], dtype=np.float32),
         "drift": np.array([0.0, 0.5, 0.125], dtype=np.float32),
+        "query_entropy": np.array([0.5, 0.25, 1.0], dtype=np.float32),
+        "saturated": np.array([False, True, False]),
+        "features": np.arange(6, dtype=np.float16).reshape(3, 2),
     }
 
 
@@ -57,6 +60,10 @@ def nothing(tiles: int, classes: int) -> Predictions:
         ("class_scores", np.zeros((3, 0)), "one column a class"),
         ("drift", np.array([0.0, -0.5, 0.0]), "drift"),
         ("queries", np.array([1, 2]), "queries of shape"),
+        ("query_entropy", np.zeros(2), "query_entropy of shape"),
+        ("query_entropy", np.array([0, np.nan, 1]), "query_entropy"),
+        ("saturated", np.zeros(4, dtype=bool), "saturated of shape"),
+        ("features", np.zeros((2, 2)), "features of shape"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(field: str, value: np.ndarray, message: str) -> None:
@@ -86,6 +93,9 @@ def test_disk_gives_back_what_was_saved(tmp_path: Path, original: Predictions) -
     loaded = Predictions.load(tmp_path / "p")
     for name in FIELDS:
         found, saved = getattr(loaded, name), getattr(original, name)
+        if saved is None:
+            assert found is None
+            continue
         assert found.dtype == saved.dtype
         assert found.shape == saved.shape
         np.testing.assert_array_equal(found, saved)
@@ -98,7 +108,9 @@ def test_saving_again_replaces_the_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
-@pytest.mark.parametrize("name", ["detections.parquet", "embeddings.npy", "tile_ids.npy"])
+@pytest.mark.parametrize(
+    "name", ["detections.parquet", "embeddings.npy", "tile_ids.npy", "query_entropy.npy", "saturated.npy", "features.npy"]
+)
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     Predictions(**arrays()).save(tmp_path / "p")
     path = tmp_path / "p" / name
@@ -107,6 +119,22 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     path.write_bytes(content)
     with pytest.raises(BadInput, match=name):
         Predictions.load(tmp_path / "p")
+
+
+def test_predictions_of_the_first_version_are_still_read(tmp_path: Path) -> None:
+    given = {name: value for name, value in arrays().items() if name not in ("query_entropy", "saturated", "features")}
+    Predictions(**given).save(tmp_path / "p")
+    manifest = tmp_path / "p" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    assert Predictions.load(tmp_path / "p").features is None
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
+    with pytest.raises(BadInput, match="version 9"):
+        Predictions.load(tmp_path / "p")
+
+
+def test_weak_detections_have_no_features() -> None:
+    weak = {**arrays(), "scores": np.array([0.9, 0.05, 1.0]), "features": np.zeros((2, 2), dtype=np.float16)}
+    assert Predictions(**weak).described.tolist() == [True, False, True]
 
 
 def test_absent_or_half_deleted_predictions_say_what_to_do(tmp_path: Path) -> None:

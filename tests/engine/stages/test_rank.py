@@ -46,7 +46,7 @@ def test_the_round_is_written_as_it_is_reported(workspace: Workspace, fake: Fake
     json.dumps(asdict(report), allow_nan=False)
 
 
-@pytest.mark.parametrize("strategy", ["tilehawk", "k-center", "typiclust", "prob-cover", "ppal", "random"])
+@pytest.mark.parametrize("strategy", ["tilehawk", "k-center", "typiclust", "prob-cover", "entropy-mean", "ppal", "random"])
 def test_withheld_labels_do_not_change_the_ranking(workspace: Workspace, fake: Fake, strategy: str) -> None:
     fake("labelled").predict(workspace, "first", score=0.5, keep=0.6)
     config = RankConfig(budget_seconds=120, strategy=strategy)
