@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from connectors.formats.boxes import BoxCollector
+from connectors.formats.boxes import XYXY, BoxCollector
+from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of
+from connectors.formats.naming import stems
+from connectors.formats.sources import read_bytes
 from engine.errors import BadInput
-from engine.files import write_json
-from engine.label_set import LabelSet
+from engine.files import atomic_directory, write_json
 from engine.records import LabelFile
 
-__all__ = ["read", "write"]
+__all__ = ["bbox_of", "bounded", "is_number", "load", "read", "read_document", "write", "write_folder"]
 
 
-def read(path: Path) -> LabelFile:
+def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS) -> LabelFile:  # noqa: ARG001 - the file says it all
     """Read a COCO file; classes stand in the order of their ids.
 
     A box that leaves its image is clipped if a pixel of it remains; else it is listed as unusable, as is one without area or not finite.
@@ -26,17 +29,33 @@ def read(path: Path) -> LabelFile:
     Raises:
         BadInput: not JSON, a key is missing or of another kind, or an annotation names an image or category that the file does not have.
     """
-    path = Path(path)
-    document = _load(path)
+    return read_document(load(path), path)
+
+
+def read_document(
+    document: Mapping[str, Any],
+    path: Path,
+    *,
+    box_of: Callable[[Mapping[str, Any], str], XYXY] | None = None,
+    image_of: Callable[[str], str] = str,
+) -> LabelFile:
+    """What a COCO document says, see :func:`read`.
+
+    Args:
+        document: the JSON object.
+        path: the file that it comes from, for messages.
+        box_of: the box of a row of ``annotations``, and how messages call that row; None for :func:`bbox_of`.
+        image_of: the image that a ``file_name`` means.
+    """
     categories = sorted(_rows(document, "categories", path), key=lambda row: _number(row, "id", "categories", path))
-    label_set = _label_set([str(_value(row, "name", "categories", path)) for row in categories], path)
+    label_set = label_set_of([str(_value(row, "name", "categories", path)) for row in categories], path)
     label_of = {_number(row, "id", "categories", path): label for label, row in enumerate(categories)}
     _require_distinct([_number(row, "id", "categories", path) for row in categories], "categories", path)
     images = _rows(document, "images", path)
     _require_distinct([_number(row, "id", "images", path) for row in images], "images", path)
     boxes = {
         _number(row, "id", "images", path): BoxCollector(
-            str(_value(row, "file_name", "images", path)), _size(row, "width", path), _size(row, "height", path)
+            image_of(str(_value(row, "file_name", "images", path))), _size(row, "width", path), _size(row, "height", path)
         )
         for row in images
     }
@@ -53,7 +72,7 @@ def read(path: Path) -> LabelFile:
         if row.get("iscrowd"):
             crowd += 1
         else:
-            boxes[image_id].add(_xyxy(row, position, path), label_of[category_id])
+            boxes[image_id].add((box_of or bbox_of)(row, f"{path}: annotations[{position}]"), label_of[category_id])
     return LabelFile(
         label_set,
         tuple(collector.image_labels() for collector in boxes.values()),
@@ -61,6 +80,31 @@ def read(path: Path) -> LabelFile:
         unusable=tuple(box for collector in boxes.values() for box in collector.unusable),
         crowd=crowd,
     )
+
+
+def bbox_of(row: Mapping[str, Any], where: str) -> XYXY:
+    """The ``bbox`` of a row of ``annotations`` as corners; a number beyond all bounds is infinite.
+
+    Raises:
+        BadInput: it has none, or one that is not four numbers; ``where`` names the row.
+    """
+    if "bbox" not in row:
+        raise BadInput(f"{where} lacks 'bbox'", expected="four numbers: x, y, width, height")
+    box = row["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
+        raise BadInput(f"{where}.bbox is {box!r}", expected="four numbers: x, y, width, height")
+    x, y, width, height = (bounded(side) for side in box)
+    return x, y, x + width, y + height
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def bounded(value: float) -> float:
+    """A JSON number as a float; one beyond all bounds is infinite."""
+    return float(value) if abs(value) < 1e300 else math.inf
 
 
 def write(path: Path, records: LabelFile) -> None:
@@ -82,6 +126,16 @@ def write(path: Path, records: LabelFile) -> None:
     )
 
 
+def write_folder(target: Path, records: LabelFile, pictures: Pictures) -> None:
+    """Write the folder ``target`` with ``annotations.json``, see :func:`write`, and the pictures that it names below ``images/``."""
+    with atomic_directory(target) as folder:
+        named = [
+            replace(image, image=pictures.place(image, folder / "images" / stem).relative_to(folder / "images").as_posix())
+            for image, stem in zip(records.images, stems(records.images), strict=True)
+        ]
+        write(folder / "annotations.json", replace(records, images=tuple(named)))
+
+
 def _annotations(records: LabelFile) -> Iterator[dict[str, Any]]:
     for image_id, image in enumerate(records.images, start=1):
         boxes = image.boxes_scene
@@ -96,23 +150,19 @@ def _annotations(records: LabelFile) -> Iterator[dict[str, Any]]:
             }
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def load(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        BadInput: the file cannot be read, is not JSON, or holds something else.
+    """
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as missing:
-        raise BadInput(f"{path} cannot be read: {missing.strerror}", expected="a COCO json file") from missing
+        document = json.loads(read_bytes(path, "a COCO json file"))
     except (ValueError, RecursionError) as damaged:
         raise BadInput(f"{path} is not JSON: {damaged}", expected="a COCO json file", remedy="Export it again") from damaged
     if not isinstance(document, dict):
         raise BadInput(f"{path} holds a {type(document).__name__}", expected="a JSON object with images, annotations and categories")
     return document
-
-
-def _label_set(names: Sequence[str], path: Path) -> LabelSet:
-    try:
-        return LabelSet.of(names)
-    except BadInput as wrong:
-        raise BadInput(f"{path}: {wrong.found}", expected=wrong.expected, remedy=wrong.remedy) from wrong
 
 
 def _rows(document: Mapping[str, Any], key: str, path: Path) -> Sequence[Mapping[str, Any]]:
@@ -142,14 +192,6 @@ def _size(row: Mapping[str, Any], key: str, path: Path) -> int:
     if size < 0:
         raise BadInput(f"{path}: {key!r} of image {row.get('file_name')!r} is {size}", expected="pixels, or nothing")
     return size
-
-
-def _xyxy(row: Mapping[str, Any], position: int, path: Path) -> tuple[float, float, float, float]:
-    box = _value(row, "bbox", "annotations", path)
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) and not isinstance(side, bool) for side in box):
-        raise BadInput(f"{path}: annotations[{position}].bbox is {box!r}", expected="four numbers: x, y, width, height")
-    x, y, width, height = (float(side) if abs(side) < 1e300 else math.inf for side in box)
-    return x, y, x + width, y + height
 
 
 def _require_distinct(ids: Sequence[int], table: str, path: Path) -> None:

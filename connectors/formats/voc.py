@@ -1,64 +1,129 @@
-"""Pascal VOC xml: one file an image, boxes as (xmin, ymin, xmax, ymax), taken as they are written."""
+"""Pascal VOC xml: one file an image, boxes as (xmin, ymin, xmax, ymax), taken and written as they are, from 0 and with fractions."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, parse
 
 from connectors.formats.boxes import BoxCollector
+from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of
+from connectors.formats.naming import stems
+from connectors.formats.sources import files_below
 from engine.errors import BadInput
-from engine.label_set import LabelSet
-from engine.records import LabelFile
+from engine.files import atomic_directory
+from engine.records import ImageLabels, LabelFile
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["read"]
+__all__ = ["read", "write"]
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+LISTS = {"train": "train", "dev": "val", "test": "test"}
+"""The lists of images below ``ImageSets/Main``, by split."""
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read(path: Path) -> LabelFile:
+def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS) -> LabelFile:  # noqa: ARG001 - the file says it all
     """Read one VOC file, or a folder of them (with its subfolders); classes stand in alphabetical order.
 
     A box that leaves its image is clipped if a pixel of it remains; else it is listed as unusable, as is one without area or not finite.
+    Objects marked difficult are kept, or left out and counted, as ``options`` say.
 
     Raises:
         BadInput: no file there, not XML, not VOC, an element is missing or no number, or two files speak of the same image.
     """
     path = Path(path)
-    files = sorted(file for file in path.rglob("*.xml") if not file.name.endswith(".aux.xml")) if path.is_dir() else [path]
+    files = [file for file in files_below(path, {".xml"}) if not file.name.endswith(".aux.xml")] if path.is_dir() else [path]
     if not files:
         raise BadInput(f"{path} holds no xml file", expected="a Pascal VOC file, or a folder of them")
     roots = {file: _root(file) for file in files}
     names = sorted({_text(thing, "name", file) for file, root in roots.items() for thing in root.iter("object")})
     label_of = {name: label for label, name in enumerate(names)}
     collectors: dict[str, BoxCollector] = {}
+    difficult = 0
     for file, root in roots.items():
         image = _text(root, "filename", file)
         if image in collectors:
             raise BadInput(f"{file} speaks of {image!r}, and so does another file of {path}", expected="one file an image")
-        collectors[image] = _collect(image, root, label_of, file)
+        things = list(root.iter("object"))
+        kept = [thing for thing in things if options.difficult == "keep" or not _is_difficult(thing)]
+        difficult += len(things) - len(kept)
+        collectors[image] = _collect(image, root, kept, label_of, file)
     return LabelFile(
-        LabelSet.of(names),
+        label_set_of(names, path),
         tuple(collector.image_labels() for collector in collectors.values()),
         source=path.resolve().name,
         unusable=tuple(box for collector in collectors.values() for box in collector.unusable),
+        difficult=difficult,
     )
 
 
-def _collect(image: str, root: Element, label_of: dict[str, int], file: Path) -> BoxCollector:
+def write(target: Path, labels: LabelFile, pictures: Pictures | None = None) -> None:
+    """Write the folder ``target``, whole or not at all; one that is there is replaced.
+
+    ``Annotations/NAME.xml`` for every image, ``ImageSets/Main/`` with the names of each split (dev is called val), and where there are
+    ``pictures``, ``JPEGImages/``. Coordinates that are no whole numbers keep their fractions.
+
+    Raises:
+        BadInput: a name that XML cannot hold.
+    """
+    lists: dict[str, list[str]] = {}
+    with atomic_directory(target) as folder:
+        for image, stem in zip(labels.images, stems(labels.images), strict=True):
+            picture = None if pictures is None else pictures.place(image, folder / "JPEGImages" / stem)
+            file = folder / "Annotations" / f"{stem}.xml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            name = image.image if picture is None else picture.relative_to(folder / "JPEGImages").as_posix()
+            file.write_text("\n".join(_lines(image, name, labels.label_set.names)) + "\n", encoding="utf-8")
+            if image.split in LISTS:
+                lists.setdefault(LISTS[image.split], []).append(stem)
+        (folder / "ImageSets" / "Main").mkdir(parents=True)
+        for split, names in lists.items():
+            (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _lines(image: ImageLabels, name: str, classes: Sequence[str]) -> Iterator[str]:
+    yield "<annotation>"
+    yield f"  <filename>{_escaped(name)}</filename>"
+    yield f"  <size><width>{image.width}</width><height>{image.height}</height><depth>3</depth></size>"
+    for xyxy, label in zip(image.boxes_scene.xyxy.tolist(), image.boxes_scene.labels.tolist(), strict=True):
+        sides = "".join(f"<{corner}>{_shortest(side)}</{corner}>" for corner, side in zip(CORNERS, xyxy, strict=True))
+        yield f"  <object><name>{_escaped(classes[label])}</name><difficult>0</difficult><bndbox>{sides}</bndbox></object>"
+    yield "</annotation>"
+
+
+def _shortest(side: float) -> str:
+    return str(int(side)) if side.is_integer() else repr(side)
+
+
+def _escaped(text: str) -> str:
+    if NOT_XML.search(text):
+        raise BadInput(
+            f"the name {text!r} cannot stand in XML", expected="a name without control characters", remedy="Write another format"
+        )
+    return escape(text)
+
+
+def _collect(image: str, root: Element, things: Sequence[Element], label_of: dict[str, int], file: Path) -> BoxCollector:
     width, height = 0, 0
     if root.find("size") is not None:
         width, height = (_size(root, f"size/{side}", file) for side in ("width", "height"))
     collector = BoxCollector(image, width, height)
-    for thing in root.iter("object"):
+    for thing in things:
         x1, y1, x2, y2 = (_number(thing, f"bndbox/{corner}", file) for corner in CORNERS)
         collector.add((x1, y1, x2, y2), label_of[_text(thing, "name", file)])
     return collector
+
+
+def _is_difficult(thing: Element) -> bool:
+    return (thing.findtext("difficult") or "0").strip() not in ("", "0")
 
 
 def _root(file: Path) -> Element:

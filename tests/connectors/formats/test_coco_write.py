@@ -74,3 +74,13 @@ def test_the_reference_tool_reads_it(fake, place, tmp_path):
         loaded = COCO(str(tmp_path / "detections.json"))
     assert len(loaded.getAnnIds(imgIds=[1])) == 5
     assert {category["name"] for category in loaded.loadCats(loaded.getCatIds())} == {"tree", "Gebäude"}
+
+
+def test_a_folder_has_the_pictures_that_its_file_names(fake, tmp_path):
+    box = Boxes(np.array([[1.0, 2.0, 4.0, 8.0]]), [1])
+    images = tuple(ImageLabels(name, 10, 10, box) for name in ("in/a.tif", "../b.tif"))
+    coco.write_folder(tmp_path / "set", LabelFile(CLASSES, images), fake("frames").Pictures())
+    again = coco.read(tmp_path / "set" / "annotations.json")
+    assert [image.image for image in again.images] == ["in/a.png", "image-2.png"]
+    assert [(tmp_path / "set" / "images" / image.image).read_text() for image in again.images] == ["in/a.tif", "../b.tif"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["set"]

@@ -2,9 +2,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connectors.formats import voc
+from connectors.formats.contract import ReadOptions
+from engine.boxes import Boxes
 from engine.errors import BadInput
+from engine.label_set import LabelSet
+from engine.records import ImageLabels, LabelFile
 
 FILE = (
     "<annotation><folder>x</folder><filename>{name}</filename>"
@@ -93,3 +99,70 @@ def test_real_files_of_tree_crowns_are_read():
     found = voc.read(Path(package.origin).parent / "data" / "OSBS_029.xml")
     assert (found.label_set.names, found.unusable) == (("Tree",), ())
     assert [(image.image, image.width, len(image.boxes_scene)) for image in found.images] == [("OSBS_029.tif", 400, 61)]
+
+
+def test_difficult_objects_are_dropped_and_counted_where_that_is_asked_for(tmp_path):
+    text = voc_file("a.tif", ("Tree", (1, 2, 30, 40)), ("Car", (5, 5, 10, 10)))
+    (tmp_path / "a.xml").write_text(text.replace("<name>Car</name>", "<name>Car</name><difficult>1</difficult>"))
+    kept, dropped = (voc.read(tmp_path / "a.xml", options=ReadOptions(difficult=choice)) for choice in ("keep", "drop"))
+    assert [(len(found.images[0].boxes_scene), found.difficult) for found in (kept, dropped)] == [(2, 0), (1, 1)]
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "secret.xml").write_text(voc_file("a"))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.xml").symlink_to(tmp_path / "secret.xml")
+    with pytest.raises(BadInput, match="link that leads out"):
+        voc.read(tmp_path / "labels")
+
+
+CLASSES = ("Gebäude", "tree & <b>ush</b>")
+
+
+@st.composite
+def label_files(draw):
+    images = []
+    for number in range(draw(st.integers(1, 3))):
+        corners = st.tuples(st.floats(0, 500), st.floats(0, 500))
+        pairs = draw(st.lists(st.tuples(corners, st.tuples(st.floats(0.01, 499), st.floats(0.01, 499))), max_size=4))
+        boxes = Boxes([(x, y, x + width, y + height) for (x, y), (width, height) in pairs], [draw(st.integers(0, 1)) for _ in pairs])
+        images.append(ImageLabels(f'in/"{number}" & <x>.tif', 1000, 1000, boxes))
+    return LabelFile(LabelSet(CLASSES), tuple(images))
+
+
+@settings(max_examples=50, deadline=None)
+@given(records=label_files())
+def test_what_is_written_is_read_back_to_the_last_bit(records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("voc") / "set"
+    voc.write(folder, records)
+    again = voc.read(folder)
+    assert again.unusable == ()
+    assert sorted(again.label_set.names) == list(again.label_set.names)
+    for before, after in zip(sorted(records.images, key=lambda image: image.image), again.images, strict=True):
+        assert (after.image, after.width, after.height) == (before.image, 1000, 1000)
+        assert after.boxes_scene.xyxy.tolist() == before.boxes_scene.xyxy.tolist()
+        assert [again.label_set.names[label] for label in after.boxes_scene.labels] == [
+            CLASSES[label] for label in before.boxes_scene.labels
+        ]
+
+
+def test_a_written_folder_has_a_file_an_image_the_splits_and_the_pictures(tmp_path, fake):
+    box = Boxes([[0, 0, 8, 4.5]], [0])
+    images = tuple(
+        ImageLabels(name, 16, 8, box, split=split)
+        for name, split in (("in/a.tif", "train"), ("b.tif", "dev"), ("b.png", "test"), ("c", None))
+    )
+    voc.write(tmp_path / "set", LabelFile(LabelSet(CLASSES), images), fake("frames").Pictures())
+    written = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    stems = ["in/a", "b.tif", "b.png", "c"]
+    lists = {f"ImageSets/Main/{split}.txt" for split in ("train", "val", "test")}
+    assert written == lists | {f"Annotations/{stem}.xml" for stem in stems} | {f"JPEGImages/{stem}.png" for stem in stems}
+    assert (tmp_path / "set/ImageSets/Main/val.txt").read_text() == "b.tif\n"
+    assert "<xmax>8</xmax><ymax>4.5</ymax>" in (tmp_path / "set/Annotations/in/a.xml").read_text()
+    assert {image.image for image in voc.read(tmp_path / "set").images} == {f"{stem}.png" for stem in stems}
+
+
+def test_a_name_that_xml_cannot_hold_leaves_nothing(tmp_path):
+    with pytest.raises(BadInput, match="cannot stand in XML"):
+        voc.write(tmp_path / "set", LabelFile(LabelSet(("a\x07b",)), (ImageLabels("a", 9, 9, Boxes([[0, 0, 8, 4]], [0])),)))
+    assert list(tmp_path.iterdir()) == []
