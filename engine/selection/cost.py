@@ -32,6 +32,20 @@ class Prices(StageConfig):
     """Drawing a box that was not shown."""
     delete: float = Field(default=1.5, gt=0)
     """Removing a shown box that is no object."""
+    density: float = Field(default=0.0, ge=0)
+    """Looking each of a tile's n boxes up among the others: so many seconds times n². A search for one thing among n takes time in
+    proportion to n (Treisman and Gelade 1980), and there are n of them."""
+
+    def seconds(self, verified: Floats | float, edited: Floats | float, drawn: Floats | float, deleted: Floats | float) -> Floats:
+        """Open + verify·v + edit·e + draw·d + delete·x + density·(v + e + d)², for numbers of boxes, each (N,) or one number."""
+        boxes = np.asarray(verified, dtype=np.float64) + edited + drawn
+        acts = self.verify * np.asarray(verified) + self.edit * np.asarray(edited) + self.draw * np.asarray(drawn)
+        total: Floats = self.open + acts + self.delete * np.asarray(deleted) + self.density * boxes**2
+        return total
+
+    def scaled(self, factor: float) -> Prices:
+        """Prices at which everything takes ``factor`` times as long."""
+        return Prices(**{name: factor * getattr(self, name) for name in Prices.model_fields})
 
 
 class CostConfig(StageConfig):
@@ -69,12 +83,11 @@ class TileCosts:
 
 
 def _costs(sure: Floats, medium: Floats, missed: Floats, prices: Prices) -> TileCosts:
-    seconds = prices.open + prices.verify * sure + prices.edit * medium + prices.draw * missed
-    return TileCosts(seconds, sure, medium, missed)
+    return TileCosts(prices.seconds(sure, medium, missed, 0.0), sure, medium, missed)
 
 
 def estimate_costs(tile_index: Integers, scores: Floats, tiles: int, prices: Prices, config: CostConfig) -> TileCosts:
-    """Expected seconds on each tile: open + verify·n_sure + edit·n_medium + draw·n_missed.
+    """Expected seconds on each tile: open + verify·n_sure + edit·n_medium + draw·n_missed + density·n².
 
     A score is read as the probability of an object. So the objects that the detector proposes number Σs, those of all
     Σs / (1 − miss_rate) + overlooked; the missed ones are the proposals below ``shown_score`` and what was not proposed.

@@ -57,13 +57,13 @@ def charge(true: Boxes, shown: Boxes, prices: Prices) -> OracleVisit:
 
     Shown and true boxes of one class are matched one to one so that the sum of IoU is largest; below :data:`EDIT_IOU` there is no match.
     IoU ≥ 0.8 costs verifying, IoU ≥ 0.5 editing, a true box without a match drawing, a shown box without a match deleting, and the tile
-    itself opening.
+    itself opening and, where there is a price for it, its density.
     """
     overlap = _matched_overlap(true, shown)
     verified = int((overlap >= VERIFY_IOU).sum())
     edited = len(overlap) - verified
     drawn, deleted = len(true) - len(overlap), len(shown) - len(overlap)
-    seconds = prices.open + prices.verify * verified + prices.edit * edited + prices.draw * drawn + prices.delete * deleted
+    seconds = float(prices.seconds(verified, edited, drawn, deleted))
     return OracleVisit(seconds, verified, edited, drawn, deleted)
 
 

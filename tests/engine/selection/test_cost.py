@@ -19,6 +19,13 @@ def test_seconds_are_open_and_verify_and_edit_and_draw() -> None:
     assert costs.seconds.tolist() == pytest.approx([5 + 2 + 6 + 10.5, 5 + 5, 5 + 2 + 6.5])
 
 
+def test_seconds_of_acts_are_summed_and_crowds_cost_by_the_square() -> None:
+    prices = PRICES.model_copy(update={"density": 0.5})
+    assert prices.seconds(1, 2, 3, 4) == 5 + 2 + 12 + 30 + 4 + 0.5 * 36
+    assert PRICES.seconds(np.array([0, 1]), 0, np.array([0, 2]), 0).tolist() == [5, 27]
+    assert prices.scaled(2).seconds(1, 2, 3, 4) == 2 * prices.seconds(1, 2, 3, 4)
+
+
 def test_a_tile_where_nothing_is_seen_still_costs_looking() -> None:
     costs = estimate_costs(np.zeros(0, dtype=np.int64), np.zeros(0), 2, PRICES, CONFIG)
     assert costs.seconds.tolist() == [10, 10]
