@@ -1,9 +1,10 @@
-"""GeoJSON (RFC 7946): detections as polygons in WGS 84 longitude and latitude."""
+"""GeoJSON (RFC 7946): labels in, detections out, as polygons in WGS 84 longitude and latitude."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.formats import footprints
+from connectors.formats.contract import DEFAULTS, NO_SCENES, ReadOptions, Scenes
+from connectors.formats.features import FeatureLayer, class_name_of, pick_columns
+from connectors.formats.ground import place
+from connectors.formats.sources import read_bytes
+from engine.errors import BadInput
 from engine.files import write_text
-from engine.records import SceneDetections
+from engine.records import LabelFile, SceneDetections
 
-__all__ = ["write"]
+__all__ = ["read", "write"]
 
 Floats = NDArray[np.float64]
 
 DECIMALS = 9
 """of a degree: a tenth of a millimetre"""
 PIXEL_NOTE = "The scene has no CRS: coordinates are pixels of the picture, x to the right and y down from its upper left corner."
+
+
+def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS) -> LabelFile:
+    """Read a FeatureCollection, see :func:`connectors.formats.ground.place`.
+
+    Coordinates are longitude and latitude, unless the member ``crs`` of the older standard names another coordinate system.
+
+    Raises:
+        BadInput: no FeatureCollection, coordinates that are pixels of a picture, or what :func:`connectors.formats.ground.place` refuses.
+    """
+    document = _load(path)
+    features = document.get("features")
+    if document.get("type") != "FeatureCollection" or not isinstance(features, list):
+        raise BadInput(f"{path} is no FeatureCollection", expected='a JSON object with "type": "FeatureCollection" and "features"')
+    if "coordinate_note" in document:
+        raise BadInput(
+            f"{path}: {document['coordinate_note']}", expected="longitude and latitude", remedy="Take the COCO file of that picture instead"
+        )
+    if not all(isinstance(feature, dict) for feature in features):
+        raise BadInput(f"{path}: 'features' is no list of objects", expected="a GeoJSON file")
+    rows = [feature.get("properties") if isinstance(feature.get("properties"), dict) else {} for feature in features]
+    texts: dict[str, bool] = {}
+    for row in rows:
+        for column, value in row.items():
+            texts[column] = texts.get(column, True) and (value is None or isinstance(value, str))
+    columns = pick_columns(path.name, texts, options)
+    layer = FeatureLayer(
+        path.name,
+        _crs_of(document, path),
+        [str(feature.get("id", number))[:80] for number, feature in enumerate(features, start=1)],
+        _geometries(features),
+        [class_name_of(row.get(columns.of_class)) if columns.of_class is not None else options.class_name for row in rows],
+    )
+    return place([layer], scenes, options, path.resolve().name)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(read_bytes(path, "a GeoJSON file"))
+    except (ValueError, RecursionError) as damaged:
+        raise BadInput(f"{path} is not JSON: {damaged}", expected="a GeoJSON file", remedy="Export it again") from damaged
+    if not isinstance(document, dict):
+        raise BadInput(f"{path} holds a {type(document).__name__}", expected="a GeoJSON FeatureCollection")
+    return document
+
+
+def _crs_of(document: Mapping[str, Any], path: Path) -> str:
+    crs = document.get("crs")
+    if crs is None:
+        return "OGC:CRS84"
+    name = crs.get("properties", {}).get("name") if isinstance(crs, dict) and isinstance(crs.get("properties", {}), dict) else None
+    if not isinstance(name, str):
+        raise BadInput(f"{path}: the member crs is {str(crs)[:120]}", expected='{"type": "name", "properties": {"name": …}}, or none')
+    return name
+
+
+def _geometries(features: list[dict[str, Any]]) -> NDArray[Any]:
+    """The geometries, None for one that is missing or no geometry."""
+    import shapely
+
+    texts = [json.dumps(feature.get("geometry")) if isinstance(feature.get("geometry"), dict) else None for feature in features]
+    found = np.full(len(texts), None, dtype=object)
+    found[:] = shapely.force_2d(shapely.from_geojson(np.array(texts, dtype=object), on_invalid="ignore"))
+    return found
 
 
 def write(path: Path, detections: SceneDetections) -> None:

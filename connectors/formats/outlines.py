@@ -1,0 +1,123 @@
+"""The outlines of a layer's features as plain corners, and where they lie in the pixels of a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.formats.features import FeatureLayer
+from engine.records import GeoReference, SceneFrame
+
+if TYPE_CHECKING:
+    from pyproj import CRS
+
+__all__ = ["Outlines", "outlines_of"]
+
+Floats = NDArray[np.float64]
+
+POINT, LINE, POLYGON, MULTIPOINT, MULTILINE, MULTIPOLYGON = 0, 1, 3, 4, 5, 6
+"""Kinds of geometry by shapely's numbers."""
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """N features that can become boxes.
+
+    ``features`` (N,) are their places in the layer; ``corners`` (V, 2) those of all, one feature after the other, in the layer's coordinate
+    system; ``starts`` (N + 1,) where each one's begin; ``is_point`` (N,).
+    """
+
+    features: NDArray[np.int64]
+    corners: Floats
+    starts: NDArray[np.int64]
+    is_point: NDArray[np.bool_]
+
+    def in_crs(self, own: CRS, wkt: str) -> Self | None:
+        """The same in the coordinate system ``wkt``, infinite where that does not reach; None where no way leads there from ``own``."""
+        from pyproj import CRS, Transformer
+        from pyproj.exceptions import ProjError
+
+        target = CRS.from_user_input(wkt)
+        if own.equals(target, ignore_axis_order=True):
+            return self
+        try:
+            x, y = Transformer.from_crs(own, target, always_xy=True).transform(self.corners[:, 0], self.corners[:, 1])
+        except ProjError:
+            return None
+        return replace(self, corners=np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)], axis=-1))
+
+    def near(self, frame: SceneFrame, margin: float) -> NDArray[np.int64]:
+        """Which of the features (numbers below N) have bounds that meet the ground of a scene widened by ``margin`` pixels."""
+        import shapely
+
+        assert frame.georeference is not None
+        sides = np.array([frame.width, frame.height]) + 2 * margin
+        ground = _to_ground(frame.georeference, np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * sides - margin)
+        rows, tree = self._index
+        found: NDArray[np.int64] = rows[np.sort(tree.query(shapely.Polygon(ground)))]
+        return found
+
+    @cached_property
+    def _index(self) -> tuple[NDArray[np.int64], Any]:
+        """The features whose corners are finite, and a tree of their bounds."""
+        import shapely
+
+        low = np.minimum.reduceat(self.corners, self.starts[:-1], axis=0)
+        bounds = np.concatenate([low, np.maximum.reduceat(self.corners, self.starts[:-1], axis=0)], axis=1)
+        rows = np.flatnonzero(np.isfinite(bounds).all(1))
+        return rows, shapely.STRtree(shapely.box(*bounds[rows].T))
+
+    def box_px(self, number: int, georeference: GeoReference | None, margin: float) -> Floats:
+        """The upright hull (4,) of a feature in the pixels of a scene, in the layer's own units where there is none; a point is widened."""
+        corners = self.corners[self.starts[number] : self.starts[number + 1]]
+        pixels = corners if georeference is None else _to_pixels(georeference, corners)
+        half = margin if self.is_point[number] else 0.0
+        return np.concatenate([pixels.min(0) - half, pixels.max(0) + half])
+
+
+def outlines_of(layer: FeatureLayer) -> tuple[Outlines, dict[int, str]]:
+    """The features of a layer that can become boxes, and by its place in the layer why another one cannot."""
+    import shapely
+
+    kinds = shapely.get_type_id(layer.geometries)
+    is_point = (kinds == POINT) | ((kinds == MULTIPOINT) & (shapely.get_num_geometries(layer.geometries) == 1))
+    reasons: dict[int, str] = {}
+    for row, geometry in enumerate(layer.geometries):
+        reason = _why_unusable(geometry, int(kinds[row]), bool(is_point[row])) or (None if layer.classes[row] else "it has no class")
+        if reason:
+            reasons[row] = reason
+    kept = np.array([row for row in range(len(layer.ids)) if row not in reasons], dtype=np.int64)
+    corners, owner = shapely.get_coordinates(layer.geometries[kept], return_index=True)
+    return Outlines(kept, corners, np.searchsorted(owner, np.arange(len(kept) + 1)), is_point[kept]), reasons
+
+
+def _why_unusable(geometry: Any, kind: int, is_point: bool) -> str | None:
+    import shapely
+
+    if geometry is None:
+        return "it has no geometry that can be read"
+    if shapely.is_empty(geometry):
+        return "its geometry is empty"
+    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+        return "a coordinate is not a finite number"
+    if is_point or kind in (POLYGON, MULTIPOLYGON):
+        return None
+    if kind in (LINE, MULTILINE):
+        return None if all(shapely.is_closed(part) for part in shapely.get_parts(geometry)) else "its line is not closed"
+    return f"a {geometry.geom_type} is no outline of one object"
+
+
+def _to_ground(georeference: GeoReference, pixels: Floats) -> Floats:
+    a, b, c, d, e, f = georeference.transform
+    x, y = pixels[:, 0], pixels[:, 1]
+    return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
+
+
+def _to_pixels(georeference: GeoReference, points: Floats) -> Floats:
+    a, b, c, d, e, f = georeference.transform
+    x, y = points[:, 0] - c, points[:, 1] - f
+    return np.stack([e * x - b * y, a * y - d * x], axis=-1) / (a * e - b * d)
