@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from engine.annotation_server import Cursor
+from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.schema import RemoteProject, RemoteTask
 from engine.catalog.tiles import chunks
@@ -29,6 +31,8 @@ __all__ = [
     "find_task",
     "project_marker",
     "projects",
+    "shown_boxes",
+    "shown_rows",
     "task_key",
     "tasks_of",
     "tile_of_key",
@@ -97,11 +101,12 @@ def tasks_of(session: Session, project: RemoteProject, tile_ids: Sequence[int] |
 
 @dataclass(frozen=True)
 class PushedTask:
-    """What a tile's task is now: its id on the server, and the hash of what was pushed (empty where that is not known)."""
+    """What a tile's task is now: its id on the server, the hash of what was pushed (empty where that is not known), and the boxes shown."""
 
     tile_id: int
     remote_id: int
     content_hash: str
+    shown: Boxes | None = None
 
 
 def add_tasks(session: Session, project: RemoteProject, tasks: Sequence[PushedTask], *, round_id: int | None = None) -> list[RemoteTask]:
@@ -111,11 +116,26 @@ def add_tasks(session: Session, project: RemoteProject, tasks: Sequence[PushedTa
     for task in tasks:
         row = known.get(task.tile_id) or RemoteTask(project_id=project.id, tile_id=task.tile_id, state=PUSHED)
         row.remote_id, row.content_hash, row.created = str(task.remote_id), task.content_hash, now
+        row.shown = None if task.shown is None else shown_rows(task.shown)
         row.round_id = round_id if round_id is not None else row.round_id
         rows.append(row)
     session.add_all(rows)
     session.flush()
     return rows
+
+
+def shown_rows(boxes: Boxes) -> list[list[float]]:
+    """Boxes as they are kept with a task."""
+    rows: list[list[float]] = np.column_stack([boxes.xyxy.round(3), boxes.labels]).tolist()
+    return rows
+
+
+def shown_boxes(task: RemoteTask) -> Boxes | None:
+    """What the annotators of a task found on its tile; None where that is not known."""
+    if task.shown is None:
+        return None
+    rows = np.asarray(task.shown, dtype=np.float64).reshape(-1, 5)
+    return Boxes(rows[:, :4], rows[:, 4].astype(np.int64))
 
 
 def count_tasks(session: Session, project: RemoteProject) -> int:

@@ -18,6 +18,7 @@ from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
 from engine.catalog.rounds import round_tiles, rounds, seconds_spent
 from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, tiles
+from engine.catalog.visits import MeasuredVisit, Opening, record_visit
 from engine.errors import BadInput, StaleReview
 
 __all__ = ["SAME_EDGE_PIXELS", "SAME_OBJECT_IOU", "SavedReview", "TileState", "review_queue", "save_review", "tile_state"]
@@ -95,6 +96,7 @@ def save_review(
     complete: bool,
     expected_version: str | None = None,
     seconds_in_all: bool = False,
+    opening: Opening | None = None,
 ) -> SavedReview:
     """Make the accepted boxes of a tile those that were drawn, in the caller's transaction.
 
@@ -112,6 +114,7 @@ def save_review(
         complete: these boxes are all there is, none included: the tile counts as reviewed.
         expected_version: the version that the person saw; None overwrites whatever is there.
         seconds_in_all: ``seconds`` are those of all work on the tile, not of this save alone.
+        opening: what the person found there; with it a complete tile's acts and seconds are kept for the cost model.
 
     Raises:
         BadInput: no such tile, a box outside the tile or with a side under one pixel, a label that the workspace does not have.
@@ -155,6 +158,9 @@ def save_review(
     if complete:
         _mark(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
     _charge(session, tile_id, seconds, in_all=seconds_in_all)
+    if complete and opening is not None and seconds is not None:
+        acts = _acts(wanted, opening.boxes_tile.shifted(tile.window.x, tile.window.y))
+        record_visit(session, MeasuredVisit(tile_id, annotator or source, source, opening.seconds + seconds, **acts), in_all=seconds_in_all)
     ledger.record(session, "review", tile=tile_id, source=source, annotator=annotator, complete=complete, **counts, before=before)
     session.flush()
     return SavedReview(**counts, version=_version(_shown(session, tile)[0], _review(session, tile_id)))
@@ -206,6 +212,15 @@ def _partners(drawn: NDArray[np.float64], shown: NDArray[np.float64]) -> dict[in
     overlap = box_iou(drawn, shown)
     pairs = zip(*(side.tolist() for side in linear_sum_assignment(overlap, maximize=True)), strict=True)
     return {one: other for one, other in pairs if overlap[one, other] >= SAME_OBJECT_IOU}
+
+
+def _acts(drawn: Boxes, shown: Boxes) -> dict[str, int]:
+    """What was done to the boxes ``shown`` so that those ``drawn`` are there."""
+    pairs = np.asarray(list(_partners(drawn.xyxy, shown.xyxy).items()), dtype=np.int64).reshape(-1, 2)
+    moved = (np.abs(drawn.xyxy[pairs[:, 0]] - shown.xyxy[pairs[:, 1]]) > SAME_EDGE_PIXELS).any(axis=1)
+    edited = int((moved | (drawn.labels[pairs[:, 0]] != shown.labels[pairs[:, 1]])).sum())
+    kept = len(pairs)
+    return {"verified": kept - edited, "edited": edited, "drawn": len(drawn) - kept, "deleted": len(shown) - kept}
 
 
 def _version(rows: Sequence[Annotation], review: Review | None) -> str:

@@ -37,7 +37,13 @@ __all__ = [
 class Base(DeclarativeBase):
     """Base of all tables; ``dict`` and ``list`` columns are JSON."""
 
-    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[float]: JSON, list[str]: JSON, list[dict[str, Any]]: JSON}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON,
+        list[float]: JSON,
+        list[str]: JSON,
+        list[dict[str, Any]]: JSON,
+        list[list[float]]: JSON,
+    }
 
 
 class Source(Base):
@@ -265,6 +271,8 @@ class RemoteTask(Base):
     remote_id: Mapped[str] = mapped_column(String(64))
     content_hash: Mapped[str] = mapped_column(String(64))
     """of what was pushed: pixels, shown boxes, label set; the same content is never pushed twice"""
+    shown: Mapped[list[list[float]] | None]
+    """what was shown there: (x1, y1, x2, y2, class) in tile pixels; None where that is not known"""
     state: Mapped[str] = mapped_column(String(16), default="pushed")
     """pushed, or annotated once an answer was applied"""
     applied_hash: Mapped[str | None] = mapped_column(String(64))

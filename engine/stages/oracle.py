@@ -17,6 +17,7 @@ from engine.catalog.predictions import round_detections
 from engine.catalog.rounds import get_round, round_tiles, seconds_spent
 from engine.catalog.schema import Annotation, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, tiles
+from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo
@@ -113,6 +114,7 @@ def _visit(workspace: Workspace, row: RoundRow, tile: TileRecord, predicted: Box
             return False
         boxes = accept_withheld(session, tile, annotator=ORACLE)
         mark_reviewed(session, [tile.id], by=ORACLE, seconds=visit.seconds)
+        record_visit(session, MeasuredVisit(tile.id, ORACLE, ORACLE, visit.seconds, **_acts(visit)))
         link = session.get_one(RoundTile, (row.id, tile.id))
         link.measured_seconds = visit.seconds
         link.reasons = {**link.reasons, "visit": {**_acts(visit), "boxes": boxes}}

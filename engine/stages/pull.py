@@ -15,6 +15,7 @@ from engine.catalog.annotations import label_set
 from engine.catalog.reviews import save_review
 from engine.catalog.schema import RemoteProject, RemoteTask
 from engine.catalog.tiles import tiles
+from engine.catalog.visits import Opening
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import BadInput, NothingToDo
@@ -218,6 +219,7 @@ def _apply(session: Session, project: RemoteProject, task: RemoteTask, answer: A
         seconds=answer.seconds,
         complete=True,
         seconds_in_all=True,
+        opening=None if (shown := remote.shown_boxes(task)) is None else Opening(shown),
     )
     task.state = remote.ANNOTATED
     tally.counts["tiles"] += 1

@@ -173,7 +173,7 @@ def _suggestion(tile: TileRecord, detections: RoundDetections, accepted: Boxes, 
 
 def _task(tile: TileRecord, shown: Suggestion | None, classes: LabelSet, key: str, image: str, reason: str) -> TileTask:
     window = tile.window
-    boxes = [] if shown is None else np.column_stack([shown.boxes_tile.xyxy.round(3), shown.boxes_tile.labels]).tolist()
+    boxes = [] if shown is None else remote.shown_rows(shown.boxes_tile)
     content = [tile.content_hash, image.partition("?")[0], boxes, shown and shown.model, classes.fingerprint]
     return TileTask(
         key=remote.task_key(key, tile.id),
@@ -281,8 +281,10 @@ def _sorted(workspace: Workspace, project: RemoteProject, batch: _Batch, config:
     """The tasks to add, those to bring up to date, and how many are there just so."""
     with workspace.session() as session:
         known = remote.tasks_of(session, project, [task.tile_id for task in batch.tasks])
-        for row in known.values():
-            row.round_id = batch.row.id
+        for task in batch.tasks:
+            if row := known.get(task.tile_id):
+                row.round_id = batch.row.id
+                row.shown = remote.shown_rows(_shown(task)) if row.content_hash == task.content_hash else row.shown
     oldest = time.time() - config.renew_days * 86400
     fresh = [task for task in batch.tasks if task.tile_id not in known]
     there = [(task, known[task.tile_id]) for task in batch.tasks if task.tile_id in known]
@@ -305,4 +307,8 @@ def _replace(workspace: Workspace, server: AnnotationServer, project: RemoteProj
 
 
 def _written(task: TileTask, number: int) -> remote.PushedTask:
-    return remote.PushedTask(task.tile_id, number, task.content_hash)
+    return remote.PushedTask(task.tile_id, number, task.content_hash, _shown(task))
+
+
+def _shown(task: TileTask) -> Boxes:
+    return Boxes.empty() if task.suggestion is None else task.suggestion.boxes_tile

@@ -12,6 +12,7 @@ from engine.catalog.ledger import events
 from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
 from engine.catalog.schema import Annotation, Review, Scene
 from engine.catalog.tiles import tiles
+from engine.catalog.visits import measured_visits
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, Cancelled, LabelSetMismatch, NothingToDo
 from engine.selection.cost import Prices
@@ -91,6 +92,12 @@ def test_good_predictions_are_verified_and_cost_less(workspace: Workspace, fake:
     assert (report.verified, report.edited, report.drawn, report.deleted) == (boxes, 0, 0, 0)
     assert report.seconds == 5 * 16 + 2 * boxes
     assert report.tiles == 16
+    with workspace.session() as session:
+        visits = measured_visits(session)
+    assert {visit.tile: (visit.seconds, visit.verified) for visit in visits} == {
+        tile_id: (5 + 2 * len(found), len(found)) for tile_id, found in truth.items()
+    }
+    assert {(visit.by, visit.edited, visit.drawn, visit.deleted) for visit in visits} == {("oracle", 0, 0, 0)}
 
 
 @pytest.mark.parametrize(("stage", "score"), [("pretrain", 0.9), ("finetune", 0.2)])

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, event, select, update
 from sqlalchemy.orm import Session
 
 from connectors.label_studio.client import LabelStudioServer
@@ -19,6 +19,7 @@ from engine.catalog.reviews import tile_state
 from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
 from engine.catalog.schema import Annotation, RemoteProject, RemoteTask, Review, RoundTile
 from engine.catalog.tiles import tiles
+from engine.catalog.visits import MeasuredVisit, measured_visits
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo, TilehawkError
 from engine.label_set import LabelSet
@@ -99,6 +100,30 @@ def test_drawn_boxes_become_annotations_with_who_and_how_long(workspace, server,
             ("label-studio", "ada@example.com")
         }
         assert round_tiles(session, get_round(session))[0].measured_seconds == 12.5
+
+
+def test_acts_and_times_are_kept_for_the_cost_model_an_edit_in_the_place_of_the_first(workspace, server, people, draw):
+    first = people.submit(1, [draw(2, 3, 10, 12)], lead_time=12.5)
+    people.submit(2, [], lead_time=3)
+    people.submit(3, [draw(2, 3, 10, 12)])
+    pull(workspace, server, PullConfig())
+    people.edit(first, [draw(2, 3, 10, 12), draw(20, 20, 8, 6, "ship")], lead_time=20)
+    pull(workspace, server, PullConfig())
+    with workspace.session(write=False) as session:
+        visits = measured_visits(session)
+    assert visits == [
+        MeasuredVisit(tile_of(workspace, 1), "ada@example.com", "label-studio", 20, 0, 0, 2, 0),
+        MeasuredVisit(tile_of(workspace, 2), "ada@example.com", "label-studio", 3, 0, 0, 0, 0),
+    ]
+
+
+def test_a_task_of_which_nobody_knows_what_it_showed_is_no_measured_visit(workspace, server, people, draw):
+    with workspace.session() as session:
+        session.execute(update(RemoteTask).values(shown=None))
+    people.submit(1, [draw(2, 3, 10, 12)], lead_time=12.5)
+    pull(workspace, server, PullConfig())
+    with workspace.session(write=False) as session:
+        assert measured_visits(session) == []
 
 
 @pytest.mark.guarantee("G20")

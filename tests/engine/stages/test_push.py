@@ -108,6 +108,24 @@ def test_the_same_again_sends_nothing(workspace, studio, server):
     assert writes(studio) == before
 
 
+def test_what_was_shown_is_kept_and_learned_again_where_it_was_not_known(workspace, studio, server, fake):
+    truth = fake("labelled").truth(workspace, "train")
+    push(workspace, server, address, PushConfig())
+
+    def kept():
+        with workspace.session(write=False) as session:
+            return {row.tile_id: remote.shown_boxes(row) for row in session.query(RemoteTask)}
+
+    first = kept()
+    assert {tile: len(boxes) for tile, boxes in first.items()} == {tile: len(boxes) for tile, boxes in truth.items()}
+    with workspace.session() as session:
+        for row in session.query(RemoteTask).limit(3):
+            row.shown = None
+    assert sum(boxes is None for boxes in kept().values()) == 3
+    assert push(workspace, server, address, PushConfig()).unchanged == 16
+    assert {tile: boxes.xyxy.tolist() for tile, boxes in kept().items()} == {tile: boxes.xyxy.tolist() for tile, boxes in first.items()}
+
+
 def test_without_a_detector_only_accepted_boxes_are_shown(workspace, studio, server, fake):
     chosen = fake("labelled").records(workspace, "train")[2:4]
     with workspace.session() as session:
