@@ -17,6 +17,7 @@ from engine.errors import UnreadableImage
 
 __all__ = [
     "Joined",
+    "Part",
     "Relabelled",
     "Sample",
     "TileSamples",
@@ -127,6 +128,25 @@ class TileSamples:
     def name(self, index: int) -> str:
         """What a message calls the tile at ``index``."""
         return self._names[index]
+
+
+class Part:
+    """The tiles of a source at the rows (n,) that are given."""
+
+    def __init__(self, source: TileSource, rows: NDArray[np.int64]) -> None:
+        self._source, self._rows = source, rows
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._rows)
+
+    def sample(self, index: int) -> Sample:
+        """The tile at ``index``."""
+        return self._source.sample(int(self._rows[index]))
+
+    def name(self, index: int) -> str:
+        """What a message calls the tile at ``index``."""
+        return self._source.name(int(self._rows[index]))
 
 
 class Relabelled:

@@ -1,0 +1,219 @@
+"""Budgets replayed: rank, ask the oracle, learn, measure, round after round, for one strategy and one seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from engine.boxes import Boxes
+from engine.config import StageConfig
+from engine.errors import NothingToDo
+from engine.files import write_json
+from engine.inference.predictions import Predictions
+from engine.progress import Progress
+from engine.selection.config import SelectionConfig, Strategy
+from engine.selection.cost import Prices
+from engine.selection.rank import rank
+from engine.simulation.oracle import OracleVisit, charge, shown_boxes
+from engine.simulation.pool import LabelledPool
+
+__all__ = ["Learner", "Measured", "ReplayConfig", "Round", "Unit", "replay", "replay_all_labels"]
+
+Integers = NDArray[np.int64]
+Unit = Literal["seconds", "boxes", "tiles"]
+NEXT_TO_NOTHING, ROUNDING = 1e-9, 1e-6
+
+
+class ReplayConfig(StageConfig):
+    """Which budgets are replayed, and with what annotator."""
+
+    start: float = Field(default=600.0, gt=0)
+    """Budget of the first round, drawn at random and the same for all strategies."""
+    budgets: tuple[float, ...] = (600.0, 600.0, 600.0)
+    """Budgets of the rounds after it."""
+    unit: Unit = "seconds"
+    """What budgets are counted in: an annotator's seconds, boxes that are looked at, or tiles."""
+    selection: SelectionConfig = SelectionConfig()
+    """How tiles are chosen; strategy, seed and budget are the replay's own."""
+    noise: float = Field(default=0.3, ge=0, le=2)
+    """Standard deviation of the logarithm of what a visit takes, against its price."""
+    shown_score: float = Field(default=0.3, ge=0, le=1)
+    """Predictions from this score up are shown to the annotator for correction."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model is worth on the test tiles; AP and AP50 in [0, 1], by class None where the test tiles hold none."""
+
+    ap: float
+    ap50: float
+    ap50_per_class: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What has been spent up to a round, on which tiles, and what the model that learned from them is worth."""
+
+    round: int
+    tile_ids: tuple[int, ...]
+    """chosen in this round"""
+    tiles: int
+    boxes: int
+    seconds: float
+    """so far"""
+    expected_seconds: float
+    charged_seconds: float
+    """of this round"""
+    verified: int
+    edited: int
+    drawn: int
+    deleted: int
+    """so far"""
+    measured: Measured
+
+
+class Learner(Protocol):
+    """What learns from labelled tiles and looks at all of them; it keeps what it needs to go on after a crash."""
+
+    def learn(self, name: str, rows: Integers, boxes: Sequence[Boxes], progress: Progress) -> None:
+        """Make the model ``name`` of the tiles at ``rows`` with ``boxes``; nothing where it is there already."""
+
+    def predict(self, name: str, progress: Progress) -> Predictions:
+        """What the model ``name`` sees on every tile of the pool."""
+
+    def measure(self, name: str, progress: Progress) -> Measured:
+        """What the model ``name`` is worth on the test tiles."""
+
+
+def replay(
+    pool: LabelledPool, learner: Learner, config: ReplayConfig, strategy: Strategy, seed: int, file: Path, *, progress: Progress
+) -> list[Round]:
+    """All rounds of one strategy and seed, written to ``file`` as they are done; a file that is there is gone on with.
+
+    The first round is drawn at random by the seed alone, so it is the same for all strategies. A round's tiles are visited in their order
+    until the next would exceed the budget.
+
+    Raises:
+        NothingToDo: a budget that pays for no tile.
+        Cancelled: progress said so; what is done stands in ``file``.
+    """
+    done = _read(file)
+    names = [f"start-{seed}", *(f"{strategy}-{seed}-{number}" for number in range(1, len(config.budgets) + 1))]
+    for number in range(len(done), len(names)):
+        spent = [pool.tile_ids.searchsorted(tile) for each in done for tile in each.tile_ids]
+        labelled = np.asarray(spent, dtype=np.int64)
+        predictions = learner.predict(names[number - 1], progress) if number else None
+        try:
+            chosen, expected, visits = _annotate(pool, labelled, predictions, config, strategy if number else "random", seed, number)
+        except NothingToDo:
+            if not number:
+                raise
+            break
+        rows = np.concatenate([labelled, chosen])
+        learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
+        before = done[-1] if done else None
+        done.append(_summed(pool, before, number, chosen, expected, visits, learner.measure(names[number], progress)))
+        write_json(
+            file, {"strategy": strategy, "seed": seed, "config": config.model_dump(mode="json"), "rounds": [asdict(each) for each in done]}
+        )
+    return done
+
+
+def replay_all_labels(pool: LabelledPool, learner: Learner, seed: int, file: Path, *, prices: Prices, progress: Progress) -> Measured:
+    """What a model is worth that learned from the whole pool, and what drawing all of it would cost."""
+    if file.exists():
+        return Measured(**json.loads(file.read_text())["measured"])
+    name = f"all-{seed}"
+    learner.learn(name, np.arange(len(pool)), list(pool.true), progress)
+    measured = learner.measure(name, progress)
+    seconds = sum(charge(true, Boxes.empty(scored=True), prices).seconds for true in pool.true)
+    write_json(file, {"seed": seed, "tiles": len(pool), "boxes": pool.boxes, "seconds": seconds, "measured": asdict(measured)})
+    return measured
+
+
+def _annotate(
+    pool: LabelledPool,
+    labelled: Integers,
+    predictions: Predictions | None,
+    config: ReplayConfig,
+    strategy: Strategy,
+    seed: int,
+    number: int,
+) -> tuple[Integers, float, list[OracleVisit]]:
+    """Rows that were visited, the seconds expected for them, and the visits."""
+    budget = config.budgets[number - 1] if number else config.start
+    prices = config.selection.prices
+    asked = config.selection.model_copy(
+        update={
+            "strategy": strategy,
+            "seed": seed * 1000 + number,
+            "budget_seconds": budget * (1 + ROUNDING),
+            "prices": _prices_in(config.unit, prices),
+        }
+    )
+    ranking = rank(pool.candidates(labelled, predictions), asked)
+    rows, visits, spent, expected = [], [], 0.0, 0.0
+    for tile in ranking.tiles:
+        row = int(pool.tile_ids.searchsorted(tile.tile_id))
+        predicted = Boxes.empty(scored=True) if predictions is None else predictions.of_tile(tile.tile_id)
+        visit = charge(pool.true[row], shown_boxes(predicted, Boxes.empty(scored=True), config.shown_score), prices)
+        visit = OracleVisit(
+            visit.seconds * _pace(config.noise, seed, tile.tile_id), visit.verified, visit.edited, visit.drawn, visit.deleted
+        )
+        spent += {"seconds": visit.seconds, "boxes": float(len(pool.true[row])), "tiles": 1.0}[config.unit]
+        if spent > budget:
+            break
+        rows.append(row)
+        visits.append(visit)
+        expected += tile.estimated_seconds
+    return np.asarray(rows, dtype=np.int64), expected, visits
+
+
+def _prices_in(unit: Unit, prices: Prices) -> Prices:
+    """Prices at which a budget of seconds is one of boxes that are looked at, or of tiles."""
+    if unit == "seconds":
+        return prices
+    opening, box = (1.0, NEXT_TO_NOTHING) if unit == "tiles" else (NEXT_TO_NOTHING, 1.0)
+    return Prices(open=opening, verify=box, edit=box, draw=box, delete=NEXT_TO_NOTHING)
+
+
+def _pace(noise: float, seed: int, tile_id: int) -> float:
+    """How much longer than its price a visit takes; 1 on average, the same for all strategies."""
+    drawn = np.random.default_rng([seed, tile_id]).normal()
+    return float(np.exp(noise * drawn - noise * noise / 2))
+
+
+def _summed(
+    pool: LabelledPool, before: Round | None, number: int, chosen: Integers, expected: float, visits: list[OracleVisit], measured: Measured
+) -> Round:
+    def so_far(name: str) -> Any:
+        return (getattr(before, name) if before else 0) + sum(getattr(visit, name) for visit in visits)
+
+    return Round(
+        round=number,
+        tile_ids=tuple(int(tile) for tile in pool.tile_ids[chosen]),
+        tiles=(before.tiles if before else 0) + len(chosen),
+        boxes=(before.boxes if before else 0) + sum(len(pool.true[row]) for row in chosen),
+        seconds=so_far("seconds"),
+        expected_seconds=expected,
+        charged_seconds=sum(visit.seconds for visit in visits),
+        verified=so_far("verified"),
+        edited=so_far("edited"),
+        drawn=so_far("drawn"),
+        deleted=so_far("deleted"),
+        measured=measured,
+    )
+
+
+def _read(file: Path) -> list[Round]:
+    if not file.exists():
+        return []
+    rounds = json.loads(file.read_text(encoding="utf-8"))["rounds"]
+    return [Round(**{**each, "tile_ids": tuple(each["tile_ids"]), "measured": Measured(**each["measured"])}) for each in rounds]
