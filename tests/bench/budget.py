@@ -1,0 +1,277 @@
+"""Budgets replayed on windows of NWPU VHR-10: what each strategy makes of an annotator's seconds.
+
+    python tests/bench/budget.py OUT run [STRATEGY…] [--seeds 0 1 2] [--dev] [--rare] [--start WEIGHTS] [--lane 0/2] [--threads 1]
+    python tests/bench/budget.py OUT all [--seeds 0] [--dev] [--start WEIGHTS]
+    python tests/bench/budget.py OUT summary [--dev] [--rare]
+
+Needs TILEHAWK_DATA. Windows of 320 px are cut from the images of train.json at their full resolution, grouped by image, most of them
+empty; the network sees them at --size px. With --dev a fifth of the images is what models are measured on, else the windows of val.json.
+With --rare the classes of RARE are in eight images of the pool each, no more. The first budget is spent at random and is the same for all
+strategies of a seed; every round fine-tunes anew from WEIGHTS (or from ImageNet's backbone) and charges by the oracle, who sees the true
+boxes; a ranking sees predictions only. "all" learns from the whole pool. One result file a strategy and seed; a run that was interrupted
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import load_file
+
+from engine.boxes import Boxes
+from engine.files import write_json
+from engine.label_set import LabelSet
+from engine.models.detector import Detector, DetectorConfig
+from engine.models.presets import PRESETS
+from engine.selection.config import SelectionConfig
+from engine.selection.cost import Prices
+from engine.selection.strategies import STRATEGIES
+from engine.simulation.curves import compare, read_curves
+from engine.simulation.learner import DetectorLearner
+from engine.simulation.picture import draw_comparison
+from engine.simulation.pool import LabelledPool
+from engine.simulation.replay import ReplayConfig, replay, replay_all_labels
+from engine.training.data import TileSamples
+from engine.training.loop import ScheduleConfig, seeded
+
+WINDOW = 320
+LEAST_VISIBLE = 0.4
+DEV_SHARE, DEV_SEED = 0.2, 77
+RARE, RARE_IMAGES = (2, 5, 8), 8
+START, BUDGETS = 1500.0, (1500.0, 3000.0, 6000.0, 8000.0)
+DRAWING = (7.0, 15.0, 35.0)
+
+
+class Windows(NamedTuple):
+    """Windows of some images: pixels as the network sees them, boxes in those pixels, the image and place of each."""
+
+    pixels: list[np.ndarray]
+    boxes: list[Boxes]
+    images: np.ndarray
+    places: np.ndarray
+
+
+def starts(length: int) -> list[int]:
+    """Where windows begin along a side: as few as cover it, evenly spread."""
+    count = max(1, -(-length // WINDOW))
+    return [round(start) for start in np.linspace(0, max(length - WINDOW, 0), count)]
+
+
+def cut(folder: Path, document: dict[str, Any], images: list[dict[str, Any]], size: int) -> Windows:
+    """Every window of the images."""
+    label_of = {category["id"]: label for label, category in enumerate(document["categories"])}
+    known: dict[int, list[dict[str, Any]]] = {}
+    for annotation in document["annotations"]:
+        known.setdefault(annotation["image_id"], []).append(annotation)
+    found = Windows([], [], np.zeros(0), np.zeros(0))
+    owners, places, scale = [], [], size / WINDOW
+    for entry in images:
+        corners = np.asarray([each["bbox"] for each in known.get(entry["id"], [])], dtype=np.float64).reshape(-1, 4)
+        labels = np.asarray([label_of[each["category_id"]] for each in known.get(entry["id"], [])], dtype=np.int64)
+        whole = Boxes(np.hstack([corners[:, :2], corners[:, :2] + corners[:, 2:]]), labels)
+        with Image.open(folder / "images" / entry["file_name"]) as source:
+            picture = source.convert("RGB")
+        for top in starts(picture.height):
+            for left in starts(picture.width):
+                window = (left, top, min(left + WINDOW, picture.width), min(top + WINDOW, picture.height))
+                sides = (round((window[2] - left) * scale), round((window[3] - top) * scale))
+                found.pixels.append(np.array(picture.crop(window).resize(sides, Image.Resampling.BILINEAR)))
+                shown = whole.visible_in(tuple(map(float, window)), LEAST_VISIBLE).shifted(-left, -top)
+                found.boxes.append(Boxes(shown.xyxy * scale, shown.labels))
+                owners.append(entry["id"])
+                places.append(window)
+    return Windows(found.pixels, found.boxes, np.asarray(owners), np.asarray(places, dtype=np.float64))
+
+
+def thinned(images: list[dict[str, Any]], document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The images without those that show a rare class once eight show it."""
+    label_of = {category["id"]: label for label, category in enumerate(document["categories"])}
+    shows: dict[int, set[int]] = {}
+    for annotation in document["annotations"]:
+        shows.setdefault(annotation["image_id"], set()).add(label_of[annotation["category_id"]])
+    kept, number = [], dict.fromkeys(RARE, 0)
+    for entry in images:
+        rare = shows.get(entry["id"], set()) & set(RARE)
+        if all(number[label] < RARE_IMAGES for label in rare):
+            kept.append(entry)
+            for label in rare:
+                number[label] += 1
+    return kept
+
+
+class Bench:
+    """The replays of one folder."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.folder: Path = chosen.out / ("dev" if chosen.dev else "test") / ("rare" if chosen.rare else "whole")
+        data = Path(os.environ["TILEHAWK_DATA"]) / "nwpu_vhr10"
+        train, val = (json.loads((data / f"{split}.json").read_text()) for split in ("train", "val"))
+        order = np.random.default_rng(DEV_SEED).permutation(len(train["images"]))
+        dev = set(order[: round(DEV_SHARE * len(order))].tolist())
+        ground = [entry for index, entry in enumerate(train["images"]) if index not in dev]
+        if chosen.rare:
+            ground = thinned(ground, train)
+        judged = [entry for index, entry in enumerate(train["images"]) if index in dev] if chosen.dev else val["images"]
+        self.labels = LabelSet(tuple(category["name"] for category in train["categories"]))
+        windows = cut(data, train, ground, chosen.size)
+        test = cut(data, train if chosen.dev else val, judged, chosen.size)
+        self.pool = LabelledPool(np.arange(len(windows.boxes)), windows.images, windows.places, windows.boxes, self.labels)
+        self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
+        self.schedule = ScheduleConfig(images_seen=chosen.images_seen, seed=0, threads=chosen.threads)
+        self.samples, self.test = (TileSamples(part.pixels, part.boxes, chosen.size) for part in (windows, test))
+        self.test_boxes = test.boxes
+        empty = sum(not len(known) for known in windows.boxes)
+        print(f"{len(self.pool)} windows, {empty} empty, {self.pool.boxes} boxes; measured on {len(test.boxes)}", flush=True)
+
+    def build(self) -> Detector:
+        with seeded(0):
+            model = Detector(self.detector, len(self.labels))
+        if self.chosen.start:
+            own, held = model.state_dict(), load_file(self.chosen.start)
+            model.load_state_dict({name: held[name] for name in own if name in held and held[name].shape == own[name].shape}, strict=False)
+        return model
+
+    def learner(self, schedule: ScheduleConfig) -> DetectorLearner:
+        return DetectorLearner(
+            self.build,
+            self.samples,
+            self.pool.tile_ids,
+            self.test,
+            self.test_boxes,
+            self.labels,
+            schedule=schedule,
+            folder=self.folder / "models",
+        )
+
+    def config(self) -> ReplayConfig:
+        changes = json.loads(self.chosen.selection)
+        return ReplayConfig(start=START, budgets=BUDGETS, selection=SelectionConfig.from_mapping(changes))
+
+    def run(self, strategy: str, seed: int) -> None:
+        name = f"{self.chosen.name or strategy}-{seed}"
+        began = time.monotonic()
+        learner = _Named(self.learner(self.schedule), strategy, self.chosen.name)
+        file = self.folder / f"{name}.json"
+        rounds = replay(self.pool, learner, self.config(), strategy, seed, file, progress=report(name))  # type: ignore[arg-type]
+        document = json.loads(file.read_text()) | {
+            "strategy": self.chosen.name or strategy,
+            "versions": versions(),
+            "command": sys.argv[1:],
+        }
+        document |= {"detector": self.detector.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json")}
+        write_json(file, document)
+        print(
+            json.dumps({"name": name, "ap50": [round(each.measured.ap50, 4) for each in rounds], "tiles": [each.tiles for each in rounds]})
+        )
+        print(json.dumps({"boxes": [each.boxes for each in rounds], "minutes": round((time.monotonic() - began) / 60, 1)}), flush=True)
+
+    def all(self, seed: int) -> None:
+        schedule = self.schedule.model_copy(update={"images_seen": 2 * self.schedule.images_seen, "seed": seed})
+        file = self.folder / f"all-{seed}.json"
+        print(replay_all_labels(self.pool, self.learner(schedule), seed, file, prices=Prices(), progress=report(f"all {seed}")))
+
+
+class _Named:
+    """A learner whose models are named by the run and not by the strategy, so that settings of a strategy can be held side by side."""
+
+    def __init__(self, learner: DetectorLearner, strategy: str, name: str | None) -> None:
+        self._learner, self._strategy, self._name = learner, strategy, name
+
+    def _called(self, name: str) -> str:
+        return name.replace(self._strategy, self._name, 1) if self._name and not name.startswith("start-") else name
+
+    def learn(self, name: str, *arguments: Any) -> None:
+        self._learner.learn(self._called(name), *arguments)
+
+    def predict(self, name: str, *arguments: Any) -> Any:
+        return self._learner.predict(self._called(name), *arguments)
+
+    def measure(self, name: str, *arguments: Any) -> Any:
+        return self._learner.measure(self._called(name), *arguments)
+
+
+def report(name: str) -> Any:
+    said = [time.monotonic()]
+
+    def tell(done: int, total: int, message: str) -> None:
+        if time.monotonic() - said[0] > 20:
+            said[0] = time.monotonic()
+            print(f"{name}: {done}/{total}  {message}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "faster-coco-eval")}
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What the results in ``folder`` say together, also at other prices of drawing a box."""
+    curves = read_curves(folder)
+    full = [json.loads(path.read_text()) for path in sorted(folder.glob("all-*.json"))]
+    full_ap50 = float(np.mean([each["measured"]["ap50"] for each in full])) if full else None
+    found = compare(curves, full_ap50=full_ap50)
+    draw_comparison(found, folder / "curves.png", full_ap50=full_ap50)
+    said: dict[str, Any] = {"seeds": sorted({curve.seed for curve in curves}), "all labels": full_ap50}
+    said |= {"all seconds": full[0]["seconds"] if full else None, "comparison": asdict(replace(found, grid=(), mean={}, interval={}))}
+    for seconds in DRAWING:
+        prices = Prices(draw=seconds)
+        said[f"ratio at {seconds:.0f} s a box"] = compare([curve.repriced(prices) for curve in curves]).ratio
+    said["rare"] = rare_classes(folder)
+    write_json(folder / "summary.json", said)
+    return said
+
+
+def rare_classes(folder: Path) -> dict[str, list[float]]:
+    """Mean AP50 of the rare classes after the last round, by strategy, one number a seed."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("*-*.json")):
+        document = json.loads(path.read_text())
+        if document.get("rounds"):
+            by_class = list(document["rounds"][-1]["measured"]["ap50_per_class"].values())
+            found.setdefault(document["strategy"], []).append(float(np.mean([by_class[label] or 0.0 for label in RARE])))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=["run", "all", "summary"])
+    parser.add_argument("strategies", nargs="*", metavar="STRATEGY", help=f"of {', '.join(STRATEGIES)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--dev", action="store_true")
+    parser.add_argument("--rare", action="store_true")
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--images-seen", type=int, default=2400)
+    parser.add_argument("--selection", default="{}", help="changes of SelectionConfig, as JSON")
+    parser.add_argument("--name", help="what the results are called, where a strategy runs with other settings")
+    parser.add_argument("--lane", default="0/1")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    if chosen.what == "summary":
+        print(json.dumps(summary(chosen.out / ("dev" if chosen.dev else "test") / ("rare" if chosen.rare else "whole")), indent=1))
+        return
+    bench = Bench(chosen)
+    if chosen.what == "all":
+        for seed in chosen.seeds:
+            bench.all(seed)
+        return
+    lane, lanes = (int(number) for number in chosen.lane.split("/"))
+    for strategy, seed in [(strategy, seed) for strategy in chosen.strategies or STRATEGIES for seed in chosen.seeds][lane::lanes]:
+        bench.run(strategy, seed)
+
+
+if __name__ == "__main__":
+    main()
