@@ -1,0 +1,97 @@
+"""simulate: strategies replayed on a workspace's own labels, and nothing of the workspace changed."""
+
+import json
+
+import pytest
+from sqlalchemy import delete
+
+from engine.catalog.annotations import mark_reviewed
+from engine.catalog.ledger import events
+from engine.catalog.models import models
+from engine.catalog.rounds import rounds
+from engine.catalog.schema import Review
+from engine.catalog.tiles import tiles
+from engine.catalog.workspace import Workspace
+from engine.errors import Cancelled, NothingToDo, UsageError
+from engine.simulation.replay import ReplayConfig
+from engine.stages.simulate import SimulateConfig, simulate
+
+
+@pytest.fixture
+def squares(fake):
+    return fake("squares")
+
+
+@pytest.fixture
+def workspace(squares, fake, tmp_path):
+    with Workspace.create(tmp_path / "workspace") as made:
+        squares.fill(made, fake("catalog").add_scene)
+        yield made
+
+
+@pytest.fixture
+def config(squares):
+    return SimulateConfig(
+        strategies=("tilehawk",),
+        seeds=(0,),
+        replay=ReplayConfig(start=110, budgets=(110,), noise=0.0),
+        schedule=squares.schedule(images_seen=4),
+        detector=squares.TINY,
+    )
+
+
+def test_strategies_are_held_against_chance_on_the_labels_that_are_there(workspace, config):
+    told = []
+    report = simulate(workspace, config, progress=lambda done, total, message: told.append(message))
+    assert {each.strategy for each in report.strategies} == {"tilehawk", "random"}
+    assert (report.tiles, report.measured_on, report.replays) == (4, 1, 2)
+    assert report.best == report.strategies[0].strategy
+    assert 0 <= report.control_ap50 <= 1
+    assert report.all_labels_ap50 is not None
+    assert (workspace.root / report.picture).read_bytes()[:4] == b"\x89PNG"
+    found = json.loads((workspace.root / report.file / "tilehawk-0.json").read_text())
+    assert [each["round"] for each in found["rounds"]] == [0, 1]
+    assert any(message.startswith("replay 1 of 2, random 0: ") for message in told)
+    with workspace.session(write=False) as session:
+        assert models(session) == []
+        assert rounds(session) == []
+        assert len(tiles(session, reviewed=True)) == 7
+        assert len(events(session, "simulate")) == 1
+
+
+def test_what_was_stopped_goes_on_and_what_is_done_is_not_done_again(workspace, config):
+    def stop(done, total, message):
+        if "replay 2 of 2" in message:
+            raise Cancelled("stopped by the user")
+
+    with pytest.raises(Cancelled):
+        simulate(workspace, config, progress=stop)
+    told = []
+    report = simulate(workspace, config, progress=lambda done, total, message: told.append(message))
+    assert not any(message.startswith("replay 1 of 2") for message in told)
+    told.clear()
+    again = simulate(workspace, config, progress=lambda done, total, message: told.append(message))
+    assert told == []
+    assert again == report
+    more = simulate(workspace, config.model_copy(update={"strategies": ("k-center",)}))
+    assert {each.strategy for each in more.strategies} == {"tilehawk", "random", "k-center"}
+    assert more.file == report.file
+
+
+def test_too_few_labels_are_refused_by_ground(workspace, config):
+    with workspace.session() as session:
+        dev = [tile.id for tile in tiles(session, split="dev")]
+        session.execute(delete(Review).where(Review.tile_id.in_(dev)))
+    with pytest.raises(NothingToDo, match="0 tiles of dev ground are reviewed"):
+        simulate(workspace, config)
+    with workspace.session() as session:
+        session.execute(delete(Review))
+        mark_reviewed(session, dev, by="somebody")
+    with pytest.raises(NothingToDo, match="0 tiles of train ground are reviewed"):
+        simulate(workspace, config)
+
+
+@pytest.mark.parametrize("values", [{"strategies": ["guess"]}, {"seeds": []}, {"seeds": [1, 1]}])
+def test_impossible_settings_are_refused(values):
+    with pytest.raises(UsageError):
+        SimulateConfig.from_mapping(values)
