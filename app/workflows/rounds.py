@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from app.cli.output import as_document
 from app.workflows.verbs import Steps, verb_named
+from engine.catalog.costs import stored_cost
 from engine.catalog.models import models
 from engine.catalog.rounds import get_round, round_tiles, rounds
 from engine.catalog.schema import PredictionSet
@@ -14,7 +15,6 @@ from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo
 from engine.progress import Progress
-from engine.selection.config import SelectionConfig
 from engine.stages.evaluate import EvaluateConfig
 from engine.stages.evaluate import evaluate as run_evaluate
 from engine.stages.finetune import FinetuneConfig
@@ -22,7 +22,7 @@ from engine.stages.finetune import finetune as run_finetune
 from engine.stages.oracle import OracleConfig, consult_oracle
 from engine.stages.predict import PredictConfig
 from engine.stages.predict import predict as run_predict
-from engine.stages.rank import RankConfig, RankedWindow, RankReport
+from engine.stages.rank import RankConfig, RankedWindow, RankReport, SpendingConfig
 from engine.stages.rank import rank as run_rank
 
 __all__ = ["RetrainConfig", "RoundConfig", "rank_once", "retrain", "run_round"]
@@ -39,7 +39,7 @@ class RetrainConfig(StageConfig):
     """The measurement; its model, split and predictions are the flow's to say."""
 
 
-class RoundConfig(SelectionConfig):
+class RoundConfig(SpendingConfig):
     """A whole round: how its tiles are chosen, who annotates them, and what follows."""
 
     annotate: Literal["oracle", "browser", "label-studio"] = "browser"
@@ -61,7 +61,7 @@ def run_round(steps: Steps, config: RoundConfig) -> dict[str, Any]:
     if model is not None:
         look = config.predict.model_copy(update={"model": model, "split": "train", "name": None})
         report["predict"] = steps("predict", lambda progress: run_predict(workspace, look, progress=progress))
-    chosen = {name: getattr(config, name) for name in SelectionConfig.model_fields if name in config.model_fields_set}
+    chosen = {name: getattr(config, name) for name in SpendingConfig.model_fields if name in config.model_fields_set}
     if model is not None:
         chosen["predictions"] = report["predict"]["predictions"]
     report["rank"] = rank_once(steps, RankConfig(**chosen))
@@ -142,13 +142,14 @@ def _ranked(workspace: Workspace, number: int) -> RankReport:
     """The report of a round as it stands in the catalog."""
     with workspace.session(write=False) as session:
         row = get_round(session, number)
-        links = round_tiles(session, row)
+        links, cost = round_tiles(session, row), stored_cost(row)
         used = None if row.prediction_set_id is None else session.get_one(PredictionSet, row.prediction_set_id).name
         records = {tile.id: tile for tile in tiles(session, ids=[link.tile_id for link in links])}
+    assert cost is not None, "rank keeps it with every round"
     windows = []
     for link in links:
         tile = records[link.tile_id]
         reasons = {key: value for key, value in link.reasons.items() if key != "why"}
         place = (tile.window.x, tile.window.y, tile.window.width, tile.window.height)
         windows.append(RankedWindow(tile.id, tile.scene_name, *place, link.score, link.estimated_seconds, link.reasons["why"], reasons))
-    return RankReport(row.number, row.strategy, row.budget_seconds, row.estimated_seconds, used, tuple(windows))
+    return RankReport(row.number, row.strategy, row.budget_seconds, row.estimated_seconds, used, cost, tuple(windows))

@@ -20,7 +20,18 @@ from engine.evaluation.worst import TileErrors
 from engine.files import write_bytes
 from engine.label_set import LabelSet
 
-__all__ = ["DIAGRAMS", "WORST_SHEET", "TileView", "worst_name", "write_diagrams", "write_worst_tiles"]
+__all__ = [
+    "ACCENT",
+    "DIAGRAMS",
+    "INK",
+    "SECOND",
+    "WORST_SHEET",
+    "TileView",
+    "save_figure",
+    "worst_name",
+    "write_diagrams",
+    "write_worst_tiles",
+]
 
 INK, ACCENT, SECOND = "#333333", "#1b6ca8", "#d1495b"
 CLASSES_NAMED = 15
@@ -48,13 +59,18 @@ def write_diagrams(analysis: Analysis, folder: Path) -> list[Path]:
     for name, draw in DIAGRAMS.items():
         figure = Figure(figsize=(6, 4.8), dpi=120, layout="constrained")
         draw(analysis, figure.add_subplot())
-        stream = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            figure.savefig(stream, format="png")
         files.append(folder / f"{name}.png")
-        write_bytes(files[-1], stream.getvalue())
+        save_figure(figure, files[-1])
     return files
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib as PNG, atomically; a letter that the font lacks is no reason to fail."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(stream, format="png")
+    write_bytes(path, stream.getvalue())
 
 
 def worst_name(place: int) -> str:

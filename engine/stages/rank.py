@@ -3,34 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import tile_boxes
+from engine.catalog.costs import BatchCost, batch_cost, cost_model, keep_cost
 from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
 from engine.catalog.rounds import ChosenTile, add_round
 from engine.catalog.schema import LabelSetRow, ModelRow, PredictionSet
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
-from engine.errors import BadInput
+from engine.errors import BadInput, UsageError
 from engine.inference.predictions import Predictions
 from engine.progress import Progress, silent
 from engine.selection.candidates import Candidates
 from engine.selection.config import SelectionConfig
+from engine.selection.cost_fit import CostFitConfig
+from engine.selection.cost_model import CostModel
+from engine.selection.cost_spread import tile_quantiles
 from engine.selection.detections import Detections, KnownObjects
 from engine.selection.rank import Ranking
 from engine.selection.rank import rank as choose
 
-__all__ = ["RankConfig", "RankReport", "RankedWindow", "rank"]
+__all__ = ["RankConfig", "RankReport", "RankedWindow", "SpendingConfig", "rank"]
 
 
-class RankConfig(SelectionConfig):
+class SpendingConfig(SelectionConfig):
+    """How tiles are chosen, what they may cost in money, and how their cost is learned."""
+
+    budget_money: float | None = None
+    """What the batch may be expected to cost in money, in place of ``budget_seconds``; above 0."""
+    hourly_rate: float = Field(default=30.0, gt=0)
+    """What an annotator's hour costs."""
+    currency: str = "€"
+    """What money is counted in."""
+    fit: CostFitConfig = CostFitConfig()
+    """How prices are learned from measured visits; ``prices`` are the priors."""
+
+    @property
+    def seconds(self) -> float:
+        """The budget in seconds.
+
+        Raises:
+            UsageError: it is given in seconds and in money.
+        """
+        if self.budget_money is None:
+            return self.budget_seconds
+        if "budget_seconds" in self.model_fields_set:
+            raise UsageError(
+                f"budget_seconds = {self.budget_seconds:g} and budget_money = {self.budget_money:g}",
+                expected="one of them",
+                remedy="Leave one of them out",
+            )
+        return self.budget_money / self.hourly_rate * 3600
+
+
+class RankConfig(SpendingConfig):
     """Which predictions the next round is chosen by; the rest is said by the selection itself."""
 
     predictions: str | None = None
@@ -55,13 +90,17 @@ class RankedWindow:
 
 @dataclass(frozen=True)
 class RankReport:
-    """A round as it was chosen; ``predictions`` is None where no model had seen the tiles yet."""
+    """A round as it was chosen; ``predictions`` is None where no model had seen the tiles yet.
+
+    ``estimated_seconds`` are those expected on average; ``cost`` says what else is known of them.
+    """
 
     round: int
     strategy: str
     budget_seconds: float
     estimated_seconds: float
     predictions: str | None
+    cost: BatchCost
     tiles: tuple[RankedWindow, ...]
 
 
@@ -80,15 +119,18 @@ def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silen
     The choice is made from predictions, embeddings and accepted labels alone; withheld labels are never read.
 
     Raises:
+        UsageError: a budget in seconds and one in money.
         BadInput: a budget of 0 or below, unknown predictions, or predictions that lack tiles.
         NothingToDo: no tile is left, or the budget does not pay for the cheapest.
     """
+    budget = config.seconds
     with workspace.worker_lock("rank"):
         with workspace.session(write=False) as session:
             train, reviewed = tiles(session, split="train"), {tile.id for tile in tiles(session, split="train", reviewed=True)}
             seen = _seen(workspace, session, [tile.id for tile in train if tile.id not in reviewed], config.predictions)
             labelled = tile_boxes(session, [tile for tile in train if tile.id in reviewed])
             names = session.get(LabelSetRow, 1)
+            model = cost_model(session, config.prices, config.fit, detector=seen is not None and seen.detector)
         candidates = _candidates(
             train,
             reviewed,
@@ -96,10 +138,13 @@ def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silen
             labelled=labelled,
             class_names=tuple(names.names) if names else ("object",),
         )
-        ranking = choose(candidates, config, progress=progress)
+        priced = config.model_copy(update={"prices": model.prices, "budget_seconds": budget})
+        ranking = _with_quantiles(choose(candidates, priced, progress=progress), model)
+        expected = [tile.estimated_seconds for tile in ranking.tiles]
+        cost = batch_cost(expected, model, hourly_rate=config.hourly_rate, currency=config.currency)
         with workspace.session() as session:
-            number = _write(session, ranking, config, seen)
-    return _report(number, ranking, config, seen, train)
+            number = _write(session, ranking, config, seen, budget, cost)
+    return _report(number, ranking, config, seen, train, budget, cost)
 
 
 def _seen(workspace: Workspace, session: Session, open_ids: Sequence[int], name: str | None) -> _Seen | None:
@@ -181,15 +226,26 @@ def _known(tile_ids: NDArray[np.int64], labelled: dict[int, Boxes]) -> KnownObje
     return KnownObjects(rows, xyxy, np.concatenate([none.labels, *(each.labels for each in boxes)]))
 
 
-def _write(session: Session, ranking: Ranking, config: RankConfig, seen: _Seen | None) -> int:
+def _with_quantiles(ranking: Ranking, model: CostModel) -> Ranking:
+    """P50 and P90 of each tile beside the reasons for it."""
+    quantiles = tile_quantiles(np.asarray([tile.estimated_seconds for tile in ranking.tiles]), model.spread)
+    tiles_known = [
+        replace(tile, reasons={**tile.reasons, "seconds": {"p50": round(p50, 1), "p90": round(p90, 1)}})
+        for tile, p50, p90 in zip(ranking.tiles, *(each.tolist() for each in quantiles), strict=True)
+    ]
+    return replace(ranking, tiles=tuple(tiles_known))
+
+
+def _write(session: Session, ranking: Ranking, config: RankConfig, seen: _Seen | None, budget: float, cost: BatchCost) -> int:
     row = add_round(
         session,
-        budget_seconds=config.budget_seconds,
+        budget_seconds=budget,
         strategy=config.strategy,
         seed=config.seed,
         chosen=[ChosenTile(tile.tile_id, tile.score, tile.estimated_seconds, {**tile.reasons, "why": tile.why}) for tile in ranking.tiles],
         prediction_set_id=None if seen is None else seen.row.id,
     )
+    keep_cost(row, cost)
     ledger.record(
         session,
         "rank",
@@ -202,14 +258,17 @@ def _write(session: Session, ranking: Ranking, config: RankConfig, seen: _Seen |
     return row.number
 
 
-def _report(number: int, ranking: Ranking, config: RankConfig, seen: _Seen | None, train: Sequence[TileRecord]) -> RankReport:
+def _report(
+    number: int, ranking: Ranking, config: RankConfig, seen: _Seen | None, train: Sequence[TileRecord], budget: float, cost: BatchCost
+) -> RankReport:
     record_of = {tile.id: tile for tile in train}
     return RankReport(
         round=number,
         strategy=config.strategy,
-        budget_seconds=config.budget_seconds,
+        budget_seconds=budget,
         estimated_seconds=ranking.estimated_seconds,
         predictions=None if seen is None else seen.row.name,
+        cost=cost,
         tiles=tuple(
             RankedWindow(
                 tile_id=tile.tile_id,
