@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from engine.catalog import ledger
-from engine.catalog.annotations import accepted_labels
 from engine.catalog.models import exports_directory
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
@@ -37,7 +36,7 @@ def find(workspace: Workspace, kind: str, name: str) -> Download:
     Args:
         workspace: whose.
         kind: ``exports``: a model's folder as zip by its name, its bare network as ``NAME.onnx``; ``layers``: what one found, as zip by
-            its name; ``labels``: the accepted boxes as ``coco.json``.
+            its name; ``labels``: the accepted boxes as ``coco.json`` or ``gpkg``, or as the folder ``yolo.zip`` or ``voc.zip``.
         name: never made a path: it is looked for among the names that there are.
 
     Raises:
@@ -67,7 +66,12 @@ def _layers(workspace: Workspace) -> dict[str, Download]:
 
 
 def _labels(workspace: Workspace) -> dict[str, Download]:
-    return {"coco.json": Download("labels.coco.json", partial(_written_labels, workspace))}
+    return {
+        "coco.json": Download("labels.coco.json", partial(_written_labels, workspace, "coco")),
+        "gpkg": Download("labels.gpkg", partial(_written_labels, workspace, "gpkg")),
+        "yolo.zip": Download("labels-yolo.zip", partial(_written_labels, workspace, "yolo")),
+        "voc.zip": Download("labels-voc.zip", partial(_written_labels, workspace, "voc")),
+    }
 
 
 def _exported(workspace: Workspace) -> Iterator[tuple[str, Path]]:
@@ -99,14 +103,19 @@ def _zipped(workspace: Workspace, folder: Path, *, without: str = "") -> Iterato
 
 
 @contextmanager
-def _written_labels(workspace: Workspace) -> Iterator[Path]:
-    from app.wiring import write_labels
+def _written_labels(workspace: Workspace, written_as: str) -> Iterator[Path]:
+    from app.wiring import LABEL_FOLDERS, LABEL_WRITERS, write_labels
+    from engine.stages.export_labels import LabelExportConfig, collect_labels
 
-    with workspace.session(write=False) as session:
-        labels = accepted_labels(session)
+    labels = collect_labels(workspace, LabelExportConfig()).labels
     with _scratch(workspace) as scratch:
-        write_labels(labels, scratch / "labels.json")
-        yield scratch / "labels.json"
+        target = scratch / f"labels{LABEL_WRITERS[written_as]}"
+        write_labels(written_as, target, labels)
+        if written_as not in LABEL_FOLDERS:
+            yield target
+            return
+        with _zipped(workspace, target) as packed:
+            yield packed
 
 
 @contextmanager

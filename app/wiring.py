@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectors.formats import coco, geojson, geopackage, voc
+from connectors.formats import coco, dota, geojson, geopackage, isaid, shapefile, voc, yolo
+from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, Reader, ReadOptions, Scenes
+from connectors.formats.sniff import located
+from connectors.formats.unpack import unpacked
 from engine.errors import BadInput, UsageError
 from engine.records import LabelFile, SceneDetections
 
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from engine.catalog.workspace import Workspace
 
 __all__ = [
+    "LABEL_FOLDERS",
+    "LABEL_WRITERS",
     "LAYER_SUFFIXES",
     "annotation_server",
     "hub_weights",
@@ -35,24 +41,57 @@ _WRITERS: dict[str, Callable[[Path, SceneDetections], None]] = {
 }
 
 
-def read_labels(path: Path) -> LabelFile:
-    """Read a label file by its kind: ``.json`` is COCO, ``.xml`` or a folder is Pascal VOC.
+_READERS: Mapping[str, Reader] = {
+    "coco": coco.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+    "dota": dota.read,
+    "isaid": isaid.read,
+    "gpkg": geopackage.read,
+    "geojson": geojson.read,
+    "shapefile": shapefile.read,
+}
+
+LABEL_WRITERS: Mapping[str, str] = {"coco": ".json", "yolo": "", "voc": "", "gpkg": ".gpkg"}
+"""The formats of ``labels export``, each with the end of its file's name, empty for a folder."""
+LABEL_FOLDERS = frozenset(name for name, suffix in LABEL_WRITERS.items() if not suffix)
+"""Those that are folders whatever lies beside the labels."""
+
+
+def read_labels(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS, *, scratch: Path | None = None) -> LabelFile:
+    """Read labels in the format that ``options`` name, or that their content shows; an archive is looked into.
+
+    Args:
+        path: a file, a folder, or a zip or tar archive of one.
+        scenes: of the workspace, for formats that need sizes or ground.
+        options: see its fields.
+        scratch: where an archive is unpacked for the while; None for the system's place.
 
     Raises:
-        BadInput: there is nothing at ``path``, its kind is unknown, or its content cannot be used.
+        BadInput: there is nothing at ``path``, its format is unknown, or its content cannot be used.
     """
-    if not path.exists():
-        raise BadInput(f"no label file at {path}", expected="a COCO json, a Pascal VOC xml, or a folder of them", remedy="Check the path")
-    if path.is_dir() or path.suffix.lower() == ".xml":
-        return voc.read(path)
-    if path.suffix.lower() == ".json":
-        return coco.read(path)
-    raise BadInput(f"the label file {path} ends in {path.suffix!r}", expected=".json (COCO) or .xml (Pascal VOC), or a folder of xml files")
+    with unpacked(path, scratch) as there:
+        kind, file = located(there, options.format)
+        return replace(_READERS[kind](file, scenes, options), source=path.resolve().name)
 
 
-def write_labels(labels: LabelFile, path: Path) -> None:
-    """Write ``labels`` to ``path`` as COCO json, atomically."""
-    coco.write(path, labels)
+def write_labels(written_as: str, target: Path, labels: LabelFile, pictures: Pictures | None = None) -> None:
+    """Write ``labels`` to ``target``, atomically: COCO with ``pictures`` is a folder, without them a file.
+
+    Args:
+        written_as: one of :data:`LABEL_WRITERS`.
+        target: file or folder; what is there is replaced.
+        labels: images with boxes.
+        pictures: of these images, for formats that have a place for them.
+    """
+    if written_as == "coco" and pictures is not None:
+        coco.write_folder(target, labels, pictures)
+    elif written_as == "coco":
+        coco.write(target, labels)
+    elif written_as == "gpkg":
+        geopackage.write_labels(target, labels)
+    else:
+        {"yolo": yolo.write, "voc": voc.write}[written_as](target, labels, pictures)
 
 
 def require_formats(formats: str) -> list[str]:

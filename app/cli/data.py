@@ -1,4 +1,4 @@
-"""Commands that fill a workspace and say what is in it: init, ingest, labels import, status."""
+"""Commands that fill a workspace and say what is in it: init, ingest, status."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from app.settings import find_workspace
 __all__ = ["add_to"]
 
 
-def add_to(app: typer.Typer, labels: typer.Typer) -> None:
+def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
     app.command()(init)
     app.command()(ingest)
-    labels.command("import")(import_labels)
     app.command()(status)
 
 
@@ -52,25 +51,6 @@ def ingest(
 
     chosen = configured(IngestConfig, config, settings)
     run_stage("ingest", chosen, paths={"source": source}, workspace=workspace, as_json=as_json, no_queue=no_queue)
-
-
-def import_labels(
-    file: Annotated[Path, typer.Argument(help="COCO json, a Pascal VOC xml file, or a folder of them.")],
-    *,
-    withhold: Annotated[
-        bool | None, typer.Option("--withhold", help="Keep the boxes on training ground for the oracle, to simulate annotators.")
-    ] = None,
-    workspace: WorkspaceOption = None,
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    no_queue: NoQueueOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Take labels in for scenes that are there; the first file decides the classes of the workspace."""
-    from engine.stages.labels import LabelConfig
-
-    chosen = configured(LabelConfig, config, settings, withhold=withhold)
-    run_stage("labels-import", chosen, paths={"file": file}, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def status(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import annotators, data, delivery, demo, jobs, machine, models, rounds, search, training, users
+from app.cli import annotators, data, delivery, demo, jobs, labels, machine, models, rounds, search, training, users
 from app.faults import unexpected
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
@@ -51,9 +51,10 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    labels = typer.Typer(cls=CommandGroup, help="Labels in.", rich_markup_mode=None)
-    data.add_to(app, labels)
-    app.add_typer(labels, name="labels")
+    labelled = typer.Typer(cls=CommandGroup, help="Labels in and out.", rich_markup_mode=None)
+    data.add_to(app)
+    labels.add_to(labelled)
+    app.add_typer(labelled, name="labels")
     training.add_to(app)
     trained = typer.Typer(cls=CommandGroup, help="Models, and weights to start them from.", rich_markup_mode=None)
     models.add_to(trained)

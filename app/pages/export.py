@@ -15,6 +15,14 @@ from engine.errors import NothingToDo
 
 __all__ = ["Actions", "add"]
 
+LABELS = (
+    ("coco.json", "COCO json"),
+    ("yolo.zip", "YOLO"),
+    ("voc.zip", "Pascal VOC"),
+    ("gpkg", "GeoPackage"),
+)
+"""What the accepted boxes can be taken away as: the name of the download, and what it is called."""
+
 
 class Actions:
     """What the page does."""
@@ -71,7 +79,9 @@ def _choice(known: list[str], shown: str | None) -> Any:
 
 
 def _files(context: PageContext, made: list[str]) -> str:
-    rows: list[tuple[Any, ...]] = [("Labels", "every accepted box", text.link("/downloads/labels/coco.json", "COCO json"))]
+    rows: list[tuple[Any, ...]] = [
+        ("Labels", "every accepted box", text.link(f"/downloads/labels/{name}", shown)) for name, shown in LABELS
+    ]
     for name in reversed(made):
         folder = context.workspace.exports / name
         rows.append((name, "ONNX model with its classes", text.link(f"/downloads/exports/{name}", f"{name}.zip")))

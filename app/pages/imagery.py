@@ -46,7 +46,7 @@ class Actions:
     def bring_labels(self, uploaded: str | None, withhold: bool) -> tuple[Any, str]:
         """Queue a label file."""
         if not uploaded:
-            raise UsageError("no label file", expected="a COCO json or a Pascal VOC xml", remedy="Choose one first")
+            raise UsageError("no label file", expected="a label file, or a zip of one or of a folder of them", remedy="Choose one first")
         file = _keep(self._context, Path(uploaded))
         self._context.jobs.enqueue("labels-import", {"withhold": withhold}, inputs={"file": str(file)})
         return None, text.done("The labels are queued to be brought in.")
@@ -69,7 +69,12 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
                 overlap = gr.Number(64, label="Overlap in pixels", precision=0, minimum=0)
             take_in = gr.Button("Take it in", variant="primary", elem_id="ingest")
         with gr.Column():
-            labels = gr.File(label="Labels: COCO json or Pascal VOC xml", type="filepath", elem_id="upload-labels", height=160)
+            labels = gr.File(
+                label="Labels: COCO, iSAID, VOC, GeoPackage, GeoJSON, or a zip of YOLO, DOTA, VOC or shapefile",
+                type="filepath",
+                elem_id="upload-labels",
+                height=160,
+            )
             withhold = gr.Checkbox(False, label="Withhold those on training ground, for a simulation with the oracle")
             bring = gr.Button("Bring the labels in", elem_id="labels-import")
     jobs_here = gr.Column()

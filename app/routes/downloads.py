@@ -11,7 +11,7 @@ from starlette.background import BackgroundTask
 
 from app.downloads import find
 from engine.catalog.workspace import Workspace
-from engine.errors import BadInput
+from engine.errors import BadInput, NothingToDo
 
 __all__ = ["router"]
 
@@ -26,7 +26,7 @@ def router(workspace: Workspace) -> APIRouter:
         try:
             found = find(workspace, kind, name)
             file = kept.enter_context(found.file())
-        except BadInput as missing:
+        except (BadInput, NothingToDo) as missing:
             raise HTTPException(404, str(missing)) from missing
         return FileResponse(
             file,

@@ -57,9 +57,7 @@ def _source(_workspace: Workspace, inputs: Mapping[str, str]) -> tuple[Any, ...]
 
 
 def _label_file(_workspace: Workspace, inputs: Mapping[str, str]) -> tuple[Any, ...]:
-    from app.wiring import read_labels
-
-    return (read_labels(Path(inputs["file"])),)
+    return (Path(inputs["file"]),)
 
 
 def _server(workspace: Workspace, _inputs: Mapping[str, str]) -> tuple[Any, ...]:
@@ -136,7 +134,7 @@ def _imported(name: str) -> Any:
 
 _ALL = (
     Verb("ingest", "engine.stages.ingest:IngestConfig", "engine.stages.ingest:ingest", ("source",), _source),
-    Verb("labels-import", "engine.stages.labels:LabelConfig", "engine.stages.labels:import_labels", ("file",), _label_file),
+    Verb("labels-import", "app.workflows.labels:LabelImportConfig", "app.workflows.labels:import_label_file", ("file",), _label_file),
     Verb("pretrain", "engine.stages.pretrain:PretrainConfig", "engine.stages.pretrain:pretrain"),
     Verb("finetune", "engine.stages.finetune:FinetuneConfig", "engine.stages.finetune:finetune"),
     Verb("one-shot", "engine.stages.one_shot:OneShotTrainingConfig", "engine.stages.one_shot:one_shot"),
@@ -144,6 +142,7 @@ _ALL = (
     Verb("rank", "engine.stages.rank:RankConfig", "app.workflows.rounds:rank_once", flow=True),
     Verb("oracle", "engine.stages.oracle:OracleConfig", "engine.stages.oracle:consult_oracle"),
     Verb("evaluate", "engine.stages.evaluate:EvaluateConfig", "engine.stages.evaluate:evaluate"),
+    Verb("simulate", "engine.stages.simulate:SimulateConfig", "engine.stages.simulate:simulate"),
     Verb("export", "engine.stages.export:ExportConfig", "engine.stages.export:export"),
     Verb("layers", "app.workflows.layers:LayersConfig", "app.workflows.layers:write_scene_layers"),
     Verb("search", "engine.stages.search:SearchConfig", "engine.stages.search:search"),

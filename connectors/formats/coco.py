@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from connectors.formats.boxes import XYXY, BoxCollector
-from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of
+from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of, leave_mark
 from connectors.formats.naming import stems
-from connectors.formats.sources import read_bytes
+from connectors.formats.sources import read_json
 from engine.errors import BadInput
 from engine.files import atomic_directory, write_json
 from engine.records import LabelFile
@@ -134,6 +133,7 @@ def write_folder(target: Path, records: LabelFile, pictures: Pictures) -> None:
             for image, stem in zip(records.images, stems(records.images), strict=True)
         ]
         write(folder / "annotations.json", replace(records, images=tuple(named)))
+        leave_mark(folder, records)
 
 
 def _annotations(records: LabelFile) -> Iterator[dict[str, Any]]:
@@ -156,13 +156,7 @@ def load(path: Path) -> Mapping[str, Any]:
     Raises:
         BadInput: the file cannot be read, is not JSON, or holds something else.
     """
-    try:
-        document = json.loads(read_bytes(path, "a COCO json file"))
-    except (ValueError, RecursionError) as damaged:
-        raise BadInput(f"{path} is not JSON: {damaged}", expected="a COCO json file", remedy="Export it again") from damaged
-    if not isinstance(document, dict):
-        raise BadInput(f"{path} holds a {type(document).__name__}", expected="a JSON object with images, annotations and categories")
-    return document
+    return read_json(path, "a COCO json file with images, annotations and categories")
 
 
 def _rows(document: Mapping[str, Any], key: str, path: Path) -> Sequence[Mapping[str, Any]]:

@@ -15,10 +15,14 @@ from pydantic import Field
 
 from engine.config import StageConfig
 from engine.errors import BadInput
+from engine.files import write_json
 from engine.label_set import LabelSet
 from engine.records import ImageLabels, LabelFile, SceneFrame
 
-__all__ = ["DEFAULTS", "NO_SCENES", "Pictures", "ReadOptions", "Reader", "Scenes", "label_set_of"]
+__all__ = ["DEFAULTS", "MARK", "NO_SCENES", "Pictures", "ReadOptions", "Reader", "Scenes", "label_set_of", "leave_mark"]
+
+MARK = "tilehawk-labels.json"
+"""The file by which a folder is known as one that we wrote, and may write anew."""
 
 
 class ReadOptions(StageConfig):
@@ -83,6 +87,15 @@ class Pictures(Protocol):
 
     def place(self, image: ImageLabels, stem: Path) -> Path:
         """Put the picture of ``image`` at ``stem`` plus the suffix of its kind; returns that path."""
+
+
+def leave_mark(folder: Path, labels: LabelFile) -> None:
+    """Write :data:`MARK` into a folder of labels: who wrote it, and how much."""
+    boxes = sum(len(image.boxes_scene) for image in labels.images)
+    write_json(
+        folder / MARK,
+        {"written_by": "tilehawk labels export", "classes": list(labels.label_set.names), "images": len(labels.images), "boxes": boxes},
+    )
 
 
 def label_set_of(names: Sequence[str], where: Path | str) -> LabelSet:

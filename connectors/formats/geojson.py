@@ -15,7 +15,7 @@ from connectors.formats import footprints
 from connectors.formats.contract import DEFAULTS, NO_SCENES, ReadOptions, Scenes
 from connectors.formats.features import FeatureLayer, class_name_of, pick_columns
 from connectors.formats.ground import place
-from connectors.formats.sources import read_bytes
+from connectors.formats.sources import read_json
 from engine.errors import BadInput
 from engine.files import write_text
 from engine.records import LabelFile, SceneDetections
@@ -37,7 +37,7 @@ def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS
     Raises:
         BadInput: no FeatureCollection, coordinates that are pixels of a picture, or what :func:`connectors.formats.ground.place` refuses.
     """
-    document = _load(path)
+    document = read_json(path, "a GeoJSON FeatureCollection")
     features = document.get("features")
     if document.get("type") != "FeatureCollection" or not isinstance(features, list):
         raise BadInput(f"{path} is no FeatureCollection", expected='a JSON object with "type": "FeatureCollection" and "features"')
@@ -61,16 +61,6 @@ def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS
         [class_name_of(row.get(columns.of_class)) if columns.of_class is not None else options.class_name for row in rows],
     )
     return place([layer], scenes, options, path.resolve().name)
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads(read_bytes(path, "a GeoJSON file"))
-    except (ValueError, RecursionError) as damaged:
-        raise BadInput(f"{path} is not JSON: {damaged}", expected="a GeoJSON file", remedy="Export it again") from damaged
-    if not isinstance(document, dict):
-        raise BadInput(f"{path} holds a {type(document).__name__}", expected="a GeoJSON FeatureCollection")
-    return document
 
 
 def _crs_of(document: Mapping[str, Any], path: Path) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.errors import BadInput
 from engine.imagery.names import is_system_junk
 
-__all__ = ["IMAGE_SUFFIXES", "dataset_root", "files_below", "read_bytes", "read_lines", "refuse_lines"]
+__all__ = ["IMAGE_SUFFIXES", "dataset_root", "files_below", "read_bytes", "read_json", "read_lines", "refuse_lines"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 LONGEST_TEXT = 256 << 20
@@ -16,11 +18,11 @@ LONGEST_TEXT = 256 << 20
 NAMED_LINES = 5
 
 
-def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+def files_below(folder: Path, suffixes: Iterable[str], *, to_read: bool = True) -> list[Path]:
     """The files below ``folder`` with one of ``suffixes`` (lower case), by path; hidden ones and system junk are passed over.
 
     Raises:
-        BadInput: one of them is a link that leads out of the folder.
+        BadInput: one of them is a link that leads out of the folder, and it is ``to_read``.
     """
     wanted = frozenset(suffixes)
     root = folder.resolve()
@@ -29,7 +31,7 @@ def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
         relative = path.relative_to(folder)
         if path.suffix.lower() not in wanted or any(part.startswith(".") for part in relative.parts) or is_system_junk(relative.as_posix()):
             continue
-        if not path.resolve().is_relative_to(root):
+        if to_read and not path.resolve().is_relative_to(root):
             raise BadInput(f"{path} is a link that leads out of {folder}", expected="a file below it", remedy="Put the file itself there")
         if path.is_file():
             found.append(path)
@@ -55,6 +57,21 @@ def read_bytes(path: Path, expected: str) -> bytes:
         return path.read_bytes()
     except OSError as missing:
         raise BadInput(f"{path} cannot be read: {missing.strerror}", expected=expected, remedy="Check the path") from missing
+
+
+def read_json(path: Path, expected: str) -> Mapping[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        BadInput: it cannot be read, is not JSON, or holds something else.
+    """
+    try:
+        document = json.loads(read_bytes(path, expected))
+    except (ValueError, RecursionError) as damaged:
+        raise BadInput(f"{path} is not JSON: {damaged}", expected=expected, remedy="Export it again") from damaged
+    if not isinstance(document, dict):
+        raise BadInput(f"{path} holds a {type(document).__name__}", expected=f"{expected}: a JSON object")
+    return document
 
 
 def read_lines(path: Path, expected: str) -> list[str]:

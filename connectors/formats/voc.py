@@ -12,7 +12,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, parse
 
 from connectors.formats.boxes import BoxCollector
-from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of
+from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of, leave_mark
 from connectors.formats.naming import stems
 from connectors.formats.sources import files_below
 from engine.errors import BadInput
@@ -87,6 +87,7 @@ def write(target: Path, labels: LabelFile, pictures: Pictures | None = None) -> 
         (folder / "ImageSets" / "Main").mkdir(parents=True)
         for split, names in lists.items():
             (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        leave_mark(folder, labels)
 
 
 def _lines(image: ImageLabels, name: str, classes: Sequence[str]) -> Iterator[str]:

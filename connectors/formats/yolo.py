@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from connectors.formats.boxes import XYXY, BoxCollector, hull
-from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of
+from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of, leave_mark
 from connectors.formats.naming import stems
 from connectors.formats.sources import read_lines, refuse_lines
 from connectors.formats.yolo_dataset import Dataset, find_dataset
@@ -80,6 +80,7 @@ def write(target: Path, labels: LabelFile, pictures: Pictures | None = None) -> 
         lists = {split: f"images/{split}" for split in SPLITS.values() if split in splits}
         document = {**lists, "names": dict(enumerate(labels.label_set.names))}
         (folder / "data.yaml").write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        leave_mark(folder, labels)
 
 
 def _lines(image: ImageLabels) -> list[str]:

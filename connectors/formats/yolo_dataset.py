@@ -56,7 +56,11 @@ def find_dataset(path: Path) -> Dataset:
     labels = [file for file in files if LABELS in file.relative_to(root).parts[:-1]]
     nested = bool(labels)
     labels = [file for file in (labels or files) if file.name not in (*NAME_LISTS, *(() if nested else IMAGE_LISTS))]
-    pictures = [picture for picture in files_below(root, IMAGE_SUFFIXES) if not nested or IMAGES in picture.relative_to(root).parts[:-1]]
+    pictures = [
+        picture
+        for picture in files_below(root, IMAGE_SUFFIXES, to_read=False)
+        if not nested or IMAGES in picture.relative_to(root).parts[:-1]
+    ]
     at = {file.relative_to(root).as_posix(): file for file in labels}
     places = {picture.relative_to(root).as_posix(): _label_place(picture.relative_to(root)) for picture in pictures}
     found: dict[str, Path | None] = {picture: at.get(place) for picture, place in places.items()}

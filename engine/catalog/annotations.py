@@ -9,16 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes, visible_share
-from engine.catalog.schema import Annotation, LabelSetRow, Review, Scene, Tile
+from engine.catalog.schema import Annotation, LabelSetRow, Review
 from engine.catalog.tiles import TileRecord, chunks
 from engine.errors import BadInput
 from engine.label_set import LabelSet
-from engine.records import ImageLabels, LabelFile
 
 __all__ = [
     "MINIMUM_VISIBLE_SHARE",
     "accept_withheld",
-    "accepted_labels",
     "label_set",
     "mark_reviewed",
     "scene_boxes",
@@ -108,20 +106,6 @@ def accept_withheld(session: Session, tile: TileRecord, *, annotator: str) -> in
         row.version += 1
     session.flush()
     return len(seen)
-
-
-def accepted_labels(session: Session) -> LabelFile:
-    """Every accepted box, by scene, as a label file; scenes on which nothing was reviewed or accepted are left out.
-
-    Raises:
-        BadInput: the workspace has no classes yet.
-    """
-    reviewed = select(Tile.scene_id).join(Review, Review.tile_id == Tile.id)
-    annotated = select(Annotation.scene_id).where(Annotation.state == "accepted")
-    scenes = list(session.scalars(select(Scene).where(Scene.id.in_(reviewed.union(annotated))).order_by(Scene.id)))
-    boxes = _boxes_by_scene(session, [scene.id for scene in scenes], ("accepted",))
-    images = tuple(ImageLabels(scene.name, scene.width, scene.height, boxes[scene.id]) for scene in scenes)
-    return LabelFile(label_set(session), images, source="accepted")
 
 
 def _boxes_by_scene(session: Session, scene_ids: Sequence[int], states: Sequence[str]) -> dict[int, Boxes]:

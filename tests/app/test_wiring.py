@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 
-from app.wiring import LAYER_SUFFIXES, read_labels, require_formats, write_layers
+from app.wiring import LABEL_FOLDERS, LABEL_WRITERS, LAYER_SUFFIXES, read_labels, require_formats, write_labels, write_layers
 from engine.boxes import Boxes
 from engine.errors import BadInput, UsageError
 from engine.label_set import LabelSet
-from engine.records import SceneDetections
+from engine.records import ImageLabels, LabelFile, SceneDetections
 
 VOC = """<annotation><filename>a.png</filename><size><width>9</width><height>9</height><depth>3</depth></size>
 <object><name>car</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>5</ymax></bndbox></object></annotation>"""
@@ -40,6 +43,44 @@ def test_file_of_no_known_kind_is_named(name, tmp_path):
     (tmp_path / "labels.csv").write_text("a.png,1,1,3,4,car")
     with pytest.raises(BadInput, match=name):
         read_labels(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["labels.zip", "labels.tar.gz"])
+def test_labels_in_an_archive_are_read_and_nothing_of_it_is_left(name, tmp_path):
+    (tmp_path / "set" / "labels").mkdir(parents=True)
+    (tmp_path / "set" / "data.yaml").write_text("names: [car]")
+    (tmp_path / "set" / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\nx\n")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    pack(tmp_path / name, tmp_path / "set")
+    with pytest.raises(BadInput, match=rf"^{re.escape(name)}: labels/a\.txt, line 2"):
+        read_labels(tmp_path / name, scratch=scratch)
+    (tmp_path / "set" / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    pack(tmp_path / name, tmp_path / "set")
+    labels = read_labels(tmp_path / name, scratch=scratch)
+    assert ([image.image for image in labels.images], labels.source) == (["labels/a.txt"], name)
+    assert list(scratch.iterdir()) == []
+
+
+def pack(archive, folder):
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as target:
+            for path in sorted(folder.rglob("*")):
+                target.write(path, path.relative_to(folder.parent))
+    else:
+        with tarfile.open(archive, "w:gz") as target:
+            target.add(folder, folder.name)
+
+
+@pytest.mark.parametrize("written_as", LABEL_WRITERS)
+def test_every_format_of_labels_is_written_and_read_again(written_as, tmp_path, fake):
+    image = ImageLabels("a.png", 9, 9, Boxes(np.array([[1.0, 1, 4, 5]]), np.array([0])))
+    target = tmp_path / f"labels{LABEL_WRITERS[written_as]}"
+    write_labels(written_as, target, LabelFile(LabelSet.of(["car"]), (image,)))
+    assert target.is_dir() == (written_as in LABEL_FOLDERS)
+    labels = read_labels(target, fake("frames").Scenes(("a.png", 9, 9)))
+    assert labels.label_set.names == ("car",)
+    np.testing.assert_allclose(labels.images[0].boxes_scene.xyxy, [[1, 1, 4, 5]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("written", "formats"), [("gpkg", ["gpkg"]), ("GPKG, geojson", ["gpkg", "geojson"]), ("coco,coco,", ["coco"])])

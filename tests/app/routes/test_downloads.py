@@ -13,6 +13,9 @@ from fastapi import FastAPI
 from app.routes import downloads
 from app.wiring import read_labels
 from engine.catalog import ledger
+from engine.catalog.annotations import set_label_set
+from engine.catalog.lookup import SceneFrames
+from engine.catalog.schema import Annotation
 from engine.catalog.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # starlette's test client
@@ -108,6 +111,36 @@ def test_labels_are_the_accepted_boxes_and_come_back(filled_workspace, tmp_path)
     assert json.loads(answer.content)["annotations"]
 
 
-def test_labels_before_there_are_classes_are_not_found_and_say_why(workspace):
+@pytest.mark.parametrize(
+    ("address", "filename", "inside"),
+    [
+        ("yolo.zip", "labels-yolo.zip", {"data.yaml", "tilehawk-labels.json"}),
+        ("voc.zip", "labels-voc.zip", {"tilehawk-labels.json"}),
+    ],
+)
+def test_labels_come_as_folders_that_can_be_read_again(filled_workspace, tmp_path, address, filename, inside):
+    answer = client_of(filled_workspace).get(f"/downloads/labels/{address}")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{filename}"'
+    (tmp_path / filename).write_bytes(answer.content)
+    assert inside <= {name.removeprefix("labels/") for name in zipfile.ZipFile(tmp_path / filename).namelist()}
+    labels = read_labels(tmp_path / filename, SceneFrames(filled_workspace))
+    with filled_workspace.session(write=False) as session:
+        accepted = session.query(Annotation).filter_by(state="accepted").count()
+    assert sum(len(image.boxes_scene) for image in labels.images) == accepted > 0
+    assert list((filled_workspace.temporary / "downloads").iterdir()) == []
+
+
+def test_labels_come_as_layers(filled_workspace, tmp_path):
+    answer = client_of(filled_workspace).get("/downloads/labels/gpkg")
+    assert answer.headers["content-disposition"] == 'attachment; filename="labels.gpkg"'
+    (tmp_path / "labels.gpkg").write_bytes(answer.content)
+    assert len(read_labels(tmp_path / "labels.gpkg", SceneFrames(filled_workspace)).images) > 0
+
+
+def test_labels_before_there_are_classes_or_boxes_are_not_found_and_say_why(workspace):
     answer = client_of(workspace).get("/downloads/labels/coco.json")
     assert (answer.status_code, "no classes" in answer.text) == (404, True)
+    with workspace.session() as session:
+        set_label_set(session, ["car"])
+    answer = client_of(workspace).get("/downloads/labels/coco.json")
+    assert (answer.status_code, "nothing is annotated" in answer.text) == (404, True)

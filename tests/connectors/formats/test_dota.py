@@ -78,6 +78,7 @@ def test_many_such_lines_are_named_in_part_and_counted(tmp_path):
         dota.read(write(tmp_path / "bad.txt", "ship\n" * 42))
 
 
+@pytest.mark.guarantee("G14")
 def test_bytes_that_are_no_text_a_link_that_leads_out_and_an_empty_folder_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(BadInput, match="holds no txt file"):

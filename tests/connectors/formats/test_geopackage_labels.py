@@ -136,3 +136,25 @@ def test_a_file_that_is_cut_off_is_refused_or_its_features_are_named(fake, tmp_p
     (tmp_path / "cut.gpkg").write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BadInput, match=r"cut\.gpkg"):
         geopackage.read(tmp_path / "cut.gpkg", scenes_of(fake, labels))
+
+
+def test_labels_on_real_imagery_come_back(real_data, tmp_path, fake):
+    from engine.imagery.raster import inspect_raster
+
+    files = sorted((real_data / "geotiffs").glob("*.tif"))
+    if not files:
+        pytest.skip(f"{real_data / 'geotiffs'} holds no GeoTIFF")
+    images = []
+    for seed, file in enumerate(files):
+        info = inspect_raster(file)
+        boxes = random_boxes(seed, 5)
+        spread = Boxes(boxes.xyxy * (np.array([info.width, info.height] * 2) / 300), boxes.labels)
+        images.append(ImageLabels(file.name, info.width, info.height, spread, georeference=info.georeference))
+    assert len({image.georeference.crs_wkt for image in images if image.georeference}) > 5
+    labels = LabelFile(CLASSES, tuple(images))
+    geopackage.write_labels(tmp_path / "labels.gpkg", labels)
+    scenes = [(image.image, image.width, image.height, image.georeference) for image in labels.images]
+    again = geopackage.read(tmp_path / "labels.gpkg", fake("frames").Scenes(*scenes))
+    assert again.unusable == ()
+    for before, after in zip(labels.images, again.images, strict=True):
+        np.testing.assert_allclose(after.boxes_scene.xyxy, before.boxes_scene.xyxy, atol=1e-3)

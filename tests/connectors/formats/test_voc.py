@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.formats import voc
-from connectors.formats.contract import ReadOptions
+from connectors.formats.contract import MARK, ReadOptions
 from engine.boxes import Boxes
 from engine.errors import BadInput
 from engine.label_set import LabelSet
@@ -156,7 +156,7 @@ def test_a_written_folder_has_a_file_an_image_the_splits_and_the_pictures(tmp_pa
     written = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*") if path.is_file()}
     stems = ["in/a", "b.tif", "b.png", "c"]
     lists = {f"ImageSets/Main/{split}.txt" for split in ("train", "val", "test")}
-    assert written == lists | {f"Annotations/{stem}.xml" for stem in stems} | {f"JPEGImages/{stem}.png" for stem in stems}
+    assert written == lists | {MARK} | {f"Annotations/{stem}.xml" for stem in stems} | {f"JPEGImages/{stem}.png" for stem in stems}
     assert (tmp_path / "set/ImageSets/Main/val.txt").read_text() == "b.tif\n"
     assert "<xmax>8</xmax><ymax>4.5</ymax>" in (tmp_path / "set/Annotations/in/a.xml").read_text()
     assert {image.image for image in voc.read(tmp_path / "set").images} == {f"{stem}.png" for stem in stems}

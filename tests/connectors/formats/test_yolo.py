@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.formats import yolo
+from connectors.formats.contract import MARK
 from engine.boxes import Boxes
 from engine.errors import BadInput
 from engine.label_set import LabelSet
@@ -236,7 +237,7 @@ def test_a_written_folder_has_splits_names_and_pictures(tmp_path, fake):
     yolo.write(tmp_path / "set", LabelFile(LabelSet.of(["no", "car: 'red'"]), tuple(images)), fake("frames").Pictures())
     written = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*") if path.is_file()}
     places = ["train/in/a", "val/b.tif", "test/b.png", "unsplit/c"]
-    assert written == {"data.yaml", *(f"labels/{place}.txt" for place in places), *(f"images/{place}.png" for place in places)}
+    assert written == {"data.yaml", MARK, *(f"labels/{place}.txt" for place in places), *(f"images/{place}.png" for place in places)}
     assert (tmp_path / "set/labels/train/in/a.txt").read_text() == "1 0.2500000000 0.2500000000 0.5000000000 0.5000000000\n"
     assert yaml.safe_load((tmp_path / "set/data.yaml").read_text()) == {
         "train": "images/train",
