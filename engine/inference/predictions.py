@@ -101,6 +101,15 @@ class Predictions:
         mask: NDArray[np.bool_] = self.scores >= DESCRIBED_FROM
         return mask
 
+    @property
+    def object_features(self) -> NDArray[np.float16] | None:
+        """What lies at the centre of each detection (P, d), zeros where it has no features; None where nothing has."""
+        if self.features is None:
+            return None
+        every = np.zeros((len(self.scores), self.features.shape[1]), dtype=np.float16)
+        every[self.described] = self.features
+        return every
+
     def of_tile(self, tile_id: int) -> Boxes:
         """The detections on one tile, in tile pixels, in the order in which they were predicted.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from engine.boxes import box_iou
+from engine.boxes import Boxes, box_iou
 from engine.config import StageConfig
 from engine.errors import BadInput
 
@@ -118,6 +119,16 @@ class KnownObjects:
     def nothing(cls) -> KnownObjects:
         """No object."""
         return cls(np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0, dtype=np.int64))
+
+    @classmethod
+    def of(cls, rows: Integers, boxes: Sequence[Boxes]) -> KnownObjects:
+        """The boxes of the tiles at ``rows`` (n,), in tile pixels."""
+        none = cls.nothing()
+        return cls(
+            np.repeat(np.asarray(rows, dtype=np.int64), [len(each) for each in boxes]),
+            np.concatenate([none.xyxy, *(each.xyxy for each in boxes)]),
+            np.concatenate([none.labels, *(each.labels for each in boxes)]),
+        )
 
     def take(self, index: Integers | NDArray[np.bool_]) -> KnownObjects:
         """The objects at ``index``."""

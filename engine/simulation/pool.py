@@ -74,17 +74,13 @@ class LabelledPool:
             windows_scene=self.windows_scene,
             splits=np.full(len(self), "train"),
             reviewed=reviewed,
-            known=_known(self.true, labelled),
+            known=KnownObjects.of(labelled, [self.true[row] for row in labelled]),
             class_names=self.label_set.names,
             **seen,
         )
 
 
 def _seen(predictions: Predictions) -> dict[str, Any]:
-    features = None
-    if predictions.features is not None:
-        features = np.zeros((len(predictions.scores), predictions.features.shape[1]), dtype=np.float16)
-        features[predictions.described] = predictions.features
     return {
         "embeddings": predictions.embeddings,
         "query_entropy": predictions.query_entropy,
@@ -94,16 +90,6 @@ def _seen(predictions: Predictions) -> dict[str, Any]:
             predictions.boxes_tile.astype(np.float64),
             predictions.class_scores.astype(np.float64),
             predictions.drift.astype(np.float64),
-            features,
+            predictions.object_features,
         ),
     }
-
-
-def _known(true: Sequence[Boxes], labelled: Integers) -> KnownObjects:
-    none = KnownObjects.nothing()
-    boxes = [true[row] for row in labelled]
-    return KnownObjects(
-        np.repeat(np.asarray(labelled, dtype=np.int64), [len(each) for each in boxes]),
-        np.concatenate([none.xyxy, *(each.xyxy for each in boxes)]),
-        np.concatenate([none.labels, *(each.labels for each in boxes)]),
-    )

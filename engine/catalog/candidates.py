@@ -1,0 +1,101 @@
+"""What the workspace lets a ranking know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from engine.catalog.annotations import tile_boxes
+from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
+from engine.catalog.schema import LabelSetRow, ModelRow, PredictionSet
+from engine.catalog.tiles import TileRecord
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput
+from engine.inference.predictions import Predictions
+from engine.selection.candidates import Candidates
+from engine.selection.detections import Detections, KnownObjects
+
+__all__ = ["RankingPredictions", "ranking_candidates", "ranking_predictions"]
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RankingPredictions:
+    """A prediction set, and whether it comes from a detector that knows the classes."""
+
+    row: PredictionSet
+    predictions: Predictions
+    detector: bool
+
+
+def ranking_predictions(workspace: Workspace, session: Session, open_ids: Sequence[int], name: str | None) -> RankingPredictions | None:
+    """The predictions to rank by: those named, or the newest that cover every open tile, or none.
+
+    Raises:
+        BadInput: there are none of that name, or they lack tiles.
+    """
+    wanted = np.asarray(open_ids, dtype=np.int64)
+    rows = [get_prediction_set(session, name)] if name else [row for row in reversed(prediction_sets(session)) if row.tiles >= len(wanted)]
+    for row in rows:
+        predictions = Predictions.load(predictions_directory(workspace, row.name))
+        if predictions.covers(wanted):
+            return RankingPredictions(row, predictions, session.get_one(ModelRow, row.model_id).stage == "finetune")
+        if name:
+            missing = wanted[~np.isin(wanted, predictions.tile_ids)]
+            raise BadInput(
+                f"the predictions {name!r} lack {len(missing)} of {len(wanted)} train tiles, the first being tile {int(missing[0])}",
+                expected="predictions on all train tiles still to label",
+                remedy="Run `tilehawk predict --split train`",
+            )
+    return None
+
+
+def ranking_candidates(session: Session, train: Sequence[TileRecord], reviewed: set[int], seen: RankingPredictions | None) -> Candidates:
+    """The train tiles, in the order of their ids, with what was predicted on them and what people drew on those in ``reviewed``."""
+    tile_ids = np.asarray([tile.id for tile in train], dtype=np.int64)
+    labelled = tile_boxes(session, [tile for tile in train if tile.id in reviewed])
+    names = session.get(LabelSetRow, 1)
+    return Candidates(
+        tile_ids=tile_ids,
+        scene_ids=np.asarray([tile.scene_id for tile in train], dtype=np.int64),
+        windows_scene=np.asarray([tile.window.xyxy for tile in train], dtype=np.float64),
+        splits=np.asarray([tile.split for tile in train], dtype=np.str_),
+        reviewed=np.asarray([tile.id in reviewed for tile in train], dtype=bool),
+        known=KnownObjects.of(np.searchsorted(tile_ids, list(labelled)), list(labelled.values())),
+        class_names=tuple(names.names) if names else ("object",),
+        **_predicted(tile_ids, seen),
+    )
+
+
+def _predicted(tile_ids: Integers, seen: RankingPredictions | None) -> dict[str, Any]:
+    """Embeddings of the tiles and, from a detector, all that it says of them."""
+    if seen is None:
+        return {}
+    found = seen.predictions
+    embedded = np.isin(tile_ids, found.tile_ids)
+    columns: dict[str, Any] = {"embedded": embedded, "embeddings": _by_tile(found.embeddings, found.tile_ids, tile_ids)}
+    if not seen.detector:
+        return columns
+    on_train = np.isin(found.tile_ids[found.tile_index], tile_ids)
+    boxes, scores, drift = (column[on_train].astype(np.float64) for column in (found.boxes_tile, found.class_scores, found.drift))
+    features = found.object_features
+    rows = np.searchsorted(tile_ids, found.tile_ids[found.tile_index[on_train]])
+    columns["detections"] = Detections(rows, boxes, scores, drift, None if features is None else features[on_train])
+    for name in ("query_entropy", "saturated"):
+        column = getattr(found, name)
+        columns[name] = None if column is None else _by_tile(column, found.tile_ids, tile_ids)
+    return columns
+
+
+def _by_tile(column: NDArray[Any], of_ids: Integers, tile_ids: Integers) -> NDArray[Any]:
+    """``column`` by tile of ``of_ids`` as one by tile of ``tile_ids``, 0 where there is none."""
+    held = np.isin(tile_ids, of_ids)
+    spread = np.zeros((len(tile_ids), *column.shape[1:]), dtype=column.dtype)
+    spread[held] = column[np.searchsorted(of_ids, tile_ids[held])]
+    return spread
