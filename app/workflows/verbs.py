@@ -142,6 +142,7 @@ _ALL = (
     Verb("rank", "engine.stages.rank:RankConfig", "app.workflows.rounds:rank_once", flow=True),
     Verb("oracle", "engine.stages.oracle:OracleConfig", "engine.stages.oracle:consult_oracle"),
     Verb("evaluate", "engine.stages.evaluate:EvaluateConfig", "engine.stages.evaluate:evaluate"),
+    Verb("audit", "engine.stages.audit:AuditConfig", "engine.stages.audit:audit"),
     Verb("simulate", "engine.stages.simulate:SimulateConfig", "engine.stages.simulate:simulate"),
     Verb("export", "engine.stages.export:ExportConfig", "engine.stages.export:export"),
     Verb("layers", "app.workflows.layers:LayersConfig", "app.workflows.layers:write_scene_layers"),

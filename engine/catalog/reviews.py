@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from engine.boxes import Boxes, box_iou, visible_share
 from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
-from engine.catalog.rounds import round_tiles, rounds, seconds_spent
+from engine.catalog.rounds import AUDIT, round_tiles, rounds, seconds_spent
 from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import MeasuredVisit, Opening, record_visit
@@ -70,6 +70,8 @@ def tile_state(session: Session, tile_id: int) -> TileState:
 def review_queue(session: Session, *, round_number: int | None = None, limit: int = 100) -> list[TileRecord]:
     """Tiles that wait for a person, the most worthwhile first: those of the rounds in their order, the newest round first.
 
+    The tiles of an audit wait too, though they are reviewed, until somebody has looked again.
+
     Args:
         session: an open transaction.
         round_number: only tiles of this round; without it, train tiles of no round follow those of the rounds.
@@ -79,7 +81,11 @@ def review_queue(session: Session, *, round_number: int | None = None, limit: in
     order: list[int] = []
     for row in reversed(rounds(session)):
         if round_number in (None, row.number):
-            order += [link.tile_id for link in round_tiles(session, row)]
+            links = round_tiles(session, row)
+            order += [link.tile_id for link in links]
+            if row.strategy == AUDIT:
+                again = [link.tile_id for link in links if link.measured_seconds is None]
+                known |= {tile.id: tile for tile in tiles(session, ids=again)}
     if round_number is None:
         order += [tile.id for tile in known.values() if tile.split == "train"]
     return [known[tile_id] for tile_id in dict.fromkeys(order) if tile_id in known][:limit]
@@ -157,7 +163,7 @@ def save_review(
         counts["removed"] += 1
     if complete:
         _mark(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
-    _charge(session, tile_id, seconds, in_all=seconds_in_all)
+    _charge(session, tile_id, seconds, in_all=seconds_in_all, complete=complete)
     if complete and opening is not None and seconds is not None:
         acts = _acts(wanted, opening.boxes_tile.shifted(tile.window.x, tile.window.y))
         record_visit(session, MeasuredVisit(tile_id, annotator or source, source, opening.seconds + seconds, **acts), in_all=seconds_in_all)
@@ -246,16 +252,22 @@ def _sum(earlier: float | None, seconds: float | None, *, in_all: bool) -> float
     return seconds if in_all else (earlier or 0.0) + seconds
 
 
-def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool) -> None:
-    """Count the seconds for the newest round that chose the tile, and close the round once all its tiles are reviewed."""
+def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> None:
+    """Count the seconds for the newest round that chose the tile, and close the round once all its tiles are done."""
     query = select(RoundTile).join(RoundRow, RoundRow.id == RoundTile.round_id).where(RoundTile.tile_id == tile_id)
     link = session.scalars(query.order_by(RoundRow.number.desc()).limit(1)).first()
     if link is None:
         return
     link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)
-    session.flush()
     row = session.get_one(RoundRow, link.round_id)
+    if row.strategy == AUDIT and complete and link.measured_seconds is None:
+        link.measured_seconds = 0.0
+    session.flush()
     row.measured_seconds = seconds_spent(session, row) or row.measured_seconds
-    chosen = [each.tile_id for each in round_tiles(session, row)]
-    if row.state == "ranked" and len(tiles(session, ids=chosen, reviewed=True)) == len(chosen):
+    links = round_tiles(session, row)
+    if row.strategy == AUDIT:
+        done = all(each.measured_seconds is not None for each in links)
+    else:
+        done = len(tiles(session, ids=[each.tile_id for each in links], reviewed=True)) == len(links)
+    if row.state == "ranked" and done:
         row.state = "annotated"

@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 from engine.catalog.schema import RoundRow, RoundTile
 from engine.errors import BadInput
 
-__all__ = ["ChosenTile", "add_round", "get_round", "round_tiles", "rounds", "seconds_spent"]
+__all__ = ["AUDIT", "ChosenTile", "add_round", "get_round", "round_tiles", "rounds", "seconds_spent"]
+
+AUDIT = "audit"
+"""The strategy of a round whose tiles are labelled already and are to be looked at again."""
 
 
 @dataclass(frozen=True)

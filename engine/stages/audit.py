@@ -1,0 +1,206 @@
+"""``audit``: labels that the newest detector confidently disagrees with go back to a person, for a bounded share of the budget."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from engine.boxes import Boxes
+from engine.catalog import ledger
+from engine.catalog.candidates import RankingPredictions, ranking_candidates, ranking_predictions
+from engine.catalog.pixels import TilePixels
+from engine.catalog.rounds import AUDIT, ChosenTile, add_round, round_tiles, rounds
+from engine.catalog.tiles import TileRecord, tiles
+from engine.catalog.workspace import Workspace
+from engine.config import StageConfig
+from engine.errors import BadInput, NothingToDo, UnreadableImage
+from engine.evaluation.drawing import contact_sheet, draw_boxes
+from engine.progress import Progress, silent, track
+from engine.selection.audit import Disagreement, DisagreementConfig, disagreements, most_suspicious
+from engine.selection.candidates import Candidates
+from engine.selection.cost import Prices
+from engine.selection.detections import ObjectConfig, keep_objects
+
+__all__ = ["AuditConfig", "AuditReport", "DoubtfulTile", "audit"]
+
+SHEET = "audit.png"
+
+
+class AuditConfig(StageConfig):
+    """When the detector is believed, and how much looking again may cost."""
+
+    predictions: str | None = None
+    """Name of a detector's prediction set on the labelled tiles; none for the newest that covers them."""
+    budget_seconds: float | None = Field(default=None, gt=0)
+    """What looking again may cost; none for ``share`` of all that was spent so far."""
+    share: float = Field(default=0.02, gt=0, le=0.2)
+    """Of the seconds that were spent on annotation so far."""
+    least_seconds: float = Field(default=120.0, gt=0)
+    """The share is never taken to be less than this."""
+    disagreement: DisagreementConfig = DisagreementConfig()
+    """When the detector is believed rather than the label."""
+    objects: ObjectConfig = ObjectConfig(minimum_score=0.02)
+    """Which queries count as objects."""
+    prices: Prices = Prices()
+    """Seconds for each act."""
+    sheet_tiles: int = Field(default=24, ge=0, le=99)
+    """At most so many tiles in the picture."""
+
+
+@dataclass(frozen=True)
+class DoubtfulTile:
+    """A tile to look at again, and what the detector would have otherwise; ``seconds`` expected."""
+
+    tile_id: int
+    scene: str
+    seconds: float
+    why: str
+    disagreements: tuple[Disagreement, ...]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the detector disagrees with, and the round in which a person looks again; no round where there is nothing to look at."""
+
+    round: int | None
+    predictions: str
+    labelled_tiles: int
+    labels: int
+    disagreements: dict[str, int]
+    budget_seconds: float
+    estimated_seconds: float
+    tiles: tuple[DoubtfulTile, ...]
+    picture: str | None
+
+
+def audit(workspace: Workspace, config: AuditConfig, *, progress: Progress = silent) -> AuditReport:
+    """Open a round of labelled tiles on which the detector confidently disagrees; the Review page shows them again.
+
+    The detector learned from these very labels, so what it still disagrees with is worth a look; the label is not thereby wrong. A tile
+    of an audit that nobody has finished is not asked for twice.
+
+    Raises:
+        NothingToDo: no tile of the training ground is labelled.
+        BadInput: no predictions of a detector cover the labelled tiles.
+    """
+    with workspace.worker_lock("audit"):
+        with workspace.session(write=False) as session:
+            train = tiles(session, split="train")
+            reviewed = {tile.id for tile in tiles(session, split="train", reviewed=True)}
+            if not reviewed:
+                raise NothingToDo("no tile of the training ground is labelled", remedy="Annotate a round, or bring labels in")
+            seen = ranking_predictions(workspace, session, sorted(reviewed), config.predictions)
+            if seen is None or not seen.detector:
+                raise BadInput(
+                    f"no predictions of a detector on the {len(reviewed)} labelled tiles",
+                    expected="a fine-tuned model's predictions on train ground",
+                    remedy="Run `tilehawk predict --split train`",
+                )
+            candidates = ranking_candidates(session, train, reviewed, seen)
+            spent = sum(row.measured_seconds or 0.0 for row in rounds(session))
+            waiting = _waiting(session)
+        budget = config.budget_seconds or max(config.share * spent, config.least_seconds)
+        found, seconds = _disagreements(candidates, config, waiting)
+        chosen = most_suspicious(found, seconds, budget)
+        doubtful = [_doubtful(candidates, train, row, found, seconds[row]) for row in chosen]
+        picture = _draw(workspace, train, doubtful, candidates, config.sheet_tiles, progress)
+        with workspace.session() as session:
+            number = _write(session, doubtful, budget, seen) if doubtful else None
+    return AuditReport(
+        round=number,
+        predictions=seen.row.name,
+        labelled_tiles=len(reviewed),
+        labels=len(candidates.labelled_objects),
+        disagreements=dict(sorted(Counter(each.kind for each in found).items())),
+        budget_seconds=budget,
+        estimated_seconds=sum(tile.seconds for tile in doubtful),
+        tiles=tuple(doubtful),
+        picture=picture,
+    )
+
+
+def _waiting(session: Session) -> set[int]:
+    """Tiles that are in an audit which nobody has finished."""
+    open_audits = [row for row in rounds(session) if row.strategy == AUDIT and row.state == "ranked"]
+    return {link.tile_id for row in open_audits for link in round_tiles(session, row)}
+
+
+def _disagreements(candidates: Candidates, config: AuditConfig, waiting: set[int]) -> tuple[list[Disagreement], NDArray[np.float64]]:
+    """What the detector disagrees with, and the seconds (N,) that looking at a tile again takes."""
+    assert candidates.detections is not None
+    asked = candidates.labelled & ~np.isin(candidates.tile_ids, list(waiting))
+    known = candidates.labelled_objects
+    kept = keep_objects(candidates.detections, config.objects)
+    found = disagreements(kept, known, np.flatnonzero(asked), config.disagreement)
+    drawn = np.bincount(known.tile_index, minlength=len(candidates)).astype(np.float64)
+    doubts = np.bincount([each.tile for each in found], minlength=len(candidates)).astype(np.float64)
+    return found, config.prices.seconds(drawn, doubts, 0.0, 0.0)
+
+
+def _doubtful(candidates: Candidates, train: Sequence[TileRecord], row: int, found: Sequence[Disagreement], seconds: float) -> DoubtfulTile:
+    mine = tuple(each for each in found if each.tile == row)
+    tile = train[row]
+    said = "; ".join(dict.fromkeys(_sentence(each, candidates.class_names) for each in mine))
+    return DoubtfulTile(tile.id, tile.scene_name, float(seconds), f"The detector disagrees: {said}.", mine)
+
+
+def _sentence(each: Disagreement, names: Sequence[str]) -> str:
+    if each.kind == "missing":
+        return f"it sees {names[each.detected or 0]} where nothing is drawn"
+    if each.kind == "class":
+        return f"it sees {names[each.detected or 0]} where {names[each.label or 0]} is drawn"
+    if each.kind == "place":
+        return f"it sees {names[each.label or 0]} in another place than drawn"
+    return f"it does not see the {names[each.label or 0]} that is drawn"
+
+
+def _draw(
+    workspace: Workspace,
+    train: Sequence[TileRecord],
+    doubtful: Sequence[DoubtfulTile],
+    candidates: Candidates,
+    limit: int,
+    progress: Progress,
+) -> str | None:
+    """The tiles as a sheet: what is drawn in dashes, what is doubtful in colour; a tile whose pixels cannot be had is left out."""
+    row_of = {tile.id: (row, tile) for row, tile in enumerate(train)}
+    known, pictures = candidates.labelled_objects, []
+    with TilePixels(workspace) as pixels:
+        shown = doubtful[:limit]
+        for tile in track(shown, len(shown), "drawing what is doubtful", progress):
+            row, record = row_of[tile.tile_id]
+            drawn = known.take(known.tile_index == row)
+            doubts = Boxes(
+                np.asarray([each.box for each in tile.disagreements], dtype=np.float64),
+                np.asarray([each.label if each.detected is None else each.detected for each in tile.disagreements], dtype=np.int64),
+            )
+            try:
+                picture = draw_boxes(pixels.read(record), doubts, Boxes(drawn.xyxy, drawn.labels))
+            except (UnreadableImage, BadInput):
+                continue
+            pictures.append((f"{tile.tile_id}: {', '.join(sorted({each.kind for each in tile.disagreements}))}", picture))
+    if not pictures:
+        return None
+    contact_sheet(pictures, workspace.reports / SHEET)
+    return str((workspace.reports / SHEET).relative_to(workspace.root))
+
+
+def _write(session: Session, doubtful: Sequence[DoubtfulTile], budget: float, seen: RankingPredictions) -> int:
+    chosen = [
+        ChosenTile(
+            tile.tile_id,
+            sum(each.suspicion for each in tile.disagreements),
+            tile.seconds,
+            {"why": tile.why, "disagreements": [asdict(each) for each in tile.disagreements]},
+        )
+        for tile in doubtful
+    ]
+    row = add_round(session, budget_seconds=budget, strategy=AUDIT, seed=0, chosen=chosen, prediction_set_id=seen.row.id)
+    ledger.record(session, "audit", round=row.number, tiles=len(chosen), predictions=seen.row.name)
+    return row.number
