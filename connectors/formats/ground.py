@@ -74,7 +74,8 @@ class _Placement:
         self._outlines, self._reasons = outlines_of(layer)
         self._best: dict[int, float] = {}
         self._settled: set[int] = set()
-        self._meant = {row: scenes.find(name) if name else () for row, name in enumerate(layer.scenes)}
+        by_name = {name: scenes.find(name) for name in set(layer.scenes) if name}
+        self._meant = {row: by_name[name] for row, name in enumerate(layer.scenes) if name}
 
     def run(self) -> None:
         """Lay every feature over the scenes."""

@@ -85,30 +85,27 @@ def outlines_of(layer: FeatureLayer) -> tuple[Outlines, dict[int, str]]:
 
     kinds = shapely.get_type_id(layer.geometries)
     is_point = (kinds == POINT) | ((kinds == MULTIPOINT) & (shapely.get_num_geometries(layer.geometries) == 1))
+    is_line = np.isin(kinds, (LINE, MULTILINE))
+    closed = np.array([bool(shapely.is_closed(shapely.get_parts(line)).all()) for line in layer.geometries[is_line]], dtype=bool)
+    corners, owner = shapely.get_coordinates(layer.geometries, return_index=True)
+    is_open, is_endless = np.zeros(len(kinds), dtype=bool), np.zeros(len(kinds), dtype=bool)
+    is_open[np.flatnonzero(is_line)[~closed]] = True
+    is_endless[owner[~np.isfinite(corners).all(1)]] = True
+    wrong = (
+        (kinds < 0, "it has no geometry that can be read"),
+        (shapely.is_empty(layer.geometries), "its geometry is empty"),
+        (is_endless, "a coordinate is not a finite number"),
+        (~is_point & ~is_line & ~np.isin(kinds, (POLYGON, MULTIPOLYGON)), "its geometry is no outline of one object"),
+        (is_open, "its line is not closed"),
+        (np.array([name is None for name in layer.classes], dtype=bool), "it has no class"),
+    )
     reasons: dict[int, str] = {}
-    for row, geometry in enumerate(layer.geometries):
-        reason = _why_unusable(geometry, int(kinds[row]), bool(is_point[row])) or (None if layer.classes[row] else "it has no class")
-        if reason:
-            reasons[row] = reason
-    kept = np.array([row for row in range(len(layer.ids)) if row not in reasons], dtype=np.int64)
+    for rows, reason in wrong:
+        for row in np.flatnonzero(rows).tolist():
+            reasons.setdefault(row, reason)
+    kept = np.array([row for row in range(len(kinds)) if row not in reasons], dtype=np.int64)
     corners, owner = shapely.get_coordinates(layer.geometries[kept], return_index=True)
     return Outlines(kept, corners, np.searchsorted(owner, np.arange(len(kept) + 1)), is_point[kept]), reasons
-
-
-def _why_unusable(geometry: Any, kind: int, is_point: bool) -> str | None:
-    import shapely
-
-    if geometry is None:
-        return "it has no geometry that can be read"
-    if shapely.is_empty(geometry):
-        return "its geometry is empty"
-    if not np.isfinite(shapely.get_coordinates(geometry)).all():
-        return "a coordinate is not a finite number"
-    if is_point or kind in (POLYGON, MULTIPOLYGON):
-        return None
-    if kind in (LINE, MULTILINE):
-        return None if all(shapely.is_closed(part) for part in shapely.get_parts(geometry)) else "its line is not closed"
-    return f"a {geometry.geom_type} is no outline of one object"
 
 
 def _to_ground(georeference: GeoReference, pixels: Floats) -> Floats:

@@ -115,8 +115,8 @@ def test_what_is_no_outline_is_named_with_the_reason(scenes, here):
         "empty": shapely.Polygon(),
         "not a finite number": endless,
         "not closed": shapely.LineString([(x, y), (x + 1, y), (x + 1, y + 1)]),
-        "GeometryCollection": shapely.GeometryCollection([good]),
-        "MultiPoint": shapely.MultiPoint([(x, y), (x + 1, y + 1)]),
+        "no outline": shapely.GeometryCollection([good]),
+        "is no outline": shapely.MultiPoint([(x, y), (x + 1, y + 1)]),
         "no area": shapely.Polygon([(x, y), (x + 1, y), (x + 2, y)]),
         "no class": good,
     }
