@@ -30,7 +30,8 @@ class Settings(BaseModel):
     """The most that one upload through the page may hold, in bytes or as `2GiB`; larger archives are named by their path on the server."""
     pull_seconds: float = Field(default=60.0, gt=0)
     """How often the worker asks the annotation server for answers, in case a notification was lost."""
-
+    pause_seconds: float = Field(default=30.0, gt=0)
+    """A longer pause between two moves, clicks or keys on the page Review counts as so many seconds of work."""
     import_folders: tuple[Path, ...] = ()
     """Folders of the server that visitors from other machines may name imagery in, separated by `:`; at this machine any may be named."""
 

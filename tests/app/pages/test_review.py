@@ -16,6 +16,7 @@ from engine.catalog.predictions import add_prediction_set, predictions_directory
 from engine.catalog.reviews import review_queue, tile_state
 from engine.catalog.rounds import ChosenTile, add_round, get_round
 from engine.catalog.tiles import tiles
+from engine.catalog.visits import measured_visits
 from engine.errors import BadInput, NothingToDo, StaleReview, UsageError
 from engine.inference.predictions import Predictions
 
@@ -77,13 +78,57 @@ def test_a_complete_tile_is_reviewed_with_its_seconds_and_the_next_one_opens(nam
         )
     opened = actions.open(None, 0.3)[OPENED]
     assert opened.tile_id == second, "the first of the round"
-    answer = actions.complete(drawing(opened), opened, "car", 0.3, SimpleNamespace(username="ana"))
+    answer = actions.complete(drawing(opened), opened, "car", 0.3, request=SimpleNamespace(username="ana"))
     assert answer[NUMBER] == first
     assert state(named, second).by == "ana"
     assert (state(named, second).reviewed, len(state(named, second).boxes_tile)) == (True, 0)
     with named.workspace.session(write=False) as session:
         assert get_round(session).measured_seconds == 5.0
         assert second not in [tile.id for tile in review_queue(session)]
+
+
+def visits(context):
+    with context.workspace.session(write=False) as session:
+        return [(visit.tile, visit.seconds, visit.verified, visit.edited, visit.drawn, visit.deleted) for visit in measured_visits(session)]
+
+
+def test_a_pause_is_no_work(named):
+    """By the clock a minute between each two answers; the browser counted seven seconds, then three."""
+    ticks = itertools.count(100, 60)
+    actions = Actions(named, clock=lambda: float(next(ticks)))
+    tile = train_ids(named)[0]
+    opened = actions.open(tile, 0.3, 12.0)[OPENED]
+    saved = actions.save(drawing(opened, (2, 2, 9, 9)), opened, None, 19.0)[OPENED]
+    actions.complete(drawing(opened, (2, 2, 9, 9)), saved, None, 0.3, 22.0)
+    assert visits(named) == [(tile, 10.0, 0, 0, 1, 0)]
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(None, 5.0), (float("nan"), 5.0), (1e9, 5.0), (-1e9, 0.0)])
+def test_a_browser_that_counts_nothing_or_nonsense_is_held_to_the_clock(named, actions, count, seconds):
+    tile = train_ids(named)[0]
+    opened = actions.open(tile, 0.3, 12.0)[OPENED]
+    actions.complete(drawing(opened), opened, None, 0.3, count)
+    assert visits(named) == [(tile, seconds, 0, 0, 0, 0)]
+
+
+def test_a_visit_tells_suggestions_that_were_accepted_moved_and_deleted_from_boxes_that_were_drawn(named, actions):
+    tile = train_ids(named)[0]
+    predict(named, tile, ((1, 1, 9, 9), 0.9), ((20, 1, 28, 9), 0.8), ((1, 20, 9, 28), 0.7))
+    opened = actions.open(tile, 0.3)[OPENED]
+    boxes = ((1, 1, 9, 9), (21, 1, 29, 9), (20, 20, 28, 28))
+    saved = actions.save(drawing(opened, *boxes, label="ship"), opened, None)[OPENED]
+    assert visits(named) == [], "not complete yet"
+    actions.complete(drawing(saved, *boxes, label="ship"), saved, None, 0.3)
+    assert visits(named) == [(tile, 10.0, 1, 1, 1, 1)]
+
+
+def test_a_tile_completed_once_more_is_another_visit(named, actions):
+    for tile in train_ids(named):
+        opened = actions.open(tile, 0.3)[OPENED]
+        answer = actions.complete(drawing(opened, (2, 2, 9, 9)), opened, None, 0.3)
+    still_open = answer[OPENED]
+    actions.complete(drawing(still_open, (2, 2, 9, 9), (12, 12, 19, 19)), still_open, None, 0.3)
+    assert visits(named)[-2:] == [(tile, 5.0, 0, 0, 1, 0), (tile, 5.0, 1, 0, 1, 0)]
 
 
 def test_two_tabs_the_second_to_save_is_told_and_keeps_its_drawing(named, actions):
