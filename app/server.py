@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from app.accounts import Accounts, Sessions
 from app.bodies import BodyLimit, Uploads
 from app.ownership import Ownership
-from app.routes import curve, downloads, evaluations, health, hits, login, signed, tiles, training, webhooks
+from app.routes import curve, downloads, evaluations, health, hits, login, reports, signed, spending, tiles, training, webhooks
 from app.security import USER, Access, Guard, require_accounts
 from app.settings import Settings
 from app.signing import Signer, webhook_secret
@@ -75,6 +75,8 @@ def create_app(
         curve.router(workspace),
         evaluations.router(workspace),
         training.router(workspace),
+        reports.router(workspace),
+        spending.router(workspace, pictures),
         downloads.router(workspace),
         webhooks.router(jobs, webhook_secret(workspace)),
     ):
