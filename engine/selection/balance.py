@@ -10,6 +10,7 @@ from engine.selection.detections import Detections
 __all__ = ["ClassBalance", "expected_counts"]
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def expected_counts(objects: Detections, tiles: int) -> Floats:
@@ -36,15 +37,11 @@ class ClassBalance:
         self._have = np.asarray(known, dtype=np.float64).copy()
         self._weights = np.ones(counts.shape[1]) if weights is None else weights
 
-    def gains(self) -> Floats:
-        """What each tile (N,) would add now."""
-        added = np.sqrt(self._have + self._counts) - np.sqrt(self._have)
-        gains: Floats = (added * self._weights).sum(axis=1)
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """What each of the tiles at ``rows`` (n,), or each of all (N,), would add now."""
+        counts = self._counts if rows is None else self._counts[rows]
+        gains: Floats = ((np.sqrt(self._have + counts) - np.sqrt(self._have)) * self._weights).sum(axis=1)
         return gains
-
-    def gain(self, index: int) -> float:
-        """What tile ``index`` would add now."""
-        return float(((np.sqrt(self._have + self._counts[index]) - np.sqrt(self._have)) * self._weights).sum())
 
     def add(self, index: int) -> None:
         """Choose tile ``index``."""

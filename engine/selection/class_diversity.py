@@ -65,9 +65,10 @@ def diverse_order(distances: Floats, wanted: int, *, rounds: int = 10) -> Intege
         if np.array_equal(moved, chosen):
             break
         chosen = moved
+    chosen = np.unique(chosen)
     rest = np.setdiff1d(np.arange(count), chosen)
     far = distances[np.ix_(rest, chosen)].min(axis=1) if len(rest) else np.zeros(0)
-    return np.concatenate([np.sort(chosen), rest[np.argsort(-far, kind="stable")]])
+    return np.concatenate([chosen, rest[np.argsort(-far, kind="stable")]])
 
 
 def _greedy(distances: Floats, wanted: int) -> Integers:

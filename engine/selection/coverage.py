@@ -92,17 +92,14 @@ class FacilityLocation:
         if len(known) and len(references):
             self._covered = np.maximum(nearest(references, known)[0], 0)
 
-    def gains(self) -> Floats:
-        """What each tile (N,) would add now."""
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """What each of the tiles at ``rows`` (n,), or each of all (N,), would add now."""
+        points = self._points if rows is None else self._points[rows]
         blocks = [
-            np.maximum(self._points[start : start + BLOCK] @ self._references.T - self._covered, 0).sum(axis=1)
-            for start in range(0, len(self._points), BLOCK)
+            np.maximum(points[start : start + BLOCK] @ self._references.T - self._covered, 0).sum(axis=1)
+            for start in range(0, len(points), BLOCK)
         ]
         return np.concatenate(blocks) if blocks else np.zeros(0)
-
-    def gain(self, index: int) -> float:
-        """What tile ``index`` would add now."""
-        return float(np.maximum(self._references @ self._points[index] - self._covered, 0).sum())
 
     def add(self, index: int) -> None:
         """Choose tile ``index``."""
@@ -124,13 +121,9 @@ class KCenter:
         self._points = points
         self._distance: Floats = 1 - nearest(points, known)[0] if len(known) else 2 + 1 / (1 + from_mean)
 
-    def gains(self) -> Floats:
-        """The distance (N,) of each tile now."""
-        return self._distance.copy()
-
-    def gain(self, index: int) -> float:
-        """The distance of tile ``index`` now."""
-        return float(self._distance[index])
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """The distance of each of the tiles at ``rows`` (n,), or of each of all (N,), now."""
+        return self._distance.copy() if rows is None else self._distance[rows]
 
     def add(self, index: int) -> None:
         """Choose tile ``index``."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from engine.boxes import Boxes, box_iou
+from engine.boxes import Boxes
 from engine.config import StageConfig
 from engine.errors import BadInput
 
@@ -137,14 +137,20 @@ class KnownObjects:
 
 def suppress_duplicates(xyxy: Floats, iou_threshold: float) -> Integers:
     """Indices of the boxes (N, 4), given best first, that overlap no better one by more than ``iou_threshold``, whatever their class."""
-    if len(xyxy) < 2:
-        return np.arange(len(xyxy))
-    overlap = box_iou(xyxy, xyxy) > iou_threshold
-    kept = np.ones(len(xyxy), dtype=bool)
-    for row in range(len(xyxy)):
-        if kept[row]:
-            kept[row + 1 :] &= ~overlap[row, row + 1 :]
-    return np.flatnonzero(kept)
+    return np.flatnonzero(_best_of_each(xyxy[None], iou_threshold)[0])
+
+
+def _best_of_each(xyxy: Floats, iou_threshold: float) -> NDArray[np.bool_]:
+    """Mask (T, n) of the boxes (T, n, 4) of T tiles, best first in each, that no better one of their tile makes a duplicate."""
+    kept = np.ones(xyxy.shape[:2], dtype=bool)
+    area = (xyxy[..., 2] - xyxy[..., 0]) * (xyxy[..., 3] - xyxy[..., 1])
+    for row in range(xyxy.shape[1] - 1):
+        rest = slice(row + 1, None)
+        sides = np.minimum(xyxy[:, row, None, 2:], xyxy[:, rest, 2:]) - np.maximum(xyxy[:, row, None, :2], xyxy[:, rest, :2])
+        common = np.clip(sides, 0, None).prod(axis=2)
+        same = common > iou_threshold * (area[:, row, None] + area[:, rest] - common)
+        kept[:, rest] &= ~(same & kept[:, row, None])
+    return kept
 
 
 def keep_objects(detections: Detections, config: ObjectConfig) -> Detections:
@@ -159,7 +165,8 @@ def keep_objects(detections: Detections, config: ObjectConfig) -> Detections:
     order = np.lexsort((*ties, *found.class_scores.T, *found.xyxy.T, -found.scores, found.tile_index))
     xyxy = found.xyxy[order]
     _, first, count = np.unique(found.tile_index[order], return_index=True, return_counts=True)
-    kept = [
-        start + suppress_duplicates(xyxy[start : start + length], config.duplicate_iou) for start, length in zip(first, count, strict=True)
-    ]
-    return found.take(order[np.concatenate(kept)] if kept else order)
+    kept = np.ones(len(order), dtype=bool)
+    for number in np.unique(count):
+        rows = first[count == number, None] + np.arange(number)
+        kept[rows] = _best_of_each(xyxy[rows], config.duplicate_iou)
+    return found.take(order[kept])

@@ -17,16 +17,15 @@ __all__ = ["Modular", "Objective", "Picks", "Weighted", "best_of_both", "lazy_gr
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+HEADS = 31
+"""Gains that are computed again beside one that must be: many at once take little longer than one."""
 
 
 class Objective(Protocol):
     """A set function that is built up one element at a time; a gain never rises as the set grows, which is what lets greedy be lazy."""
 
-    def gains(self) -> Floats:
-        """What each element (N,) would add now."""
-
-    def gain(self, index: int) -> float:
-        """What ``index`` would add now."""
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """What each of the elements at ``rows`` (n,), or each of all (N,), would add now."""
 
     def add(self, index: int) -> None:
         """Choose ``index``."""
@@ -38,13 +37,9 @@ class Modular:
     def __init__(self, values: Floats) -> None:
         self._values = values
 
-    def gains(self) -> Floats:
-        """The values."""
-        return self._values
-
-    def gain(self, index: int) -> float:
-        """The value of ``index``."""
-        return float(self._values[index])
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """The values at ``rows`` (n,), or all (N,)."""
+        return self._values if rows is None else self._values[rows]
 
     def add(self, index: int) -> None:
         """Nothing changes."""
@@ -55,22 +50,17 @@ class Weighted:
 
     def __init__(self, parts: Sequence[tuple[float, Objective]]) -> None:
         self._parts: list[tuple[float, Objective]] = []
-        self._first: list[Floats] = []
         for weight, part in parts:
             first = part.gains()
             largest = float(first.max(initial=0.0))
             if weight > 0 and largest > 0:
                 self._parts.append((weight / largest, part))
-                self._first.append(first)
-            self._none: Floats = np.zeros(len(first))
+            self._count = len(first)
 
-    def gains(self) -> Floats:
-        """What each element (N,) adds to the empty set."""
-        return sum((scale * first for (scale, _), first in zip(self._parts, self._first, strict=True)), self._none)
-
-    def gain(self, index: int) -> float:
-        """What ``index`` would add now."""
-        return math.fsum(scale * part.gain(index) for scale, part in self._parts)
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """What each of the elements at ``rows`` (n,), or each of all (N,), would add now."""
+        nothing: Floats = np.zeros(self._count if rows is None else len(rows))
+        return sum((scale * part.gains(rows) for scale, part in self._parts), nothing)
 
     def add(self, index: int) -> None:
         """Choose ``index``."""
@@ -109,8 +99,8 @@ def lazy_greedy(
 ) -> Picks:
     """Choose the element of the largest gain (or gain per cost) that the rest of the budget pays for, until nothing fits.
 
-    A gain computed earlier bounds the gain now from above, so only the heads of a heap are computed again (Minoux 1978). The picks are
-    those of the plain greedy; ties go to the lower index.
+    A gain computed earlier bounds the gain now from above, so only the heads of a heap are computed again, some at a time (Minoux 1978).
+    The picks are those of the plain greedy; ties go to the lower index.
 
     Args:
         objective: monotone submodular; changed by the call.
@@ -129,7 +119,7 @@ def lazy_greedy(
     gains: list[float] = []
     spent = 0.0
     for index in first:
-        gains.append(objective.gain(index))
+        gains.append(float(objective.gains(np.asarray([index]))[0]))
         objective.add(index)
         chosen.append(index)
         spent += float(costs[index])
@@ -144,8 +134,11 @@ def lazy_greedy(
             if late[index] != phase or spent + costs[index] > budget:
                 continue
             if computed_at != len(chosen):
-                bounds[index] = objective.gain(index)
-                heapq.heappush(heap, (-bounds[index] / weights[index], index, len(chosen)))
+                heads = [(index, computed_at), *((each, at) for _, each, at in (heapq.heappop(heap) for _ in range(min(HEADS, len(heap)))))]
+                stale = np.asarray([each for each, at in heads if at != len(chosen)])
+                bounds[stale] = objective.gains(stale)
+                for each, _ in heads:
+                    heapq.heappush(heap, (-bounds[each] / weights[each], each, len(chosen)))
                 continue
             objective.add(index)
             chosen.append(index)

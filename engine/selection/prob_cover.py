@@ -11,6 +11,7 @@ from engine.selection.coverage import BLOCK, nearest
 __all__ = ["BallCover", "ball_reach"]
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 PURITY = 0.95
 REACHES = np.linspace(0.95, 0.05, 19)
 
@@ -46,17 +47,14 @@ class BallCover:
         if len(known) and len(references):
             self._open = nearest(references, known)[0] < reach
 
-    def gains(self) -> Floats:
-        """How many more tiles each tile (N,) would cover now."""
+    def gains(self, rows: Integers | None = None) -> Floats:
+        """How many more tiles each of the tiles at ``rows`` (n,), or each of all (N,), would cover now."""
+        points = self._points if rows is None else self._points[rows]
         blocks = [
-            ((self._points[start : start + BLOCK] @ self._references.T >= self._reach) & self._open).sum(axis=1)
-            for start in range(0, len(self._points), BLOCK)
+            ((points[start : start + BLOCK] @ self._references.T >= self._reach) & self._open).sum(axis=1)
+            for start in range(0, len(points), BLOCK)
         ]
         return np.concatenate(blocks).astype(np.float64) if blocks else np.zeros(0)
-
-    def gain(self, index: int) -> float:
-        """How many more tiles ``index`` would cover now."""
-        return float(((self._references @ self._points[index] >= self._reach) & self._open).sum())
 
     def add(self, index: int) -> None:
         """Choose tile ``index``."""

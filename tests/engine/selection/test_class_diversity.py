@@ -51,3 +51,9 @@ def test_each_group_gives_its_middle() -> None:
 
 def test_more_wanted_than_there_are() -> None:
     assert sorted(diverse_order(np.zeros((2, 2)), 5).tolist()) == [0, 1]
+
+
+def test_tiles_that_are_all_alike_come_once_each() -> None:
+    distances = np.zeros((6, 6))
+    distances[0, 1:] = distances[1:, 0] = 2.0
+    assert sorted(diverse_order(distances, 4).tolist()) == list(range(6))

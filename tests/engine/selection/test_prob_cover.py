@@ -20,7 +20,7 @@ def test_the_largest_ball_comes_first_and_covers_what_it_holds() -> None:
     assert cover.gains().tolist() == [4] * 4 + [12] * 12 + [8] * 8
     cover.add(7)
     assert cover.gains().tolist() == [4] * 4 + [0] * 12 + [8] * 8
-    assert [cover.gain(row) for row in (0, 7, 20)] == [4, 0, 8]
+    assert cover.gains(np.array([0, 7, 20])).tolist() == [4, 0, 8]
 
 
 def test_what_a_label_reaches_is_covered() -> None:
