@@ -38,7 +38,7 @@ def write_cost_picture(picture: CostPicture, path: Path) -> None:
     """Write foretold against measured seconds, of tiles on the left and of rounds on the right, to ``path`` as PNG, atomically."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 4.8), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9.6, 5.4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     _diagonal(left, picture.tile_p50, picture.tile_measured)
     left.scatter(picture.tile_p50, picture.tile_measured, s=9, color=ACCENT, alpha=0.5, linewidths=0, label="a tile")
@@ -56,8 +56,14 @@ def write_cost_picture(picture: CostPicture, path: Path) -> None:
 
 def _diagonal(axes: Any, foretold: Floats, measured: Floats) -> None:
     """Two equal axes, logarithmic, and the line on which both agree."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     both = np.concatenate([foretold, measured])
     ends = (float(both.min()) / ROOM, float(both.max()) * ROOM)
     axes.plot(ends, ends, color=SECOND, linestyle="--", label="as foretold")
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
