@@ -14,12 +14,14 @@ from torch.nn import functional
 from torchvision.ops import batched_nms, box_convert, box_iou
 
 from engine.inference.predictions import DESCRIBED_FROM, Predictions
+from engine.inference.quarters import joined_looks, quarters
 from engine.models.detector import Detections, Detector, Layer
 from engine.models.encoder import Memory
 from engine.progress import Progress
 
 _LOG = logging.getLogger(__name__)
 _SURE = 0.1
+_SATURATED = 0.9
 
 __all__ = ["TilePrediction", "embed_tiles", "object_features", "predict_batch", "predict_tiles"]
 
@@ -38,7 +40,7 @@ class TilePrediction(NamedTuple):
     embedding: Tensor
     """(2 · D,), unit length."""
     saturated: bool = False
-    """Whether every query says that something is there: the tile may hold more objects than the detector has queries."""
+    """Whether nine of ten queries say that something is there: the tile may hold more objects than the detector has queries."""
     query_entropy: float = 0.0
     """Mean over all queries of the binary entropy of their best score, in bits."""
     features: Tensor | None = None
@@ -85,7 +87,7 @@ def _tile(
     solid = ((boxes[:, 2:] - boxes[:, :2]) >= 1.0).all(1) & (best >= threshold)
     index = solid.nonzero()[:, 0]
     kept = index[batched_nms(boxes[index], best[index], labels[index], iou_threshold)]
-    saturated = bool((best >= max(threshold, _SURE)).all())
+    saturated = float((best >= max(threshold, _SURE)).float().mean()) >= _SATURATED
     described = kept[best[kept] >= DESCRIBED_FROM]
     features = object_features(found.memory, image, found.layers[-1].boxes[image, described])
     return TilePrediction(
@@ -155,6 +157,7 @@ def predict_tiles(
     progress: Progress,
     extents: Sequence[tuple[int, int]] | None = None,
     only_embeddings: bool = False,
+    split_saturated: bool = False,
 ) -> Predictions:
     """Detect on all tiles, one batch in memory at a time.
 
@@ -165,10 +168,11 @@ def predict_tiles(
         batch_size: tiles a forward pass.
         score_threshold: boxes below it are dropped.
         iou_threshold: duplicates of one class above it are dropped.
-        progress: told after every batch, and at the end of tiles in which all queries answered (logged as a warning too).
+        progress: told after every batch, and at the end of tiles in which nearly all queries answered (logged as a warning too).
         extents: width and height of each tile in pixels, in the order of ``tiles``; boxes are clipped to them. None where all fill
             the square.
         only_embeddings: boxes are not asked for; always so where the model has no classes.
+        split_saturated: a tile that may hold more objects than there are queries is looked at in enlarged quarters too.
     """
     device = next(model.parameters()).device
     ids: list[int] = []
@@ -177,7 +181,7 @@ def predict_tiles(
     for batch_ids, images in _batches(tiles, batch_size):
         pixels = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
         sides = None if extents is None else torch.tensor(extents[len(ids) : len(ids) + len(batch_ids)])
-        found += predict_batch(
+        looked = predict_batch(
             model,
             pixels,
             score_threshold=score_threshold,
@@ -185,6 +189,14 @@ def predict_tiles(
             extents=sides,
             only_embeddings=only_embeddings,
         )
+        if split_saturated:
+            looked = [
+                _look_closer(model, pixels[place], tile, None if sides is None else sides[place], score_threshold, iou_threshold)
+                if tile.saturated
+                else tile
+                for place, tile in enumerate(looked)
+            ]
+        found += looked
         ids += batch_ids
         progress(len(ids), count, "predict")
     _warn_of_saturation([tile_id for tile_id, tile in zip(ids, found, strict=True) if tile.saturated], model, progress, count)
@@ -203,6 +215,25 @@ def predict_tiles(
     )
 
 
+def _look_closer(
+    model: Detector, image: Tensor, tile: TilePrediction, extent: Tensor | None, score_threshold: float, iou_threshold: float
+) -> TilePrediction:
+    """The tile again, its quarters beside the whole; saturated still where a quarter is."""
+    parts, windows = quarters(image)
+    extent = torch.full((2,), image.shape[-1]) if extent is None else extent
+    enlarged = parts.contiguous(memory_format=torch.channels_last)
+    looks = predict_batch(model, enlarged, score_threshold=score_threshold, iou_threshold=iou_threshold)
+    boxes, labels, scores, drift, features = joined_looks(tile, looks, windows, extent, iou_threshold)
+    return tile._replace(
+        boxes=boxes,
+        labels=labels,
+        class_scores=scores,
+        drift=drift,
+        features=features,
+        saturated=any(look.saturated for look in looks),
+    )
+
+
 def _described(found: list[TilePrediction], model: Detector) -> dict[str, Any]:
     """What only a detector knows of tiles and objects."""
     if any(tile.features is None for tile in found):
@@ -218,7 +249,7 @@ def _warn_of_saturation(tile_ids: list[int], model: Detector, progress: Progress
     if not tile_ids:
         return
     message = (
-        f"{len(tile_ids)} tiles may hold more objects than the detector finds: all {model.config.num_queries} queries answered, first in "
+        f"{len(tile_ids)} tiles may hold more objects than the detector finds: its {model.config.num_queries} queries answered, first in "
         f"tile {tile_ids[0]}. Train with a larger num_queries, or cut smaller tiles"
     )
     _LOG.warning(message)

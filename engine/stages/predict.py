@@ -37,6 +37,8 @@ class PredictConfig(StageConfig):
     """Boxes with a lower score are dropped."""
     iou_threshold: float = Field(default=0.5, gt=0, le=1)
     """Of two boxes of one class that overlap more, the weaker is dropped; 1 keeps both."""
+    split_saturated: bool = True
+    """Look at a tile in which nearly every query answers in enlarged quarters too: it may hold more objects than there are queries."""
     batch_size: int = Field(default=8, ge=1)
     """Tiles a forward pass."""
     threads: int = Field(default=0, ge=0)
@@ -92,6 +94,7 @@ def predict(workspace: Workspace, config: PredictConfig, *, progress: Progress =
                 extents=[(tile.window.width, tile.window.height) for tile in wanted],
                 progress=progress,
                 only_embeddings=stored.stage != "finetune",
+                split_saturated=config.split_saturated,
             )
         found.save(directory)
         with workspace.session() as session:

@@ -187,5 +187,5 @@ def test_saturated_tiles_are_told_of(monkeypatch, caplog):
         iou_threshold=0.7,
         progress=lambda done, total, message: told.append(message),
     )
-    assert told[-1].startswith("3 tiles may hold more objects than the detector finds: all 5 queries answered, first in tile 7.")
+    assert told[-1].startswith("3 tiles may hold more objects than the detector finds: its 5 queries answered, first in tile 7.")
     assert [record.getMessage() for record in caplog.records] == [told[-1]]
