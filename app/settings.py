@@ -32,6 +32,10 @@ class Settings(BaseModel):
     """How often the worker asks the annotation server for answers, in case a notification was lost."""
     pause_seconds: float = Field(default=30.0, gt=0)
     """A longer pause between two moves, clicks or keys on the page Review counts as so many seconds of work."""
+    hourly_rate: float = Field(default=30.0, gt=0)
+    """What an hour of an annotator costs, as the page Budget first supposes."""
+    currency: str = "€"
+    """What money is counted in on the page Budget."""
     import_folders: tuple[Path, ...] = ()
     """Folders of the server that visitors from other machines may name imagery in, separated by `:`; at this machine any may be named."""
 

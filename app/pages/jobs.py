@@ -76,8 +76,13 @@ def follow(
     outputs: Sequence[Any],
     inputs: Sequence[Any] = (),
     shown: int = 3,
+    preprocess: bool = True,
 ) -> None:
-    """A table of the last jobs of these verbs, looked at every second; ``refresh`` fills ``outputs`` at each visit and when one ends."""
+    """A table of the last jobs of these verbs, looked at every second; ``refresh`` fills ``outputs`` at each visit and when one ends.
+
+    Without ``preprocess`` it gets its ``inputs`` as the browser sent them: a component whose bounds ``refresh`` narrows would refuse
+    the value that it was sent before.
+    """
     table = gr.HTML(elem_id="jobs")
     ended = gr.State(None)
 
@@ -92,6 +97,6 @@ def follow(
             fresh = found if isinstance(found, tuple) else (found,)
         return jobs_table(mine[:shown], worker=bool(worker and worker.alive)), finished, *fresh
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": preprocess}
     blocks.load(refresh, inputs=list(inputs), outputs=list(outputs), **quiet)
     gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, inputs=[ended, *inputs], outputs=[table, ended, *outputs], **quiet)

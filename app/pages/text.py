@@ -9,7 +9,24 @@ from typing import Any
 
 from engine.errors import TilehawkError
 
-__all__ = ["Picture", "Raw", "bar", "card", "definitions", "done", "gallery", "link", "note", "problem", "table"]
+__all__ = [
+    "Picture",
+    "Raw",
+    "TileCard",
+    "bar",
+    "card",
+    "definitions",
+    "done",
+    "figures",
+    "gallery",
+    "legend",
+    "link",
+    "note",
+    "problem",
+    "scrolled",
+    "table",
+    "tile_cards",
+]
 
 Picture = tuple[str, str] | tuple[str, str, str]
 """(address, caption) of an image, and where a click on it leads."""
@@ -34,9 +51,20 @@ def _text(value: Any) -> str:
     return html.escape(str(value), quote=True)
 
 
-def note(sentence: str) -> str:
+def joined(*parts: Any) -> Raw:
+    """Words and links, one after the other."""
+    return Raw("".join(_text(part) for part in parts))
+
+
+def note(sentence: str | Raw) -> str:
     """A paragraph."""
     return f"<p>{_text(sentence)}</p>"
+
+
+def figures(pairs: Mapping[str, Any]) -> str:
+    """Numbers that matter: each large, over its name."""
+    shown = "".join(f"<div><strong>{_text(value)}</strong><span>{_text(name)}</span></div>" for name, value in pairs.items())
+    return f'<div class="figures">{shown}</div>'
 
 
 def definitions(pairs: Mapping[str, Any]) -> str:
@@ -52,6 +80,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def scrolled(wide: str) -> str:
+    """HTML that this module made, in a frame of its own that scrolls sideways where the page is too narrow for it."""
+    return f'<div class="wide">{wide}</div>'
+
+
+def legend(scales: Mapping[str, tuple[Sequence[int], Sequence[int]]], sentence: str = "") -> str:
+    """Scales of colours, each from one RGB to another, with what they mean."""
+    drawn = "".join(
+        f'<span><i style="background:linear-gradient(90deg,#{bytes(low).hex()},#{bytes(high).hex()})"></i>{_text(name)}</span>'
+        for name, (low, high) in scales.items()
+    )
+    return f'<p class="legend">{drawn}{_text(sentence)}</p>'
+
+
 def gallery(pictures: Iterable[Picture], *, width: int = 160) -> str:
     """Pictures with captions, side by side, loaded as they come into view."""
     figures = "".join(_figure(*picture, width=width) for picture in pictures)
@@ -63,6 +105,29 @@ def _figure(address: str, caption: str, target: str | None = None, *, width: int
     shown = image if target is None else f'<a href="{_text(target)}">{image}</a>'
     words = f'<figcaption style="font-size:.75rem;overflow-wrap:anywhere">{_text(caption)}</figcaption>'
     return f'<figure style="margin:0;width:{width}px">{shown}{words}</figure>'
+
+
+@dataclass(frozen=True)
+class TileCard:
+    """A picture's address, a title, marks beside it, what is said below, and where a click on the picture leads."""
+
+    address: str
+    title: str
+    marks: Sequence[str]
+    sentences: Sequence[str]
+    target: str
+
+
+def tile_cards(cards: Iterable[TileCard]) -> str:
+    """Framed pictures with what is said of each, side by side, loaded as they come into view."""
+    return f'<div class="tiles">{"".join(_tile_card(each) for each in cards)}</div>'
+
+
+def _tile_card(each: TileCard) -> str:
+    image = f'<a href="{_text(each.target)}"><img src="{_text(each.address)}" alt="{_text(each.title)}" loading="lazy"></a>'
+    marks = "".join(f"<em>{_text(mark)}</em>" for mark in each.marks)
+    said = "".join(f"<p>{_text(sentence)}</p>" for sentence in each.sentences)
+    return f'<article class="tile">{image}<div><p><strong>{_text(each.title)}</strong>{marks}</p>{said}</div></article>'
 
 
 def link(address: str, words: Any) -> Raw:
@@ -85,7 +150,7 @@ def done(sentence: str) -> str:
     return card(sentence, "", kind="done")
 
 
-def problem(error: TilehawkError) -> str:
-    """An error as what was found, what was expected, and what to do."""
+def problem(error: TilehawkError, *, kind: str = "problem") -> str:
+    """An error as what was found, what was expected, and what to do; of another ``kind`` where it is none, but something to be done."""
     parts = [("expected", error.expected), ("do", error.remedy)]
-    return card(error.found, "".join(f"<p>{name}: {_text(words)}</p>" for name, words in parts if words), kind="problem")
+    return card(error.found, "".join(f"<p>{name}: {_text(words)}</p>" for name, words in parts if words), kind=kind)

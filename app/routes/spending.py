@@ -17,20 +17,13 @@ from engine.catalog.schema import Scene
 from engine.catalog.spending import TileSpending, tile_spending
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
-from engine.evaluation.spending_map import TilesOnMap, draw_spending
+from engine.evaluation.spending_map import TilesOnMap, draw_spending, full_seconds
 
-__all__ = ["FULL_SHARE", "MAP_PIXELS", "full_seconds", "router"]
+__all__ = ["router"]
 
 MAP_PIXELS = 480
-FULL_SHARE = 0.95
-"""A tile dearer than this share of all tiles has the full colour: one that was left open over lunch does not make the others pale."""
 PLAIN = 200
 """The grey of a scene whose pixels cannot be had."""
-
-
-def full_seconds(tiles: Sequence[TileSpending]) -> float:
-    """From how many seconds on a tile has the full colour."""
-    return max(float(np.quantile([tile.seconds for tile in tiles], FULL_SHARE)), 1.0) if tiles else 1.0
 
 
 def router(workspace: Workspace, pictures: TilePictures) -> APIRouter:
@@ -50,7 +43,8 @@ def router(workspace: Workspace, pictures: TilePictures) -> APIRouter:
             tiles = tile_spending(session)
         ground = _ground(pictures, scene)
         here = [tile for tile in tiles if tile.scene_id == scene_id]
-        drawn = draw_spending(ground, _on_map(here, ground.shape[1] / scene.width, number), full_seconds=full_seconds(tiles))
+        full = full_seconds([tile.seconds for tile in tiles])
+        drawn = draw_spending(ground, _on_map(here, ground.shape[1] / scene.width, number), full_seconds=full)
         return png_answer(request, "a scene's seconds", _png(drawn))
 
     return routes

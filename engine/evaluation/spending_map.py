@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.errors import UsageError
 
-__all__ = ["PLANNED", "SPENT", "TilesOnMap", "draw_spending"]
+__all__ = ["PLANNED", "SPENT", "TilesOnMap", "draw_spending", "full_seconds"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -17,11 +18,13 @@ Pixels = NDArray[np.uint8]
 
 SPENT, PLANNED = ((255, 237, 160), (189, 0, 38)), ((222, 235, 247), (8, 81, 156))
 """From no seconds to the full colour."""
-GROUND = 0.55
-"""How bright the grey scene is under the tiles."""
+GROUND_LEAST, GROUND_SHARE = 90, 0.5
+"""The grey of black ground under the tiles, and how much of the scene's contrast is left."""
 CLEAR, PALE = 0.7, 0.3
 """How much a tile covers of its ground: one that is looked at, and another."""
 BORDER = (255, 255, 255)
+FULL_SHARE = 0.95
+"""A tile dearer than this share of all tiles has the full colour: one that was left open over lunch does not make the others pale."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,11 @@ class TilesOnMap:
             raise UsageError(f"tiles on a map of shapes {shapes}", expected="(N, 4), (N,), (N,), (N,)")
 
 
+def full_seconds(seconds: Sequence[float]) -> float:
+    """From how many seconds on a tile has the full colour, where tiles took or will take ``seconds``; 1 at least."""
+    return max(float(np.quantile(seconds, FULL_SHARE)), 1.0) if seconds else 1.0
+
+
 def draw_spending(scene: Pixels, tiles: TilesOnMap, *, full_seconds: float) -> Pixels:
     """Colour the tiles over a grey copy of their scene, seconds spent from yellow to red, seconds planned from pale to dark blue.
 
@@ -60,7 +68,7 @@ def draw_spending(scene: Pixels, tiles: TilesOnMap, *, full_seconds: float) -> P
     """
     if not full_seconds > 0:
         raise UsageError(f"full_seconds = {full_seconds:g}", expected="above 0")
-    grey = scene.astype(np.float64).mean(2, keepdims=True) * GROUND
+    grey = GROUND_LEAST + GROUND_SHARE * scene.astype(np.float64).mean(2, keepdims=True)
     canvas = np.repeat(grey, 3, axis=2)
     share = np.clip(tiles.seconds / full_seconds, 0.0, 1.0)[:, None]
     ends = np.where(tiles.spent[:, None, None], np.array(SPENT), np.array(PLANNED))
@@ -72,7 +80,8 @@ def draw_spending(scene: Pixels, tiles: TilesOnMap, *, full_seconds: float) -> P
         if tiles.looked_at[row]:
             canvas[[top, bottom - 1], left:right] = BORDER
             canvas[top:bottom, [left, right - 1]] = BORDER
-    return np.rint(canvas).astype(np.uint8)
+    drawn: Pixels = np.rint(canvas).astype(np.uint8)
+    return drawn
 
 
 def _pixels(xyxy: Floats, width: int, height: int) -> tuple[int, int, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.pages import text
+from engine.errors import UsageError
 
 HOSTILE = ["<img src=x onerror=alert(1)>.png", '"><svg/onload=alert(1)>', "' onmouseover='x", "a & b"]
 
@@ -18,6 +19,10 @@ HOSTILE = ["<img src=x onerror=alert(1)>.png", '"><svg/onload=alert(1)>', "' onm
         lambda name: text.definitions({"k": {name: 1}}),
         lambda name: text.table([name], [[name]]),
         lambda name: text.gallery([(f"/tiles/1.png?{name}", name)]),
+        lambda name: text.figures({name: name}),
+        lambda name: text.legend({name: ((0, 0, 0), (255, 0, 0))}, name),
+        lambda name: text.note(text.joined(name, text.link(f"/review?tile={name}", name))),
+        lambda name: text.tile_cards([text.TileCard(f"/tiles/1.png?{name}", name, [name], [name], f"/review?tile={name}")]),
     ],
 )
 def test_names_are_escaped(render, name):
@@ -35,3 +40,13 @@ def test_numbers_and_missing_values_are_readable():
 
 def test_pictures_have_their_caption_as_alternative_text():
     assert 'alt="scene a"' in text.gallery([("/tiles/1.png", "scene a")])
+
+
+def test_a_legend_goes_from_one_colour_to_the_other():
+    assert "linear-gradient(90deg,#000000,#ff8000)" in text.legend({"spent": ((0, 0, 0), (255, 128, 0))})
+
+
+def test_an_error_may_be_no_problem():
+    error = UsageError("nothing measured", remedy="Measure")
+    assert 'class="card problem"' in text.problem(error)
+    assert 'class="card readonly"' in text.problem(error, kind="readonly")

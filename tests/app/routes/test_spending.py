@@ -13,10 +13,8 @@ from app.routes import spending as route
 from app.tile_pictures import TilePictures
 from engine.catalog.rounds import ChosenTile, add_round, round_tiles
 from engine.catalog.schema import Scene
-from engine.catalog.spending import TileSpending
 from engine.catalog.tiles import scene_file, tiles
 from engine.catalog.workspace import Workspace
-from engine.records import Window
 from engine.stages.ingest import IngestConfig, ingest
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # starlette's test client
@@ -83,11 +81,3 @@ def test_a_scene_that_is_gone_is_plain_ground(client, workspace):
 @pytest.mark.parametrize(("path", "code"), [("2.png", 404), ("0.png", 422), ("1.png?round=0", 422), ("..%2Fa.png", 404), ("x.png", 422)])
 def test_anything_else_is_not_there(client, path, code):
     assert client.get(f"/spending/{path}").status_code == code
-
-
-def test_one_dear_tile_does_not_make_the_others_pale():
-    def tile(seconds):
-        return TileSpending(1, Window(0, 0, 1, 1), 1, seconds, True)
-
-    assert route.full_seconds([tile(10.0)] * 99 + [tile(9000.0)]) == 10.0
-    assert route.full_seconds([tile(0.0)]) == route.full_seconds([]) == 1.0

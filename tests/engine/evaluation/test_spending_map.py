@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from engine.errors import UsageError
-from engine.evaluation.spending_map import BORDER, TilesOnMap, draw_spending
+from engine.evaluation.spending_map import BORDER, TilesOnMap, draw_spending, full_seconds
 
 SCENE = np.full((20, 30, 3), 200, dtype=np.uint8)
 
@@ -81,3 +81,8 @@ def test_impossible_calls_are_refused():
         draw_spending(SCENE, tiles(), full_seconds=0)
     with pytest.raises(UsageError, match="of shapes"):
         TilesOnMap(np.zeros((2, 4)), np.zeros(2), np.zeros(1, dtype=bool), np.zeros(2, dtype=bool))
+
+
+def test_one_dear_tile_does_not_make_the_others_pale():
+    assert full_seconds([10.0] * 99 + [9000.0]) == 10.0
+    assert full_seconds([0.0]) == full_seconds([]) == 1.0
