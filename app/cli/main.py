@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import annotators, data, delivery, demo, jobs, labels, machine, models, rounds, search, training, users
+from app.cli import annotators, budget, data, delivery, demo, jobs, labels, machine, models, rounds, search, training, users
 from app.faults import unexpected
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
@@ -60,6 +60,7 @@ def build() -> typer.Typer:
     models.add_to(trained)
     app.add_typer(trained, name="models")
     rounds.add_to(app)
+    budget.add_to(app)
     search.add_to(app)
     connect = typer.Typer(cls=CommandGroup, help="Annotation servers.", rich_markup_mode=None)
     annotators.add_to(app, connect)

@@ -1,0 +1,1 @@
+"""Learning curves: what more labels will bring, and what they will cost."""

@@ -1,0 +1,161 @@
+"""What a budget buys, what the next one adds, and when to stop: learning curves in boxes, hours and money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from engine.errors import BadInput
+from engine.selection.forecast.ensemble import CurveConfig, CurveEnsemble
+
+__all__ = ["HOUR", "Advice", "BudgetConfig", "Exchange", "Purchase", "advise", "purchases"]
+
+Floats = NDArray[np.float64]
+HOUR = 3600.0
+FARTHEST_STEP = 50
+"""Advice looks so many steps ahead at most: 50 times the next 1,000 €."""
+
+
+class BudgetConfig(CurveConfig):
+    """How budgets are priced and judged."""
+
+    interval: float = Field(default=0.8, gt=0, lt=1)
+    """Probability with which the AP50 that will be measured lies in the interval."""
+    hourly_rate: float = Field(default=30.0, gt=0)
+    """What an hour of an annotator costs."""
+    currency: str = "€"
+    """What money is called."""
+    step_money: float = Field(default=1000.0, gt=0)
+    """The next step, whose gain is told."""
+    least_gain: float = Field(default=0.01, gt=0, lt=1)
+    """A step that is expected to add less AP50 than this is not worth its money."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What an annotator does in a second, what an hour costs, and how many tiles are left to annotate.
+
+    Raises:
+        BadInput: a rate that is not finite or not above 0, or a negative number of tiles.
+    """
+
+    boxes_per_second: float
+    tiles_per_second: float
+    hourly_rate: float
+    tiles_left: int
+
+    def __post_init__(self) -> None:
+        for name in ("boxes_per_second", "tiles_per_second", "hourly_rate"):
+            rate = getattr(self, name)
+            if not (np.isfinite(rate) and rate > 0):
+                raise BadInput(f"{name} = {rate}", expected="above 0")
+        if self.tiles_left < 0:
+            raise BadInput(f"tiles_left = {self.tiles_left}", expected="0 or more")
+
+    @property
+    def seconds_left(self) -> float:
+        """What annotating everything that is left would take."""
+        return self.tiles_left / self.tiles_per_second
+
+    def seconds(self, money: float) -> float:
+        """The seconds that ``money`` pays for."""
+        return money / self.hourly_rate * HOUR
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """What an amount of money, counted from today, buys.
+
+    ``seconds``, ``hours`` and ``money`` are what is spent: less than the budget where no tile is left for the rest; ``tiles`` and
+    ``boxes`` come on top of those of today. ``ap50`` is the median of what will be measured, which lies in [``low``, ``high``] with the
+    probability of the interval. ``gain`` is the expected gain over today, ``next_gain`` that of one step more with its interval, and
+    ``next_worth`` the probability that the step adds the least gain or more.
+    """
+
+    seconds: float
+    hours: float
+    money: float
+    tiles: int
+    boxes: int
+    ap50: float
+    low: float
+    high: float
+    gain: float
+    next_gain: float
+    next_low: float
+    next_high: float
+    next_worth: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Whether to stop today: the expected gain of the next step is below the least gain.
+
+    ``expected_gain`` is that gain, ``probability`` that the step adds the least gain or more. ``worth_money`` is how much may be spent
+    before the next step is expected to add less: whole steps, at most 50 of them and what all tiles left cost.
+    """
+
+    stop: bool
+    expected_gain: float
+    probability: float
+    worth_money: float
+
+
+def purchases(
+    ensemble: CurveEnsemble, exchange: Exchange, boxes_now: float, budgets_seconds: Floats, config: BudgetConfig
+) -> list[Purchase]:
+    """What each of ``budgets_seconds`` (m,) buys; amounts of ``ensemble`` are boxes.
+
+    Args:
+        ensemble: the learning curves, over annotated boxes.
+        exchange: what a second brings and costs.
+        boxes_now: annotated so far, above 0.
+        budgets_seconds: seconds of annotators from today on, 0 or more.
+        config: interval, step and least gain.
+
+    Raises:
+        BadInput: a budget that is negative or not finite, or nothing annotated.
+    """
+    if not boxes_now > 0:
+        raise BadInput(f"{boxes_now} annotated boxes", expected="1 at least: a learning curve says nothing of no labels")
+    wrong = ~(np.isfinite(budgets_seconds) & (budgets_seconds >= 0))
+    if wrong.any():
+        raise BadInput(f"a budget of {budgets_seconds[wrong][0]} s", expected="0 or more")
+    spent = np.minimum(budgets_seconds, exchange.seconds_left)
+    then = np.minimum(spent + exchange.seconds(config.step_money), exchange.seconds_left)
+    boxes, boxes_then = (boxes_now + seconds * exchange.boxes_per_second for seconds in (spent, then))
+    outer = [(1 - config.interval) / 2, 0.5, (1 + config.interval) / 2]
+    low, middle, high = np.quantile(ensemble.measured(boxes), outer, axis=0)
+    curves = ensemble.curves(boxes)
+    step = ensemble.curves(boxes_then) - curves
+    next_low, _, next_high = np.quantile(step, outer, axis=0)
+    gain = (curves - ensemble.curves(np.array([boxes_now]))).mean(0)
+    return [
+        Purchase(
+            seconds=float(spent[index]),
+            hours=float(spent[index] / HOUR),
+            money=float(spent[index] / HOUR * exchange.hourly_rate),
+            tiles=round(spent[index] * exchange.tiles_per_second),
+            boxes=round(spent[index] * exchange.boxes_per_second),
+            ap50=float(middle[index]),
+            low=float(low[index]),
+            high=float(high[index]),
+            gain=float(gain[index]),
+            next_gain=float(step[:, index].mean()),
+            next_low=float(next_low[index]),
+            next_high=float(next_high[index]),
+            next_worth=float((step[:, index] >= config.least_gain).mean()),
+        )
+        for index in range(len(spent))
+    ]
+
+
+def advise(ensemble: CurveEnsemble, exchange: Exchange, boxes_now: float, config: BudgetConfig) -> Advice:
+    """Whether the next step is worth its money, and for how many more that holds; no curve's steps grow."""
+    steps = np.arange(FARTHEST_STEP + 1, dtype=np.float64) * exchange.seconds(config.step_money)
+    ahead = purchases(ensemble, exchange, boxes_now, steps, config)
+    worth = next((number for number, each in enumerate(ahead) if each.next_gain < config.least_gain), FARTHEST_STEP)
+    return Advice(worth == 0, ahead[0].next_gain, ahead[0].next_worth, ahead[worth].money)

@@ -1,0 +1,292 @@
+"""``forecast``: what the next money buys, from the models that the rounds so far have made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from engine.catalog.learning import AnnotatedTile, MeasuredModel, annotated_tiles, measured_models
+from engine.catalog.tiles import tiles
+from engine.catalog.workspace import Workspace
+from engine.errors import BadInput, NothingToDo, UsageError
+from engine.evaluation.learning_curve import ForecastCurve, write_learning_curve
+from engine.progress import Progress, silent
+from engine.selection.cost import Prices
+from engine.selection.cost_fit import CostFitConfig, is_idle
+from engine.selection.forecast.budget import HOUR, Advice, BudgetConfig, Exchange, Purchase, advise, purchases
+from engine.selection.forecast.ensemble import CurveEnsemble, LearningPoints, fit_curves, sampling_error
+
+__all__ = ["ForecastConfig", "ForecastReport", "Prospect", "Rates", "forecast", "priced", "prospect"]
+
+Floats = NDArray[np.float64]
+STEPS_AHEAD = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
+FAR = 4.0
+"""Beyond so many times the boxes that were measured, nothing that was measured says how the curve goes on."""
+GRID = 200
+
+
+class ForecastConfig(BudgetConfig):
+    """Which measurements the learning curve is drawn through, and what is to be spent."""
+
+    budget_seconds: float | None = None
+    """Seconds of annotators that may be spent; above 0."""
+    budget_money: float | None = None
+    """The same in money; with neither, one step."""
+    split: Literal["test", "dev"] | None = None
+    """The ground on which models were measured; none for the one on which more amounts of labels were, test where both are equal."""
+    models: tuple[str, ...] | None = None
+    """Names of fine-tuned models; none for the newest measured one at each amount of labels."""
+    prices: Prices = Prices()
+    """Seconds for each act: as long as no tile of this workspace was timed, and to tell which was left lying."""
+    fit: CostFitConfig = CostFitConfig()
+    """Its `idle_multiple` and `idle_seconds` say which tiles were left lying; they do not count for how quick annotation is."""
+    picture: bool = True
+    """Draw the curve to reports/forecast.png."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How quick annotation was here: from ``timed_tiles`` tiles that were timed and not left lying, or by prices with every box drawn."""
+
+    timed_tiles: int
+    tiles_per_hour: float
+    boxes_per_hour: float
+    hourly_rate: float
+    currency: str
+
+
+@dataclass(frozen=True)
+class ForecastReport:
+    """What a budget buys, in one sentence and in numbers.
+
+    ``today`` is nothing spent, ``budget`` the budget asked for, ``ahead`` some steps from today on; ``families`` how much each kind of
+    curve counts; ``interval`` the probability of every interval.
+    """
+
+    summary: str
+    advice: str
+    notes: tuple[str, ...]
+    split: str
+    boxes_annotated: int
+    tiles_left: int
+    interval: float
+    rates: Rates
+    stop: Advice
+    today: Purchase
+    budget: Purchase
+    ahead: tuple[Purchase, ...]
+    measured: tuple[MeasuredModel, ...]
+    families: dict[str, float]
+    picture: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prospect:
+    """What a forecast is made of before a budget is named: what was measured on ``split``, the curves, and the tiles left."""
+
+    split: str
+    annotated: list[AnnotatedTile]
+    measured: list[MeasuredModel]
+    points: LearningPoints
+    curves: CurveEnsemble
+    tiles_left: int
+
+    @property
+    def boxes_now(self) -> int:
+        """On annotated tiles."""
+        return sum(tile.boxes for tile in self.annotated)
+
+
+def forecast(workspace: Workspace, config: ForecastConfig, *, progress: Progress = silent) -> ForecastReport:
+    """Draw the learning curves that the measured models leave possible, and price them. Reads only; no lock is taken.
+
+    Raises:
+        UsageError: a budget in seconds and one in money.
+        BadInput: a budget that is not above 0, no model of a name, a measurement that is no number, no annotated box any more.
+        NothingToDo: every tile is annotated, or fewer than two amounts of labels were measured.
+    """
+    _require_budget(config)
+    progress(0, 2, "fitting learning curves")
+    found = prospect(workspace, config)
+    progress(1, 2, "drawing")
+    report = priced(workspace, found, config)
+    progress(2, 2, "forecast")
+    return report
+
+
+def prospect(workspace: Workspace, config: ForecastConfig) -> Prospect:
+    """Read what was measured and fit the curves: what takes its time, and is the same for every budget.
+
+    Raises:
+        BadInput: no model of a name, or a measurement that is no number.
+        NothingToDo: every tile is annotated, or fewer than two amounts of labels were measured.
+    """
+    with workspace.session(write=False) as session:
+        annotated = annotated_tiles(session)
+        split, measured = _measured(session, annotated, config)
+        left = len(tiles(session, split="train", reviewed=False))
+    if not left:
+        raise NothingToDo("every tile of the training ground is annotated: no budget buys more", remedy="Ingest more imagery")
+    points = _points(measured)
+    return Prospect(split, annotated, measured, points, fit_curves(points, config), left)
+
+
+def priced(workspace: Workspace, found: Prospect, config: ForecastConfig) -> ForecastReport:
+    """What the budget of ``config`` buys, of a prospect that was made with the same curves, models and ground; draws it where asked to.
+
+    Raises:
+        UsageError: a budget in seconds and one in money.
+        BadInput: a budget that is not above 0, or no annotated box any more.
+    """
+    _require_budget(config)
+    annotated, measured, boxes_now = found.annotated, found.measured, found.boxes_now
+    rates = _rates(annotated, measured, config)
+    exchange = Exchange(rates.boxes_per_hour / HOUR, rates.tiles_per_hour / HOUR, config.hourly_rate, found.tiles_left)
+    step = exchange.seconds(config.step_money)
+    asked = config.budget_seconds or exchange.seconds(config.budget_money or config.step_money)
+    spent = np.array([0.0, asked, *(step * times for times in STEPS_AHEAD)])
+    today, bought, *ahead = purchases(found.curves, exchange, boxes_now, spent, config)
+    advice = advise(found.curves, exchange, boxes_now, config)
+    picture = workspace.reports / "forecast.png"
+    if config.picture:
+        write_learning_curve(_curve(found.points, found.curves, exchange, boxes_now, bought, config), picture)
+    return ForecastReport(
+        summary=_summary(bought, config),
+        advice=_advice(advice, config),
+        notes=_notes(annotated, measured, rates, boxes_now, bought, asked),
+        split=found.split,
+        boxes_annotated=boxes_now,
+        tiles_left=found.tiles_left,
+        interval=config.interval,
+        rates=rates,
+        stop=advice,
+        today=today,
+        budget=bought,
+        ahead=tuple(_until_exhausted(ahead)),
+        measured=tuple(measured),
+        families=found.curves.weights,
+        picture=str(picture.relative_to(workspace.root)) if config.picture else None,
+    )
+
+
+def _require_budget(config: ForecastConfig) -> None:
+    if config.budget_seconds is not None and config.budget_money is not None:
+        raise UsageError("budget_seconds and budget_money", expected="one of them", remedy="Leave one of them out")
+    for name in ("budget_seconds", "budget_money"):
+        budget = getattr(config, name)
+        if budget is not None and budget <= 0:
+            raise BadInput(f"{name} = {budget:g}", expected="above 0", remedy="Say what may be spent, or leave it out")
+
+
+def _measured(session: Session, annotated: list[AnnotatedTile], config: ForecastConfig) -> tuple[str, list[MeasuredModel]]:
+    splits = [config.split] if config.split else ["test", "dev"]
+    found = {split: measured_models(session, annotated, split, config.models) for split in splits}
+    split = max(splits, key=lambda each: len(found[each]))
+    for each in found[split]:
+        if each.ap50 is None or not 0 <= each.ap50 <= 1:
+            raise BadInput(
+                f"AP50 = {each.ap50} of the model {each.model!r} on {split} ground",
+                expected="a number in [0, 1]",
+                remedy=f"Measure it again: tilehawk evaluate --model {each.model} --split {split}",
+            )
+    return split, found[split]
+
+
+def _points(measured: list[MeasuredModel]) -> LearningPoints:
+    if len(measured) < 2:
+        amounts = f"all learned from {measured[0].boxes} boxes" if measured else "none is"
+        raise NothingToDo(
+            f"models measured on held-out ground: {amounts}",
+            expected="measurements at two amounts of labels at least, better four",
+            remedy="Annotate a round, then `tilehawk retrain`; or evaluate the models that there are: tilehawk evaluate --model NAME",
+        )
+    ap50 = np.array([each.ap50 for each in measured], dtype=np.float64)
+    boxes = np.array([each.boxes for each in measured], dtype=np.float64)
+    ground = np.array([each.test_boxes or np.inf for each in measured], dtype=np.float64)
+    return LearningPoints(boxes, ap50, sampling_error(ap50, ground))
+
+
+def _rates(annotated: list[AnnotatedTile], measured: list[MeasuredModel], config: ForecastConfig) -> Rates:
+    found = np.array([(tile.boxes, tile.seconds) for tile in annotated if tile.seconds], dtype=np.float64).reshape(-1, 2)
+    worked = found[~is_idle(found[:, 1], config.prices.seconds(0, 0, found[:, 0], 0), config.fit)]
+    tiles_timed, (boxes, seconds) = len(worked), worked.sum(0).tolist()
+    if boxes:
+        return Rates(tiles_timed, HOUR * tiles_timed / seconds, HOUR * boxes / seconds, config.hourly_rate, config.currency)
+    newest = measured[-1]
+    seconds = newest.tiles * config.prices.open + newest.boxes * config.prices.draw
+    return Rates(0, HOUR * newest.tiles / seconds, HOUR * newest.boxes / seconds, config.hourly_rate, config.currency)
+
+
+def _curve(
+    points: LearningPoints, ensemble: CurveEnsemble, exchange: Exchange, boxes_now: int, bought: Purchase, config: ForecastConfig
+) -> ForecastCurve:
+    then = boxes_now + bought.boxes
+    shown = np.linspace(points.amounts.min() / 2, then + 0.15 * (then - points.amounts.min()), GRID)
+    outer = [(1 - config.interval) / 2, 0.5, (1 + config.interval) / 2]
+    low, middle, high = np.quantile(ensemble.measured(shown), outer, axis=0)
+    return ForecastCurve(
+        measured_boxes=points.amounts,
+        measured_ap50=points.ap50,
+        errors=points.errors,
+        boxes=shown,
+        low=low,
+        middle=middle,
+        high=high,
+        interval=config.interval,
+        boxes_now=boxes_now,
+        boxes_then=then,
+        hours_per_box=1 / (exchange.boxes_per_second * HOUR),
+        hourly_rate=config.hourly_rate,
+        currency=config.currency,
+    )
+
+
+def _until_exhausted(ahead: list[Purchase]) -> list[Purchase]:
+    """The purchases up to the first that takes every tile left."""
+    return [each for number, each in enumerate(ahead) if not number or each.seconds > ahead[number - 1].seconds]
+
+
+def _money(amount: float, config: ForecastConfig) -> str:
+    return f"{amount:,.0f} {config.currency}"
+
+
+def _summary(bought: Purchase, config: ForecastConfig) -> str:
+    return (
+        f"{_money(bought.money, config)} buys {bought.tiles:,} tiles, {bought.boxes:,} boxes, {bought.hours:,.1f} hours; "
+        f"AP50 {bought.ap50:.3f} ({bought.low:.3f} to {bought.high:.3f}); "
+        f"the next {_money(config.step_money, config)} adds {bought.next_gain:.3f} ({bought.next_low:.3f} to {bought.next_high:.3f})"
+    )
+
+
+def _advice(advice: Advice, config: ForecastConfig) -> str:
+    step = _money(config.step_money, config)
+    expected = (
+        f"the next {step} is expected to add {advice.expected_gain:.3f}, and {config.least_gain:g} or more with {advice.probability:.0%}"
+    )
+    if advice.stop:
+        return f"Stop: {expected}"
+    return f"Go on: {expected}; after {_money(advice.worth_money, config)} the next step is expected to add less"
+
+
+def _notes(
+    annotated: list[AnnotatedTile], measured: list[MeasuredModel], rates: Rates, boxes_now: int, bought: Purchase, asked: float
+) -> tuple[str, ...]:
+    untimed = len(annotated) - rates.timed_tiles
+    newest = measured[-1].boxes
+    said = {
+        "Only two amounts of labels were measured: the interval is mostly what is known of learning curves in general": len(measured) == 2,
+        f"{boxes_now - newest:+} boxes since the newest measured model, annotated or changed": boxes_now != newest,
+        f"{untimed} of {len(annotated)} annotated tiles were not timed or left lying: rates come from the others": rates.timed_tiles
+        > 0
+        < untimed,
+        "No annotated tile with boxes was timed: rates come from prices, with every box drawn": rates.timed_tiles == 0,
+        "The models were measured on different tiles: their AP50 may not be comparable": len({each.test_tiles for each in measured}) > 1,
+        "The budget is larger than what annotating every tile left takes": bought.seconds < asked,
+        f"This looks at {(boxes_now + bought.boxes) / newest:.1f} times the labels that were measured; nothing measured says how the curve "
+        "goes on so far out": boxes_now + bought.boxes > FAR * newest,
+    }
+    return tuple(note for note, holds in said.items() if holds)
