@@ -15,7 +15,7 @@ from engine.catalog.models import add_model, get_model
 from engine.catalog.schema import Annotation, Review
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo, UsageError
-from engine.stages.forecast import ForecastConfig, forecast
+from engine.stages.forecast import ForecastConfig, forecast, priced, prospect
 
 Fake = Callable[[str], ModuleType]
 CONFIG = ForecastConfig(draws=300, picture=False, hourly_rate=36, step_money=1)
@@ -83,6 +83,15 @@ def test_seconds_are_a_budget_too_and_one_step_is_taken_where_there_is_none(meas
     assert in_seconds.budget == in_money.budget
     small = CONFIG.model_copy(update={"step_money": 0.2})
     assert forecast(measured, small).budget.money == pytest.approx(0.2)
+
+
+def test_one_prospect_is_priced_for_any_budget(measured: Workspace) -> None:
+    found = prospect(measured, CONFIG)
+    for money in (0.1, 0.6):
+        config = CONFIG.model_copy(update={"budget_money": money})
+        assert priced(measured, found, config) == forecast(measured, config)
+    with pytest.raises(BadInput, match="budget_money = 0"):
+        priced(measured, found, CONFIG.model_copy(update={"budget_money": 0.0}))
 
 
 def test_what_is_bought_ends_with_the_tiles(measured: Workspace) -> None:
