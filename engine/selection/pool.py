@@ -11,7 +11,7 @@ from engine.errors import NothingToDo
 from engine.selection.balance import expected_counts
 from engine.selection.candidates import Candidates, overlapping
 from engine.selection.config import SelectionConfig
-from engine.selection.cost import TileCosts, estimate_costs, prior_costs, with_more_missed
+from engine.selection.cost import CostConfig, TileCosts, estimate_costs, prior_costs, with_more_missed
 from engine.selection.coverage import Directions
 from engine.selection.detections import Detections, keep_objects
 from engine.selection.difficulty import class_difficulty, difficulty_weights
@@ -21,6 +21,7 @@ __all__ = ["Pool", "Seen", "make_pool", "stratified"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+FEWEST_COUNTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ def stratified(scene_ids: Integers, generator: np.random.Generator) -> Floats:
 
 def _expected(candidates: Candidates, chosen: Integers, config: SelectionConfig) -> tuple[TileCosts, Seen | None]:
     if candidates.detections is None:
-        return prior_costs(len(chosen), config.prices, config.cost), None
+        return prior_costs(len(chosen), config.prices, _counted(candidates, config.cost)), None
     tiles = len(candidates)
     kept = keep_objects(candidates.detections, config.objects)
     estimated = estimate_costs(kept.tile_index, kept.scores, tiles, config.prices, config.cost)
@@ -143,6 +144,14 @@ def _expected(candidates: Candidates, chosen: Integers, config: SelectionConfig)
         known_counts=np.bincount(known.labels, minlength=kept.classes).astype(np.float64),
     )
     return costs, seen
+
+
+def _counted(candidates: Candidates, priors: CostConfig) -> CostConfig:
+    """The priors, with as many objects expected on a tile as labelled tiles hold on average, once there are five of those."""
+    tiles = int(candidates.labelled.sum())
+    if candidates.known is None or tiles < FEWEST_COUNTED:
+        return priors
+    return priors.model_copy(update={"expected_objects": round(len(candidates.labelled_objects) / tiles, 6)})
 
 
 def _shortfall(estimated: TileCosts, candidates: Candidates) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,8 @@ __all__ = ["Learner", "Measured", "ReplayConfig", "Round", "Unit", "replay", "re
 Integers = NDArray[np.int64]
 Unit = Literal["seconds", "boxes", "tiles"]
 NEXT_TO_NOTHING, ROUNDING = 1e-9, 1e-6
+MOST_BATCHES = 50
+"""Batches of a round at most."""
 
 
 class ReplayConfig(StageConfig):
@@ -98,7 +100,7 @@ def replay(
     """All rounds of one strategy and seed, written to ``file`` as they are done; a file that is there is gone on with.
 
     The first round is drawn at random by the seed alone, so it is the same for all strategies. A round's tiles are visited in their order
-    until the next would exceed the budget.
+    until the next would exceed the budget; a batch that ends before that is followed by another.
 
     Raises:
         NothingToDo: a budget that pays for no tile.
@@ -147,33 +149,52 @@ def _annotate(
     seed: int,
     number: int,
 ) -> tuple[Integers, float, list[OracleVisit]]:
-    """Rows that were visited, the seconds expected for them, and the visits."""
-    budget = config.budgets[number - 1] if number else config.start
+    """Rows that were visited, the seconds expected for them, and the visits.
+
+    Where a batch took less than was expected, another is chosen for the rest of the budget, by the same predictions and what is labelled
+    by then.
+    """
+    left = config.budgets[number - 1] if number else config.start
     prices = config.selection.prices
-    asked = config.selection.model_copy(
-        update={
-            "strategy": strategy,
-            "seed": seed * 1000 + number,
-            "budget_seconds": budget * (1 + ROUNDING),
-            "prices": _prices_in(config.unit, prices),
-        }
-    )
-    ranking = rank(pool.candidates(labelled, predictions), asked)
-    rows, visits, spent, expected = [], [], 0.0, 0.0
-    for tile in ranking.tiles:
-        row = int(pool.tile_ids.searchsorted(tile.tile_id))
-        predicted = Boxes.empty(scored=True) if predictions is None else predictions.of_tile(tile.tile_id)
-        visit = charge(pool.true[row], shown_boxes(predicted, Boxes.empty(scored=True), config.shown_score), prices)
-        visit = OracleVisit(
-            visit.seconds * _pace(config.noise, seed, tile.tile_id), visit.verified, visit.edited, visit.drawn, visit.deleted
-        )
-        spent += {"seconds": visit.seconds, "boxes": float(len(pool.true[row])), "tiles": 1.0}[config.unit]
-        if spent > budget:
+    rows: list[int] = []
+    visits: list[OracleVisit] = []
+    expected = 0.0
+    for batch in range(MOST_BATCHES):
+        if left <= 0:
             break
-        rows.append(row)
-        visits.append(visit)
-        expected += tile.estimated_seconds
+        asked = config.selection.model_copy(
+            update={
+                "strategy": strategy,
+                "seed": seed * 10_000 + number * 100 + batch,
+                "budget_seconds": left * (1 + ROUNDING),
+                "prices": _prices_in(config.unit, prices),
+            }
+        )
+        try:
+            ranking = rank(pool.candidates(np.concatenate([labelled, np.asarray(rows, dtype=np.int64)]), predictions), asked)
+        except NothingToDo:
+            if not rows:
+                raise
+            break
+        for tile in ranking.tiles:
+            row = int(pool.tile_ids.searchsorted(tile.tile_id))
+            visit = _visit(pool, row, predictions, config, prices, seed)
+            spent = {"seconds": visit.seconds, "boxes": float(len(pool.true[row])), "tiles": 1.0}[config.unit]
+            if spent > left:
+                return np.asarray(rows, dtype=np.int64), expected, visits
+            left -= spent
+            rows.append(row)
+            visits.append(visit)
+            expected += tile.estimated_seconds
     return np.asarray(rows, dtype=np.int64), expected, visits
+
+
+def _visit(pool: LabelledPool, row: int, predictions: Predictions | None, config: ReplayConfig, prices: Prices, seed: int) -> OracleVisit:
+    """What an annotator makes of the tile at ``row``, at the pace of that day."""
+    tile = int(pool.tile_ids[row])
+    predicted = Boxes.empty(scored=True) if predictions is None else predictions.of_tile(tile)
+    visit = charge(pool.true[row], shown_boxes(predicted, Boxes.empty(scored=True), config.shown_score), prices)
+    return replace(visit, seconds=visit.seconds * _pace(config.noise, seed, tile))
 
 
 def _prices_in(unit: Unit, prices: Prices) -> Prices:

@@ -408,3 +408,12 @@ def test_a_detector_that_counts_too_few_objects_on_labelled_tiles_is_not_believe
         assert unchanged.estimated_seconds == without.estimated_seconds
         assert corrected.reasons["expected_boxes"]["missed"] == pytest.approx(10)
         assert corrected.estimated_seconds - without.estimated_seconds == pytest.approx(settings.prices.draw * (10 - expected), abs=0.1)
+
+
+def test_without_a_detector_labelled_tiles_say_how_many_objects_to_expect():
+    def first(labelled: int) -> float:
+        row = tiles_in_a_row([0.5] * 9, reviewed=np.arange(9) < labelled, detections=None, known=known_objects([0] * 2 * labelled))
+        return rank(row, SelectionConfig(budget_seconds=1e4, strategy="random")).tiles[0].estimated_seconds
+
+    assert first(4) == pytest.approx(4 + 8 * 12)
+    assert first(5) == pytest.approx(4 + 2 * 12)

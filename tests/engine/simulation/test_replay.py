@@ -38,6 +38,13 @@ def test_every_round_keeps_its_budget_and_takes_no_tile_twice(fakes, tmp_path, s
     assert rounds[-1].seconds == pytest.approx(sum(each.charged_seconds for each in rounds))
 
 
+@pytest.mark.parametrize("strategy", ["random", "tilehawk"])
+def test_a_budget_is_spent_though_tiles_take_less_than_was_expected(fakes, tmp_path, strategy):
+    rounds = run(fakes, tmp_path, strategy, config=ReplayConfig(start=400, budgets=(500, 500), noise=0.0))
+    for each, budget in zip(rounds, (400, 500, 500), strict=True):
+        assert each.charged_seconds >= 0.85 * budget
+
+
 def test_what_is_spent_adds_up_at_the_prices(fakes, tmp_path):
     pool = fakes.pool()
     last = run(fakes, tmp_path, config=CONFIG.model_copy(update={"noise": 0.0}), pool=pool)[-1]
