@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from app.pages import annotators, export, find, imagery, overview, results, review, rounds, text, training
+from app.pages import annotators, budget, export, find, imagery, overview, results, review, rounds, text, training
 from app.pages.context import PageContext
 
 __all__ = ["PAGES", "STYLE", "build"]
@@ -17,6 +17,7 @@ PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
     "review": ("Review", review.add),
     "training": ("Training", training.add),
     "find": ("Find", find.add),
+    "budget": ("Budget", budget.add),
     "rounds": ("Rounds", rounds.add),
     "results": ("Results", results.add),
     "annotators": ("Annotators", annotators.add),
@@ -29,6 +30,19 @@ STYLE = """
 .card.problem { border-left-color: #c0392b; }
 .card.done { border-left-color: #1e8449; }
 .card.readonly { border-left-color: #b9770e; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; margin: .4rem 0; }
+.figures div { border: 1px solid #8886; border-radius: 4px; padding: .4rem .7rem; }
+.figures strong { display: block; font-size: 1.35rem; line-height: 1.3; overflow-wrap: anywhere; }
+.figures span { font-size: .8rem; opacity: .8; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: .6rem; }
+.tile { display: flex; gap: .7rem; border: 1px solid #8886; border-radius: 4px; overflow: hidden; font-size: .82rem; line-height: 1.35; }
+.tile a { flex: 0 0 7rem; background: #8882; }
+.tile img { width: 7rem; height: 7rem; object-fit: contain; display: block; margin: 0; }
+.tile p { margin: .25rem .5rem .25rem 0; overflow-wrap: anywhere; }
+.tile em { font-style: normal; border: 1px solid #8886; border-radius: 999px; padding: 0 .45rem; margin-left: .4rem; font-size: .72rem; }
+.legend span { margin-right: 1.2rem; }
+.legend i { display: inline-block; width: 5rem; height: .8rem; margin-right: .4rem; vertical-align: middle; }
+.wide { overflow-x: auto; }
 """
 
 

@@ -1,0 +1,211 @@
+"""What the budget page does, without a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from app.pages import budget
+from app.pages.budget import HOURS, MONEY
+from app.pages.context import PageContext
+from app.settings import Settings
+from engine.catalog.annotations import set_label_set
+from engine.catalog.counterfactual import keep_fall_back
+from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
+from engine.catalog.workspace import Workspace
+from engine.errors import UsageError
+from engine.files import write_json
+from engine.stages.audit import AuditConfig
+from engine.stages.forecast import ForecastConfig, forecast
+from engine.stages.rank import RankConfig
+from engine.stages.simulate import SimulateConfig
+
+RATE = 36.0
+OUTPUTS = ["slider", "outlook", "wanted", "number", "cards", "maps", "rounds", "simulation", "doubtful"]
+
+
+@pytest.fixture
+def spent(tmp_path, write_picture, fake):
+    """Two annotated and measured rounds, and one that waits."""
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        fake("budgeted").two_rounds(workspace, tmp_path / "imagery", write_picture)
+        yield PageContext(workspace, fake("jobs").FakeJobs(), Settings(hourly_rate=RATE, currency="$"))
+
+
+def page_of(context, *, unit=HOURS, amount=1.0, rate=RATE):
+    return dict(zip(OUTPUTS, budget.Actions(context).refresh(unit, amount, rate), strict=True))
+
+
+def test_a_new_workspace_says_what_a_forecast_needs(context):
+    page = page_of(context)
+    assert "cannot be foretold yet" in page["outlook"]
+    assert "measurements at two amounts of labels" in page["outlook"]
+    assert "tilehawk retrain" in page["outlook"]
+    assert page["number"]["choices"] == page["wanted"]["choices"] == []
+    assert "No round yet" in page["cards"]
+    assert "No simulation yet" in page["simulation"]
+    assert budget.Actions(context).draw(HOURS, 1.0, RATE) == ""
+
+
+def test_the_numbers_are_those_of_the_stage(spent):
+    said = budget.Actions(spent).look(MONEY, 1.8, RATE)
+    report = forecast(spent.workspace, ForecastConfig(budget_money=1.8, hourly_rate=RATE, currency="$", picture=False))
+    bought = report.budget
+    assert 0 < bought.tiles < report.tiles_left
+    for number in (f"{bought.tiles:,}", f"{bought.boxes:,}", f"{bought.ap50:.3f}", "1.80 $", f"+{bought.next_gain:.3f}"):
+        assert f"<strong>{number}</strong>" in said
+    assert f"{bought.low:.3f} to {bought.high:.3f} with 80%" in said
+    assert report.advice in said
+    assert "1,000 $ beyond that add" in said
+
+
+def test_a_slider_move_reads_nothing_anew(spent):
+    actions = budget.Actions(spent)
+    before = actions.look(HOURS, 0.05, RATE)
+    with spent.workspace.session() as session:
+        get_round(session, 1).budget_seconds = 1.0
+    assert actions.look(HOURS, 0.05, RATE) == before
+    assert actions.look(HOURS, 0.1, RATE) != before
+
+
+def test_the_slider_ends_with_the_tiles_and_counts_in_both_units(spent):
+    actions = budget.Actions(spent)
+    hours = page_of(spent, amount=1000.0)["slider"]
+    report = forecast(spent.workspace, ForecastConfig(hourly_rate=RATE, picture=False))
+    assert hours["value"] == pytest.approx(hours["maximum"])
+    assert hours["maximum"] == pytest.approx(report.tiles_left / report.rates.tiles_per_hour, abs=hours["step"])
+    money, said = actions.switch(MONEY, 0.1, RATE)
+    assert money["value"] == pytest.approx(3.6)
+    assert "in $" in money["label"]
+    assert said == actions.look(HOURS, 0.1, RATE)
+    back, _ = actions.switch(HOURS, money["value"], RATE)
+    assert back["value"] == pytest.approx(0.1)
+    dearer, _ = actions.reprice(MONEY, 3.6, 2 * RATE)
+    assert dearer["maximum"] == pytest.approx(2 * money["maximum"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("amount", "rate"), [(0.0, RATE), (None, RATE), (float("nan"), RATE), (1.0, 0.0), (1.0, None), (1.0, float("inf"))]
+)
+def test_impossible_amounts_are_refused(spent, amount, rate):
+    actions = budget.Actions(spent)
+    with pytest.raises(UsageError):
+        actions.look(HOURS, amount, rate)
+    with pytest.raises(UsageError):
+        actions.choose(HOURS, amount, rate, "tilehawk", [])
+    assert not spent.jobs.queued
+
+
+def test_a_choice_is_queued_in_the_unit_that_was_chosen(spent):
+    actions = budget.Actions(spent)
+    actions.choose(HOURS, 0.5, RATE, "k-center", [])
+    actions.choose(MONEY, 9.0, RATE, "tilehawk", ["car"])
+    by_hours, by_money = (RankConfig.from_mapping(job.config) for job in spent.jobs.queued)
+    assert [job.verb for job in spent.jobs.queued] == ["rank", "rank"]
+    assert (by_hours.seconds, by_hours.strategy, by_hours.wanted_classes) == (1800.0, "k-center", ())
+    assert (by_money.seconds, by_money.hourly_rate, by_money.currency, by_money.wanted_classes) == (900.0, RATE, "$", ("car",))
+
+
+def test_tiles_are_cards_with_reason_price_marks_and_a_way_to_review(spent):
+    with spent.workspace.session() as session:
+        link, other, *_ = round_tiles(session, get_round(session, 3))
+        link.reasons = {**link.reasons, "why": "<b>new</b> ground", "audit": True}
+        other.reasons = {}
+        seconds = link.reasons["seconds"]
+    cards = page_of(spent)["cards"]
+    assert f'href="/review?tile={link.tile_id}"' in cards
+    assert "&lt;b&gt;new&lt;/b&gt; ground" in cards
+    assert f"P50 {seconds['p50']:.0f} s, P90 {seconds['p90']:.0f} s" in cards
+    assert "<em>drawn at random</em>" in cards
+    assert "expected: 1 × car, 2 × &lt;b&gt;ship&lt;/b&gt;" in cards
+    assert "No reason was kept" in cards
+    annotated, maps = budget.Actions(spent).show(1)
+    assert annotated.count("<em>looked at</em>") == annotated.count("; measured ") > 0
+    assert "round=1" in maps
+
+
+def test_every_scene_that_cost_something_has_a_map(spent):
+    maps = page_of(spent)["maps"]
+    assert re.search(r"/spending/\d+\.png\?round=3", maps)
+    assert "linear-gradient" in maps
+    assert "Tiles of round 3 are clear" in maps
+
+
+def test_the_rounds_stand_with_what_they_were_to_cost_and_did(spent):
+    with spent.workspace.session() as session:
+        keep_fall_back(get_round(session, 2), "choosing <b>did</b> not pay")
+        measured = get_round(session, 1).measured_seconds
+    rounds = page_of(spent)["rounds"]
+    assert rounds.count("<tr>") == 4
+    assert "0.250" in rounds
+    assert "0.400" in rounds
+    assert f"{measured:.0f} s</td>" in rounds or f"{measured / 60:.0f} min</td>" in rounds
+    assert "€ foretold" in rounds, "in what it was ranked with"
+    assert "tilehawk, fell back" in rounds
+    assert "Round 2 fell back on chance: choosing &lt;b&gt;did&lt;/b&gt; not pay." in rounds
+
+
+def test_the_pictures_are_drawn_where_something_may_be_written(spent):
+    actions, reports = budget.Actions(spent), spent.workspace.reports
+    watcher = budget.Actions(PageContext(spent.workspace, spent.jobs, Settings(), lambda: "another app has it"))
+    assert watcher.draw(HOURS, 0.1, RATE) == ""
+    assert "<img" not in watcher.hold()
+    assert not list(reports.glob("*.png"))
+    assert "/reports/forecast.png?drawn=" in actions.draw(HOURS, 0.1, RATE)
+    assert "/reports/costs.png?drawn=" in actions.hold()
+    assert "median error of a round" in actions.hold().lower()
+    assert "/reports/forecast.png?drawn=" in watcher.draw(HOURS, 0.2, RATE), "as it was drawn last"
+
+
+def test_nothing_to_hold_against_is_said(context):
+    assert "No visit to a tile was timed yet" in budget.Actions(context).hold()
+
+
+def test_the_newest_simulation_is_shown_and_one_is_queued(spent):
+    folder = spent.workspace.reports / "simulations" / "0a"
+    for strategy, last in (("random", 0.4), ("tilehawk", 0.6)):
+        acts = {"verified": 0, "edited": 0, "drawn": 1, "deleted": 0}
+        rounds = [{"seconds": 100.0 * (n + 1), "boxes": n, "tiles": n, "measured": {"ap50": last * n}, **acts} for n in range(2)]
+        write_json(folder / f"{strategy}-0.json", {"strategy": strategy, "seed": 0, "rounds": rounds})
+    (folder / "curves.png").write_bytes(b"png")
+    os.utime(folder / "curves.png", ns=(7, 7))
+    shown = page_of(spent)["simulation"]
+    assert shown.index("tilehawk") < shown.index("<td>random")
+    assert "<td>83%</td>" in shown
+    assert "/simulations/0a.png?drawn=7" in shown
+    actions = budget.Actions(spent)
+    actions.simulate(["ppal"], 2)
+    (job,) = spent.jobs.queued
+    config = SimulateConfig.from_mapping(job.config)
+    assert (job.verb, config.strategies, config.seeds) == ("simulate", ("ppal",), (0, 1))
+    for strategies, seeds in (([], 2), (["ppal"], 0), (["ppal"], None), (["ppal"], 1000)):
+        with pytest.raises(UsageError):
+            actions.simulate(strategies, seeds)
+
+
+def test_an_audit_leads_to_review(spent):
+    actions = budget.Actions(spent)
+    assert "No audit yet" in page_of(spent)["doubtful"]
+    actions.audit()
+    (job,) = spent.jobs.queued
+    assert job.verb == "audit"
+    AuditConfig.from_mapping(job.config)
+    with spent.workspace.session() as session:
+        tile = round_tiles(session, get_round(session, 1))[0].tile_id
+        add_round(session, budget_seconds=60, strategy="audit", seed=0, chosen=[ChosenTile(tile, 1.0, 9.0, {"why": "it sees car"})])
+    (spent.workspace.reports / "audit.png").write_bytes(b"png")
+    page = page_of(spent)
+    assert f'<a href="/review?tile={tile}">' in page["doubtful"]
+    assert "1 wait for another look" in page["doubtful"]
+    assert "/reports/audit.png?drawn=" in page["doubtful"]
+    with spent.workspace.session() as session:
+        round_tiles(session, get_round(session))[0].measured_seconds = 4.0
+    assert "All of them were looked at again" in page_of(spent)["doubtful"]
+
+
+def test_wanted_classes_are_those_of_the_workspace(context):
+    with context.workspace.session() as session:
+        set_label_set(session, ["car", "ship"])
+    assert page_of(context)["wanted"]["choices"] == ["car", "ship"]
