@@ -17,11 +17,11 @@ from engine.selection.cost import Prices
 from engine.selection.cost_fit import CostFitConfig
 from engine.selection.cost_model import CostModel, learn_costs
 from engine.selection.cost_spread import UNMEASURED, CostSpread, Quantiles, batch_quantiles, tile_quantiles
+from engine.selection.money import HOUR
 
 __all__ = ["BatchCost", "FinishedRound", "batch_cost", "cost_model", "finished_rounds", "keep_cost", "stored_cost"]
 
 Floats = NDArray[np.float64]
-HOUR = 3600.0
 COST = "cost"
 """Key of a round's metrics."""
 

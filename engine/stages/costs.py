@@ -8,34 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from engine.catalog.costs import FinishedRound, cost_model, finished_rounds
 from engine.catalog.visits import MeasuredVisit, as_visits, measured_visits
 from engine.catalog.workspace import Workspace
-from engine.config import StageConfig
 from engine.errors import NothingToDo
 from engine.evaluation.cost_plots import CostPicture, write_cost_picture
 from engine.progress import Progress, silent
 from engine.selection.cost import Prices
 from engine.selection.cost_fit import CostFitConfig, is_idle
+from engine.selection.money import HOUR, MoneyConfig
 
 __all__ = ["ActPrice", "CostsConfig", "CostsReport", "RoundCost", "costs"]
 
-HOUR = 3600.0
 
-
-class CostsConfig(StageConfig):
+class CostsConfig(MoneyConfig):
     """By what visits are judged, and what an hour costs."""
 
     prices: Prices = Prices()
     """The priors that fitted prices are held to."""
     fit: CostFitConfig = CostFitConfig()
     """How prices are learned from measured visits."""
-    hourly_rate: float = Field(default=30.0, gt=0)
-    """What an annotator's hour costs."""
-    currency: str = "€"
-    """What money is counted in."""
     picture: bool = True
     """Draw foretold against measured seconds to reports/costs.png."""
 

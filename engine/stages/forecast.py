@@ -17,8 +17,9 @@ from engine.evaluation.learning_curve import ForecastCurve, write_learning_curve
 from engine.progress import Progress, silent
 from engine.selection.cost import Prices
 from engine.selection.cost_fit import CostFitConfig, is_idle
-from engine.selection.forecast.budget import HOUR, Advice, BudgetConfig, Exchange, Purchase, advise, purchases
+from engine.selection.forecast.budget import Advice, BudgetConfig, Exchange, Purchase, advise, purchases
 from engine.selection.forecast.ensemble import CurveEnsemble, LearningPoints, fit_curves, sampling_error
+from engine.selection.money import HOUR
 
 __all__ = ["ForecastConfig", "ForecastReport", "Prospect", "Rates", "forecast", "priced", "prospect"]
 

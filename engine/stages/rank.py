@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 from sqlalchemy.orm import Session
 
 from engine.catalog import ledger
@@ -24,21 +23,18 @@ from engine.selection.config import SelectionConfig
 from engine.selection.cost_fit import CostFitConfig
 from engine.selection.cost_model import CostModel
 from engine.selection.cost_spread import tile_quantiles
+from engine.selection.money import HOUR, MoneyConfig
 from engine.selection.rank import Ranking
 from engine.selection.rank import rank as choose
 
 __all__ = ["RankConfig", "RankReport", "RankedWindow", "SpendingConfig", "rank"]
 
 
-class SpendingConfig(SelectionConfig):
+class SpendingConfig(SelectionConfig, MoneyConfig):
     """How tiles are chosen, what they may cost in money, and how their cost is learned."""
 
     budget_money: float | None = None
     """What the batch may be expected to cost in money, in place of ``budget_seconds``; above 0."""
-    hourly_rate: float = Field(default=30.0, gt=0)
-    """What an annotator's hour costs."""
-    currency: str = "€"
-    """What money is counted in."""
     fit: CostFitConfig = CostFitConfig()
     """How prices are learned from measured visits; ``prices`` are the priors."""
 
@@ -57,7 +53,7 @@ class SpendingConfig(SelectionConfig):
                 expected="one of them",
                 remedy="Leave one of them out",
             )
-        return self.budget_money / self.hourly_rate * 3600
+        return self.budget_money / self.hourly_rate * HOUR
 
 
 class RankConfig(SpendingConfig):

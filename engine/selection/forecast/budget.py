@@ -10,24 +10,20 @@ from pydantic import Field
 
 from engine.errors import BadInput
 from engine.selection.forecast.ensemble import CurveConfig, CurveEnsemble
+from engine.selection.money import HOUR, MoneyConfig
 
 __all__ = ["HOUR", "Advice", "BudgetConfig", "Exchange", "Purchase", "advise", "purchases"]
 
 Floats = NDArray[np.float64]
-HOUR = 3600.0
 FARTHEST_STEP = 50
 """Advice looks so many steps ahead at most: 50 times the next 1,000 €."""
 
 
-class BudgetConfig(CurveConfig):
+class BudgetConfig(CurveConfig, MoneyConfig):
     """How budgets are priced and judged."""
 
     interval: float = Field(default=0.8, gt=0, lt=1)
     """Probability with which the AP50 that will be measured lies in the interval."""
-    hourly_rate: float = Field(default=30.0, gt=0)
-    """What an hour of an annotator costs."""
-    currency: str = "€"
-    """What money is called."""
     step_money: float = Field(default=1000.0, gt=0)
     """The next step, whose gain is told."""
     least_gain: float = Field(default=0.01, gt=0, lt=1)
