@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.pages import text
 from app.pages.context import PageContext
-from app.pages.spending import HOUR, duration, money
+from app.pages.spending import HOUR, duration, money, tile_count
 from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.simulations import stored_simulations
 from engine.errors import NothingToDo, TilehawkError
@@ -143,7 +143,8 @@ def doubtful_labels(context: PageContext) -> str:
     if not audits:
         return text.note("No audit yet, or none that found a label to doubt.")
     waiting = [link.tile_id for link in links if link.measured_seconds is None]
-    said = f"Round {audits[-1].number}: the detector disagrees with labels on {len(links)} tiles, {len(waiting)} wait for another look. "
+    doubted = f"the detector disagrees with labels on {tile_count(len(links))}"
+    said = f"Round {audits[-1].number}: {doubted}; waiting for another look: {len(waiting)}. "
     to_review = (
         text.link(f"/review?tile={waiting[0]}", "Look at them on the page Review") if waiting else "All of them were looked at again."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from app.pages import text
@@ -9,14 +11,14 @@ from app.pages.context import PageContext
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.costs import stored_cost
 from engine.catalog.counterfactual import RoundGap, chance_gaps, stored_fall_back
-from engine.catalog.rounds import get_round, round_tiles, rounds, seconds_spent
+from engine.catalog.rounds import AUDIT, get_round, round_tiles, rounds, seconds_spent
 from engine.catalog.schema import RoundRow, RoundTile
 from engine.catalog.spending import scene_spending, tile_spending
 from engine.catalog.summary import RoundSummary, summarize
 from engine.catalog.tiles import tiles
 from engine.evaluation.spending_map import PLANNED, SPENT, full_seconds
 
-__all__ = ["duration", "maps", "money", "round_cards", "rounds_table"]
+__all__ = ["duration", "maps", "money", "round_cards", "rounds_table", "tile_count"]
 
 HOUR = 3600.0
 CARDS_SHOWN, CARD_PIXELS = 60, 224
@@ -46,6 +48,11 @@ def money(amount: float, currency: str) -> str:
     return f"{amount:,.0f} {currency}" if amount >= 100 else f"{amount:,.2f} {currency}"
 
 
+def tile_count(number: int) -> str:
+    """So many tiles."""
+    return f"{number:,} tile" if number == 1 else f"{number:,} tiles"
+
+
 def round_cards(context: PageContext, number: int | None) -> str:
     """The tiles of a round in their order, each with its reason, its price, the classes that are expected, and its marks."""
     with context.workspace.session(write=False) as session:
@@ -53,16 +60,23 @@ def round_cards(context: PageContext, number: int | None) -> str:
             return text.note("No round yet: choose tiles above.")
         row = get_round(session, int(number))
         links = round_tiles(session, row)
-        reviewed = {tile.id for tile in tiles(session, ids=[link.tile_id for link in links], reviewed=True)}
+        seen = _looked_at(session, row, links)
     audited = sum(bool(link.reasons.get("audit")) for link in links)
     drawn = f"; {audited} drawn at random, to hold the others against" if audited else ""
     head = text.note(
-        f"{len(links)} tiles by {row.strategy}, {len(reviewed)} looked at; {duration(row.estimated_seconds)} expected of "
+        f"{tile_count(len(links))} by {row.strategy}, {len(seen)} looked at; {duration(row.estimated_seconds)} expected of "
         f"{duration(row.budget_seconds)} given{drawn}. A click on a picture opens the tile for review."
     )
     left = text.note(f"and {len(links) - CARDS_SHOWN} more") if len(links) > CARDS_SHOWN else ""
-    shown = (_card(link, link.tile_id in reviewed) for link in links[:CARDS_SHOWN])
+    shown = (_card(link, link.tile_id in seen) for link in links[:CARDS_SHOWN])
     return head + text.tile_cards(shown) + left
+
+
+def _looked_at(session: Session, row: RoundRow, links: Sequence[RoundTile]) -> set[int]:
+    """The tiles of a round that are done: reviewed, or in an audit, whose tiles were reviewed before, looked at again."""
+    if row.strategy == AUDIT:
+        return {link.tile_id for link in links if link.measured_seconds is not None}
+    return {tile.id for tile in tiles(session, ids=[link.tile_id for link in links], reviewed=True)}
 
 
 def _card(link: RoundTile, reviewed: bool) -> text.TileCard:
@@ -94,7 +108,7 @@ def maps(context: PageContext, number: int | None) -> str:
     shown = [
         (
             f"/spending/{each.scene_id}.png{of}",
-            f"{each.name}: {each.tiles} tiles, {duration(each.spent_seconds)} spent, {duration(each.planned_seconds)} planned",
+            f"{each.name}: {tile_count(each.tiles)}, {duration(each.spent_seconds)} spent, {duration(each.planned_seconds)} planned",
         )
         for each in scenes[:SCENES_SHOWN]
     ]
@@ -128,16 +142,16 @@ def rounds_table(context: PageContext) -> str:
 
 
 def _row(session: Session, row: RoundRow, each: RoundSummary, gap: RoundGap, rate: float, currency: str) -> list[str | None]:
-    ids = [link.tile_id for link in round_tiles(session, row)]
-    reviewed = tiles(session, ids=ids, reviewed=True)
+    links = round_tiles(session, row)
+    seen = tiles(session, ids=sorted(_looked_at(session, row, links)))
     cost, spent = stored_cost(row), seconds_spent(session, row) or row.measured_seconds
     rate, currency = (cost.hourly_rate, cost.currency) if cost else (rate, currency)
     planned = cost.seconds_p50 if cost else row.estimated_seconds
     return [
         str(row.number),
         f"{row.strategy}, fell back" if gap.fell_back else row.strategy,
-        f"{len(reviewed)} of {len(ids)} looked at",
-        str(sum(len(boxes) for boxes in tile_boxes(session, reviewed).values())),
+        f"{len(seen)} of {len(links)} looked at",
+        str(sum(len(boxes) for boxes in tile_boxes(session, seen).values())),
         f"{duration(cost.seconds_p50)} – {duration(cost.seconds_p90)}" if cost else f"{duration(row.estimated_seconds)} expected",
         duration(spent) if spent else None,
         money(spent / HOUR * rate, currency) if spent else f"{money(planned / HOUR * rate, currency)} foretold",

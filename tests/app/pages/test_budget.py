@@ -198,11 +198,15 @@ def test_an_audit_leads_to_review(spent):
     (spent.workspace.reports / "audit.png").write_bytes(b"png")
     page = page_of(spent)
     assert f'<a href="/review?tile={tile}">' in page["doubtful"]
-    assert "1 wait for another look" in page["doubtful"]
+    assert "labels on 1 tile; waiting for another look: 1." in page["doubtful"]
+    assert "1 tile by audit, 0 looked at" in page["cards"], "though it was reviewed before"
+    assert "0 of 1 looked at" in page["rounds"]
     assert "/reports/audit.png?drawn=" in page["doubtful"]
     with spent.workspace.session() as session:
         round_tiles(session, get_round(session))[0].measured_seconds = 4.0
-    assert "All of them were looked at again" in page_of(spent)["doubtful"]
+    page = page_of(spent)
+    assert "All of them were looked at again" in page["doubtful"]
+    assert "<em>looked at</em>" in page["cards"]
 
 
 def test_wanted_classes_are_those_of_the_workspace(context):
