@@ -29,7 +29,7 @@ from engine.selection.detections import ObjectConfig, keep_objects
 
 __all__ = ["AuditConfig", "AuditReport", "DoubtfulTile", "audit"]
 
-SHEET = "audit.png"
+SHEET, SHEET_CELL = "audit.png", 320
 
 
 class AuditConfig(StageConfig):
@@ -181,7 +181,9 @@ def _draw(
                 np.asarray([each.label if each.detected is None else each.detected for each in tile.disagreements], dtype=np.int64),
             )
             try:
-                picture = draw_boxes(pixels.read(record), doubts, Boxes(drawn.xyxy, drawn.labels))
+                image = pixels.read(record)
+                scale = max(1, SHEET_CELL // max(image.shape[:2]))
+                picture = draw_boxes(image, doubts, Boxes(drawn.xyxy, drawn.labels), scale=scale)
             except (UnreadableImage, BadInput):
                 continue
             pictures.append((f"{tile.tile_id}: {', '.join(sorted({each.kind for each in tile.disagreements}))}", picture))
