@@ -16,7 +16,8 @@ MinutesOption = Annotated[float | None, typer.Option(help="Annotator minutes tha
 SecondsOption = Annotated[float | None, typer.Option(help="The same in seconds.", show_default=False)]
 MoneyOption = Annotated[float | None, typer.Option(help="The same in money, at hourly_rate.", show_default=False)]
 StrategyOption = Annotated[
-    str | None, typer.Option(help="How tiles are chosen: tilehawk, entropy, k-center or random.", show_default=False)
+    str | None,
+    typer.Option(help="How tiles are chosen: tilehawk, random, k-center, typiclust, prob-cover, ppal or entropy-mean.", show_default=False),
 ]
 ChanceOption = Annotated[int | None, typer.Option(help="Decides what chance decides.", show_default=False)]
 
