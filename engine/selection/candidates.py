@@ -24,7 +24,7 @@ class Candidates:
     ``tile_ids`` (N,) distinct; ``scene_ids`` (N,); ``windows_scene`` (N, 4) xyxy scene pixels; ``splits`` (N,) names; ``reviewed`` (N,)
     whether a person has annotated the tile in full. Only a tile of the split ``train`` that is not reviewed can be chosen.
     ``embeddings`` (N, d), None without a model; ``embedded`` (N,) which rows of them count, None for all; ``detections`` on them, None
-    without a detector; ``query_entropy`` (N,) the mean entropy of all its queries; ``saturated`` (N,) where all its queries answered.
+    without a detector; ``query_entropy`` (N,) the mean entropy of all its queries; ``saturated`` (N,) where nearly all of them answered.
     ``known``: the objects of the reviewed tiles (what lies elsewhere is not read), None where nobody counted; ``class_names`` (C,).
 
     Raises:

@@ -93,7 +93,7 @@ def estimate_costs(tile_index: Integers, scores: Floats, tiles: int, prices: Pri
     Σs / (1 − miss_rate) + overlooked; the missed ones are the proposals below ``shown_score`` and what was not proposed.
 
     Args:
-        tile_index: (P,) the tile of each object kept by :func:`engine.selection.uncertainty.keep_objects`.
+        tile_index: (P,) the tile of each object kept by :func:`engine.selection.detections.keep_objects`.
         scores: (P,) in [0, 1].
         tiles: number of tiles.
         prices: seconds an act.

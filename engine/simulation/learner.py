@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +91,7 @@ class DetectorLearner:
         found = self._look(name, self._test, np.arange(len(self._test)), progress)
         pairs = [(true, found.of_tile(index)) for index, true in enumerate(self._test_boxes)]
         metrics = evaluate_detections(pairs, self._label_set)
-        measured = Measured(metrics.ap, metrics.ap50, metrics.ap50_per_class)
-        write_json(self._folder / f"{name}.measured.json", asdict(measured))
-        return measured
+        return Measured(metrics.ap, metrics.ap50, metrics.ap50_per_class)
 
     def _path(self, name: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)

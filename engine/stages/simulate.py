@@ -29,7 +29,7 @@ from engine.models.detector import Detector, DetectorConfig
 from engine.models.store import StoredModel, read_model, start_from
 from engine.progress import Progress, silent
 from engine.selection.config import Strategy
-from engine.simulation.curves import Comparison, compare, read_curves
+from engine.simulation.curves import Comparison, Curve, compare, read_curves
 from engine.simulation.learner import DetectorLearner
 from engine.simulation.picture import draw_comparison
 from engine.simulation.pool import LabelledPool
@@ -141,11 +141,12 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
             )
             full = _replays(pool, learner, config, folder, progress)
         full_ap50 = None if full is None else full.ap50
-        comparison = compare(read_curves(folder), control=CONTROL, full_ap50=full_ap50)
+        curves = _finished(read_curves(folder), config)
+        comparison = compare(curves, control=CONTROL, full_ap50=full_ap50)
         draw_comparison(comparison, folder / "curves.png", full_ap50=full_ap50)
         with workspace.session() as session:
             ledger.record(session, "simulate", folder=folder.name, tiles=len(train), config=config.model_dump(mode="json"))
-        return _report(workspace, comparison, full_ap50, pool, len(dev), len(config.seeds), folder)
+        return _report(workspace, comparison, full_ap50, pool, len(dev), len(curves), folder)
 
 
 def _require_labels(train: list[TileRecord], dev: list[TileRecord], boxes: dict[int, Boxes]) -> None:
@@ -189,12 +190,19 @@ def _replays(pool: LabelledPool, learner: DetectorLearner, config: SimulateConfi
     return replay_all_labels(pool, learner, 0, folder / "all-0.json", prices=config.replay.selection.prices, progress=told)
 
 
+def _finished(curves: list[Curve], config: SimulateConfig) -> list[Curve]:
+    """Those that were asked for now, and of earlier calls those that were not stopped half way."""
+    asked = {(strategy, seed) for strategy in (CONTROL, *config.strategies) for seed in config.seeds}
+    rounds = 1 + len(config.replay.budgets)
+    return [curve for curve in curves if (curve.strategy, curve.seed) in asked or len(curve.seconds) == rounds]
+
+
 def _told(progress: Progress, where: str, done: int, total: int, message: str) -> None:
     progress(done, total, f"{where}: {message}")
 
 
 def _report(
-    workspace: Workspace, comparison: Comparison, full_ap50: float | None, pool: LabelledPool, dev: int, seeds: int, folder: Path
+    workspace: Workspace, comparison: Comparison, full_ap50: float | None, pool: LabelledPool, dev: int, replays: int, folder: Path
 ) -> SimulationReport:
     results = sorted(
         (
@@ -212,7 +220,7 @@ def _report(
         tiles=len(pool),
         boxes=pool.boxes,
         measured_on=dev,
-        replays=len(results) * seeds,
+        replays=replays,
         file=str(folder.relative_to(workspace.root)),
         picture=str(picture.relative_to(workspace.root)),
     )

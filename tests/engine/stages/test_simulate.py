@@ -76,6 +76,11 @@ def test_what_was_stopped_goes_on_and_what_is_done_is_not_done_again(workspace, 
     more = simulate(workspace, config.model_copy(update={"strategies": ("k-center",)}))
     assert {each.strategy for each in more.strategies} == {"tilehawk", "random", "k-center"}
     assert more.file == report.file
+    assert more.replays == 3
+    half = workspace.root / report.file / "k-center-0.json"
+    document = json.loads(half.read_text())
+    half.write_text(json.dumps(document | {"rounds": document["rounds"][:1]}))
+    assert {each.strategy for each in simulate(workspace, config).strategies} == {"tilehawk", "random"}
 
 
 def test_too_few_labels_are_refused_by_ground(workspace, config):
