@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -92,6 +93,14 @@ class DetectorLearner:
         pairs = [(true, found.of_tile(index)) for index, true in enumerate(self._test_boxes)]
         metrics = evaluate_detections(pairs, self._label_set)
         return Measured(metrics.ap, metrics.ap50, metrics.ap50_per_class)
+
+    def forget(self, prefix: str) -> None:
+        """Remove the models whose names begin with ``prefix``, and what they saw: nobody goes on from them any more."""
+        for path in self._folder.glob(f"{prefix}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _path(self, name: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)

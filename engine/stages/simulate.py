@@ -178,12 +178,13 @@ def _start(workspace: Workspace, detector: DetectorConfig, classes: LabelSet, st
 
 
 def _replays(pool: LabelledPool, learner: DetectorLearner, config: SimulateConfig, folder: Path, progress: Progress) -> Measured | None:
-    """All replays, and what is learned from all labels."""
+    """All replays, and what is learned from all labels; of the models only those of the first rounds are kept, for other strategies."""
     strategies = dict.fromkeys((CONTROL, *config.strategies))
     cells = [(strategy, seed) for seed in config.seeds for strategy in strategies]
     for place, (strategy, seed) in enumerate(cells):
         told = partial(_told, progress, f"replay {place + 1} of {len(cells)}, {strategy} {seed}")
         replay(pool, learner, config.replay, strategy, seed, folder / f"{strategy}-{seed}.json", progress=told)
+        learner.forget(f"{strategy}-{seed}-")
     if not config.all_labels:
         return None
     told = partial(_told, progress, "all labels")

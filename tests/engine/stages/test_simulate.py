@@ -52,6 +52,8 @@ def test_strategies_are_held_against_chance_on_the_labels_that_are_there(workspa
     found = json.loads((workspace.root / report.file / "tilehawk-0.json").read_text())
     assert [each["round"] for each in found["rounds"]] == [0, 1]
     assert any(message.startswith("replay 1 of 2, random 0: ") for message in told)
+    kept = {path.name.split(".")[0] for path in (workspace.root / report.file / "models").iterdir()}
+    assert kept == {"start-0", "all-0"}
     with workspace.session(write=False) as session:
         assert models(session) == []
         assert rounds(session) == []
