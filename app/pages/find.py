@@ -14,9 +14,10 @@ from app.pages.jobs import follow
 from app.pages.review import asked_tile, workspace_classes
 from engine.boxes import Boxes
 from engine.catalog.browse import tile_page
+from engine.catalog.decisions import decide
 from engine.catalog.pixels import TilePixels
 from engine.catalog.reviews import tile_state
-from engine.catalog.searches import HitRecord, SearchRecord, decide, hits, searches
+from engine.catalog.searches import HitRecord, SearchRecord, hits, searches
 from engine.errors import BadInput, NothingToDo, UsageError
 
 __all__ = ["Actions", "add"]

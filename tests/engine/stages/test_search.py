@@ -10,10 +10,11 @@ from PIL import Image
 from sqlalchemy import delete, select
 
 from engine.boxes import box_iou
+from engine.catalog.decisions import decide
 from engine.catalog.ledger import events
 from engine.catalog.models import add_model, model_directory
 from engine.catalog.schema import Annotation, ModelRow, Scene, Tile
-from engine.catalog.searches import decide, hits, searches
+from engine.catalog.searches import hits, searches
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, Cancelled, NothingToDo, UsageError
