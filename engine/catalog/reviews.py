@@ -21,13 +21,24 @@ from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import MeasuredVisit, Opening, record_visit
 from engine.errors import BadInput, StaleReview
 
-__all__ = ["SAME_EDGE_PIXELS", "SAME_OBJECT_IOU", "SavedReview", "TileState", "review_queue", "save_review", "tile_state"]
+__all__ = [
+    "REVIEW",
+    "SAME_EDGE_PIXELS",
+    "SAME_OBJECT_IOU",
+    "SavedReview",
+    "TileState",
+    "review_queue",
+    "save_review",
+    "tile_state",
+]
 
 SAME_EDGE_PIXELS = 0.05
 """An edge that moved by less is where it was: drawing surfaces scale coordinates back and forth."""
 SAME_OBJECT_IOU = 0.3
 """A drawn box that overlaps an earlier one by this much is that object, moved; below it, another object."""
 SMALLEST_SIDE_PIXELS = 1.0
+REVIEW = "review"
+"""Kind of the ledger's events of saved tiles: what was changed as it was ``before``, what was there ``after``, which of it is ``new``."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,7 @@ def save_review(
     expected_version: str | None = None,
     seconds_in_all: bool = False,
     opening: Opening | None = None,
+    origin: str | None = None,
 ) -> SavedReview:
     """Make the accepted boxes of a tile those that were drawn, in the caller's transaction.
 
@@ -121,6 +133,7 @@ def save_review(
         expected_version: the version that the person saw; None overwrites whatever is there.
         seconds_in_all: ``seconds`` are those of all work on the tile, not of this save alone.
         opening: what the person found there; with it a complete tile's acts and seconds are kept for the cost model.
+        origin: what on another server this is the answer of; by it the review can be withdrawn again.
 
     Raises:
         BadInput: no such tile, a box outside the tile or with a side under one pixel, a label that the workspace does not have.
@@ -140,11 +153,14 @@ def save_review(
     partner = _partners(wanted.xyxy, shown)
     counts = {"added": 0, "moved": 0, "relabelled": 0, "removed": 0, "unchanged": 0}
     before: list[dict[str, Any]] = []
+    drawn_now: list[Annotation] = []
+    reviewed_before = None if review is None else {"by": review.by, "seconds": review.seconds}
     for index, xyxy in enumerate(wanted.xyxy):
         label = int(wanted.labels[index])
         if index not in partner:
             x1, y1, x2, y2 = xyxy.tolist()
-            session.add(Annotation(scene_id=tile.scene_id, x1=x1, y1=y1, x2=x2, y2=y2, label=label, source=source, annotator=annotator))
+            fresh = Annotation(scene_id=tile.scene_id, x1=x1, y1=y1, x2=x2, y2=y2, label=label, source=source, annotator=annotator)
+            drawn_now.append(fresh)
             counts["added"] += 1
             continue
         row = rows[partner[index]]
@@ -167,9 +183,18 @@ def save_review(
     if complete and opening is not None and seconds is not None:
         acts = _acts(wanted, opening.boxes_tile.shifted(tile.window.x, tile.window.y))
         record_visit(session, MeasuredVisit(tile_id, annotator or source, source, opening.seconds + seconds, **acts), in_all=seconds_in_all)
-    ledger.record(session, "review", tile=tile_id, source=source, annotator=annotator, complete=complete, **counts, before=before)
+    session.add_all(drawn_now)
     session.flush()
-    return SavedReview(**counts, version=_version(_shown(session, tile)[0], _review(session, tile_id)))
+    now = _shown(session, tile)[0]
+    undo = {
+        "before": before,
+        "after": [_as_document(row) for row in now],
+        "new": [row.id for row in drawn_now],
+        "reviewed_before": reviewed_before,
+    }
+    ledger.record(session, REVIEW, tile=tile_id, source=source, annotator=annotator, complete=complete, origin=origin, **counts, **undo)
+    session.flush()
+    return SavedReview(**counts, version=_version(now, _review(session, tile_id)))
 
 
 def _tile(session: Session, tile_id: int) -> TileRecord:
