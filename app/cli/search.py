@@ -1,4 +1,4 @@
-"""The command ``search``: more like this."""
+"""Commands about look-alikes: search, search send."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from engine.errors import UsageError
 __all__ = ["add_to"]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the command."""
-    app.command()(search)
+def add_to(searched: typer.Typer) -> None:
+    """Register the commands of this group."""
+    searched.callback(invoke_without_command=True)(search)
+    searched.command()(send)
 
 
 def search(
+    context: typer.Context,
     *,
     tile: Annotated[int | None, typer.Option(help="Number of the tile on which the box lies.", show_default=False)] = None,
     box: Annotated[
@@ -39,6 +41,8 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find on the training ground what looks like one box; the page Find shows the look-alikes and takes a yes or no to each."""
+    if context.invoked_subcommand is not None:
+        return
     from engine.stages.search import SearchConfig
 
     sides = None if box is None else _sides(box)
@@ -48,6 +52,26 @@ def search(
         tile, sides = _query(query)
     chosen = configured(SearchConfig, config, settings, tile=tile, box=sides, hits=hits, model=model)
     run_stage("search", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+
+
+def send(
+    number: Annotated[int, typer.Argument(metavar="SEARCH", help="Number of the search.", show_default=False)],
+    *,
+    around: Annotated[
+        float | None, typer.Option(help="The score around which it is unsure; else the one that parts yes from no.", show_default=False)
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="How far a score may be from there; else however far.", show_default=False)] = None,
+    tiles: Annotated[int | None, typer.Option(help="Tiles at most, the nearest scores first.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send look-alikes that a search was unsure of to annotators: their tiles become a round, which Review queues and `push` sends."""
+    from engine.stages.near_misses import NearMissConfig, send_near_misses
+
+    chosen = configured(NearMissConfig, config, settings, search=number, around=around, margin=margin, tiles=tiles)
+    run_stage(send_near_misses, chosen, workspace=workspace, as_json=as_json)
 
 
 def _query(text: str) -> tuple[int, list[float]]:

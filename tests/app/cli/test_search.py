@@ -40,3 +40,13 @@ def test_a_query_reaches_the_search(tilehawk, workspace):
     typed = tilehawk("search", "--query", "1:2,3,30,40", "--workspace", workspace, "--json")
     assert typed.code == 3
     assert "model" in typed.document["found"]
+
+
+def test_near_misses_of_an_unknown_search_are_bad_input(tilehawk, workspace):
+    typed = tilehawk("search", "send", 3, "--around", 0.5, "--tiles", 20, "--workspace", workspace, "--json")
+    assert (typed.code, typed.document["found"]) == (3, "no search 3")
+
+
+@pytest.mark.parametrize("wrong", [("send",), ("send", 1, "--tiles", 0), ("sent", 1)])
+def test_sending_needs_a_number_and_a_tile_at_least(tilehawk, workspace, wrong):
+    assert tilehawk("search", *wrong, "--workspace", workspace).code == 2
