@@ -19,7 +19,13 @@ __all__ = ["UPLOAD_SECONDS", "BodyLimit", "Uploads"]
 UPLOAD_PATHS = frozenset({"/gradio_api/upload"})
 UPLOAD_OVERHEAD = 1 << 16
 """Boundaries and headers of a multipart body beside its files."""
-LARGEST_BODY = {"/webhooks/label-studio": 1_000_000, "/login": 1 << 16}
+LARGEST_BODY = {
+    "/label-studio/predict": 8 << 20,
+    "/label-studio/setup": 1_000_000,
+    "/label-studio/webhook": 1_000_000,
+    "/webhooks/label-studio": 1_000_000,
+    "/login": 1 << 16,
+}
 LARGEST_OTHER_BODY = 32 << 20
 IDLE_SECONDS = 60.0
 DRAIN_SECONDS, DRAIN_BYTES = 5.0, 256 << 20

@@ -25,8 +25,8 @@ LOCAL_USER = "local"
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 WITHOUT_LOGIN = re.compile(r"/(?:health|login)")
-OWN_PROOF = re.compile(r"/signed/tiles/[0-9]+\.png|/webhooks/label-studio")
-STATE_CHANGING = re.compile(r"/webhooks/.*|/gradio_api/upload")
+OWN_PROOF = re.compile(r"/signed/tiles/[0-9]+\.png|/webhooks/label-studio|/label-studio/(?:health|predict|setup|versions|webhook)")
+STATE_CHANGING = re.compile(r"/webhooks/.*|/label-studio/webhook|/gradio_api/upload")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 GRADIO_SERVED = re.compile(
     r"/gradio_api/(?:app_id|cancel|component_server|custom_component/.+|file=/.+|heartbeat/[^/]+|info|login_check|queue/(?:data|join|status)"

@@ -17,10 +17,11 @@ from fastapi import FastAPI, Request
 from app.accounts import Accounts, Sessions
 from app.bodies import BodyLimit, Uploads
 from app.ownership import Ownership
-from app.routes import curve, downloads, evaluations, health, hits, login, reports, signed, spending, tiles, training, webhooks
+from app.routes import curve, downloads, evaluations, health, hits, login, ml_backend, reports, signed, spending, tiles, training, webhooks
 from app.security import USER, Access, Guard, require_accounts
 from app.settings import Settings
-from app.signing import Signer, webhook_secret
+from app.signing import Signer, ml_backend_secret, webhook_secret
+from app.suggester import suggester_of
 from app.tile_pictures import TilePictures
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
@@ -79,6 +80,7 @@ def create_app(
         spending.router(workspace, pictures),
         downloads.router(workspace),
         webhooks.router(jobs, webhook_secret(workspace)),
+        ml_backend.router(workspace, jobs, suggester_of(workspace, settings), ml_backend_secret(workspace)),
     ):
         app.include_router(router)
     _prepare_gradio(uploads)

@@ -32,6 +32,10 @@ class Settings(BaseModel):
     """How often the worker asks the annotation server for answers, in case a notification was lost."""
     pause_seconds: float = Field(default=30.0, gt=0)
     """A longer pause between two moves, clicks or keys on the page Review counts as so many seconds of work."""
+    shown_score: float = Field(default=0.3, ge=0, le=1)
+    """Label Studio's annotators are shown what the current detector finds from this score up, where it asks for suggestions."""
+    look_alike_score: float | None = Field(default=None, ge=0, le=1)
+    """And what looks like the box that they drew from this score up; without it as in `SuggestConfig`."""
     hourly_rate: float = Field(default=30.0, gt=0)
     """What an hour of an annotator costs, as the page Budget first supposes."""
     currency: str = "€"

@@ -14,10 +14,12 @@ from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 from engine.files import atomic_file
 
-__all__ = ["SECRET_FILE", "Signer", "webhook_secret"]
+__all__ = ["ML_BACKEND_USER", "SECRET_FILE", "Signer", "ml_backend_secret", "webhook_secret"]
 
 SECRET_FILE = "secret.key"  # noqa: S105 - its name, not it
 SECRET_BYTES = 32
+ML_BACKEND_USER = "tilehawk"
+"""As whom Label Studio asks the machine learning backend."""
 NINETY_DAYS = 90 * 86400.0
 SECONDS_TO_WAIT = 30.0
 LATEST = 10**12
@@ -84,6 +86,11 @@ class Signer:
 def webhook_secret(workspace: Workspace) -> str:
     """What the annotation server sends in the header ``X-Tilehawk-Secret`` to prove that a notification is its own."""
     return Signer.of(workspace).key("webhook").hex()
+
+
+def ml_backend_secret(workspace: Workspace) -> str:
+    """The password with which the annotation server asks the machine learning backend, as the user :data:`ML_BACKEND_USER`."""
+    return Signer.of(workspace).key("ml-backend").hex()
 
 
 def _write_secret(path: Path) -> None:

@@ -14,6 +14,7 @@ from engine.boxes import Boxes
 from engine.label_set import LabelSet
 
 __all__ = [
+    "ACCEPTED",
     "MOST_BOXES",
     "MOST_TASKS_AT_ONCE",
     "AnnotationServer",
@@ -27,6 +28,8 @@ __all__ = [
     "TileTask",
 ]
 
+ACCEPTED = "accepted"
+"""Stands for a model where only boxes accepted earlier are shown."""
 MOST_TASKS_AT_ONCE = 1000
 """Tasks in one request."""
 MOST_BOXES = 2000

@@ -30,6 +30,7 @@ __all__ = [
     "is_ours",
     "label_config",
     "read_boxes",
+    "rectangle",
     "region_prefix",
     "task_data",
 ]
@@ -59,7 +60,7 @@ def label_config(label_set: LabelSet) -> str:
             )
     view = ET.Element("View")
     ET.SubElement(view, "Image", {"name": OBJECT, "value": f"${OBJECT}", "zoom": "true", "zoomControl": "true"})
-    control = ET.SubElement(view, "RectangleLabels", {"name": CONTROL, "toName": OBJECT, "canRotate": "false"})
+    control = ET.SubElement(view, "RectangleLabels", {"name": CONTROL, "toName": OBJECT, "canRotate": "false", "smart": "true"})
     for name in label_set.names:
         ET.SubElement(control, "Label", {"value": name})
     return ET.tostring(view, encoding="unicode")
@@ -140,21 +141,26 @@ def _indices(shown: Suggestion) -> range:
 
 
 def _rectangle(shown: Suggestion, index: int, task: TileTask, label_set: LabelSet) -> dict[str, Any]:
-    x1, y1, x2, y2 = shown.boxes_tile.xyxy[index].tolist()
+    return rectangle(shown.boxes_tile.xyxy[index].tolist(), label_set.names[int(shown.boxes_tile.labels[index])], task.width, task.height)
+
+
+def rectangle(xyxy: Sequence[float], name: str, width: int, height: int) -> dict[str, Any]:
+    """A region without an id: a box (x1, y1, x2, y2) in pixels of a tile of ``width`` × ``height``, of the class ``name``."""
+    x1, y1, x2, y2 = xyxy
     value = {
-        "x": 100 * x1 / task.width,
-        "y": 100 * y1 / task.height,
-        "width": 100 * (x2 - x1) / task.width,
-        "height": 100 * (y2 - y1) / task.height,
+        "x": 100 * x1 / width,
+        "y": 100 * y1 / height,
+        "width": 100 * (x2 - x1) / width,
+        "height": 100 * (y2 - y1) / height,
         "rotation": 0,
-        RECTANGLES: [label_set.names[int(shown.boxes_tile.labels[index])]],
+        RECTANGLES: [name],
     }
     return {
         "type": RECTANGLES,
         "from_name": CONTROL,
         "to_name": OBJECT,
-        "original_width": task.width,
-        "original_height": task.height,
+        "original_width": width,
+        "original_height": height,
         "image_rotation": 0,
         "value": value,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torchvision.ops import batched_nms
 
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.searches import FoundHit
-from engine.catalog.tile_grids import TileGrids
+from engine.catalog.tile_grids import HeldGrids, TileGrids
 from engine.catalog.tiles import TileRecord
 from engine.catalog.workspace import Workspace
 from engine.inference.one_shot import detect_like, patch_feature
@@ -33,7 +34,7 @@ from engine.inference.similarity import (
 from engine.models.detector import Detector
 from engine.progress import Progress, silent, track
 
-__all__ = ["LookAlikes", "Query"]
+__all__ = ["LookAlikes", "Query", "grids_directory"]
 
 SHARD = 256
 SMALLEST_SIDE_PIXELS = 2.0
@@ -77,6 +78,7 @@ class LookAlikes:
         archive: the tiles to search.
         batch_size: tiles a forward pass.
         patch_size: side of patches.
+        grids: where features are kept; None for the workspace's place for those of this model.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LookAlikes:
         *,
         batch_size: int = 8,
         patch_size: int = 64,
+        grids: TileGrids | HeldGrids | None = None,
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -95,7 +98,7 @@ class LookAlikes:
         self._size, self._stride = model.config.image_size, grid_stride(model)
         self._batch_size, self._patch_size = batch_size, patch_size
         self._digests = [tile.content_hash for tile in archive]
-        self._grids = TileGrids(workspace.predictions / f"_grids-{_backbone_key(model)}")
+        self._grids = TileGrids(grids_directory(workspace, model)) if grids is None else grids
         self._centre = torch.zeros(0)
 
     def describe(self, progress: Progress = silent) -> int:
@@ -160,15 +163,15 @@ class LookAlikes:
             progress(done, len(self._archive), "compare tiles")
         return self._clipped(found[0])
 
-    def proposals(self, query: Query, rows: Sequence[int], progress: Progress = silent) -> Windows:
-        """Boxes that the model finds on some tiles (rows of the archive), with their matched scores."""
+    def proposals(self, query: Query, rows: Sequence[int], progress: Progress = silent, *, most: int = ONE_SHOT_BOXES) -> Windows:
+        """Boxes that the model finds on some tiles (rows of the archive), ``most`` a tile, with their matched scores."""
         feature = patch_feature(self._model, query.patch[None].to(self._device))[0]
         source = self._source([self._archive[row] for row in rows])
         parts = []
         for index, row in track(enumerate(rows), len(rows), "ask the model", progress):
             found = detect_like(self._model, self._ready(source.image(index)[None]), feature)
             boxes, matched = found.boxes[0].cpu(), found.matched[0].cpu()
-            kept = batched_nms(boxes, matched, torch.zeros_like(matched), DUPLICATE_IOU)[:ONE_SHOT_BOXES]
+            kept = batched_nms(boxes, matched, torch.zeros_like(matched), DUPLICATE_IOU)[:most]
             parts.append(Windows(torch.full((len(kept),), row), boxes[kept], matched[kept]))
         return self._clipped(_joined(*parts))
 
@@ -249,6 +252,11 @@ class LookAlikes:
 
     def _ready(self, images: Tensor) -> Tensor:
         return images.to(self._device).float().div(255).contiguous(memory_format=torch.channels_last)
+
+
+def grids_directory(workspace: Workspace, model: Detector) -> Path:
+    """Where the features of tiles by the backbone of ``model`` are kept."""
+    return workspace.predictions / f"_grids-{_backbone_key(model)}"
 
 
 def _joined(*parts: Windows) -> Windows:

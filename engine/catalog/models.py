@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from engine.catalog.annotations import label_set
 from engine.catalog.schema import ModelRow
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 from engine.files import inside
 
-__all__ = ["add_model", "exports", "exports_directory", "get_model", "model_directory", "models"]
+__all__ = ["add_model", "asked_model", "current_detector", "exports", "exports_directory", "get_model", "model_directory", "models"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -113,3 +114,26 @@ def get_model(session: Session, name: str | None = None, *, stage: str | None = 
         expected=f"one of {[row.name for row in known]}",
         remedy=f"Did you mean {nearest[0]!r}?" if nearest else "See: tilehawk models",
     )
+
+
+def asked_model(session: Session, name: str | None = None) -> ModelRow:
+    """The model ``name``, or the one that is asked for look-alikes where no name is given: the newest that knows no class, if there is one.
+
+    What such a model says of a box does not depend on the classes of today.
+
+    Raises:
+        BadInput: there is none; the message names the nearest, or the command that makes one.
+    """
+    classless = [row for row in models(session) if row.stage in ("one-shot", "pretrain")]
+    return classless[-1] if name is None and classless else get_model(session, name)
+
+
+def current_detector(session: Session) -> ModelRow | None:
+    """The newest detector that speaks of the workspace's classes; None where there is none.
+
+    Raises:
+        BadInput: the workspace has no classes.
+    """
+    fingerprint = label_set(session).fingerprint
+    fitting = [row for row in models(session, stage="finetune") if row.label_set_fingerprint == fingerprint]
+    return fitting[-1] if fitting else None

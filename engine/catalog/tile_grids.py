@@ -1,4 +1,4 @@
-"""Feature grids of tiles, computed once and kept on disk as memory maps, found by the tile's content."""
+"""Feature grids of tiles, found by the tile's content: kept on disk as memory maps, or held for the few tiles that somebody looks at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.files import atomic_directory, sweep_temporary
 
-__all__ = ["TileGrids"]
+__all__ = ["HeldGrids", "TileGrids", "stored_centre"]
 
 GRIDS, MEANS, TILES = "grids.npy", "means.npy", "tiles.json"
 AT_ONCE = 512
@@ -90,3 +90,50 @@ class TileGrids:
             raise ValueError(f"{path.name} holds {len(digests)} tiles, {grids.shape} grids and {means.shape} means")
         self._shards[path.name], self._means[path.name] = grids, means
         self._place |= {digest: (path.name, row) for row, digest in enumerate(digests)}
+
+
+class HeldGrids:
+    """The grids of a few tiles, in memory alone.
+
+    Args:
+        centre: (C,) the mean of an archive; None for that of the tiles that are held.
+    """
+
+    def __init__(self, centre: Floats | None = None) -> None:
+        self._centre = centre
+        self._grids: dict[str, Half] = {}
+        self._means: dict[str, Floats] = {}
+
+    def missing(self, digests: Sequence[str]) -> list[str]:
+        """Those of ``digests`` that have no grid yet, each once, in their order."""
+        return [digest for digest in dict.fromkeys(digests) if digest not in self._grids]
+
+    def add(self, digests: Sequence[str], grids: Half, means: Floats) -> None:
+        """Hold the grids (N, C, H, W) of some tiles, with the means (N, C) of the cells that lie in each."""
+        self._grids |= dict(zip(digests, grids, strict=True))
+        self._means |= dict(zip(digests, means, strict=True))
+
+    def blocks(self, digests: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], Half]]:
+        """Yield (indices into ``digests``, their grids), once."""
+        yield np.arange(len(digests)), np.stack([self._grids[digest] for digest in digests])
+
+    def of(self, digest: str) -> Half:
+        """The grid (C, H, W) of one tile."""
+        return self._grids[digest]
+
+    def centre(self, digests: Sequence[str]) -> Floats:
+        """Mean (C,) of the archive, or of these tiles."""
+        mean: Floats = np.mean([self._means[digest] for digest in digests], axis=0, dtype=np.float32)
+        return mean if self._centre is None else self._centre
+
+
+def stored_centre(directory: Path) -> Floats | None:
+    """Mean (C,) over the tiles whose grids are kept in ``directory``; None where none are. Reads only, while another process writes too."""
+    total, count = 0.0, 0
+    for path in sorted(directory.glob(f"[0-9]*/{MEANS}")):
+        try:
+            means = np.load(path)
+        except (OSError, ValueError):
+            continue
+        total, count = total + means.sum(0, dtype=np.float64), count + len(means)
+    return np.asarray(total / count, dtype=np.float32) if count else None

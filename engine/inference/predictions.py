@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from engine.boxes import Boxes
 from engine.errors import BadInput
 from engine.files import atomic_directory, sha256_of
 
-__all__ = ["DESCRIBED_FROM", "Predictions"]
+__all__ = ["DESCRIBED_FROM", "Predictions", "stored_detections"]
 
 VERSION, READ_VERSIONS = 2, (1, 2)
 DETECTIONS, EMBEDDINGS, TILE_IDS, MANIFEST = "detections.parquet", "embeddings.npy", "tile_ids.npy", "manifest.json"
@@ -200,6 +200,30 @@ class Predictions:
                 name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in OPTIONAL if f"{name}.npy" in digests
             },
         )
+
+
+def stored_detections(directory: Path, tile_ids: Sequence[int], score_threshold: float) -> dict[int, Boxes]:
+    """By tile id, the detections from that score up, of those of ``tile_ids`` that :meth:`Predictions.save` wrote; no more is read.
+
+    Raises:
+        OSError, ValueError or an error of pyarrow: the files are missing or damaged; their hashes are not looked at.
+    """
+    known = np.load(directory / TILE_IDS, mmap_mode="r", allow_pickle=False)
+    wanted = [tile_id for tile_id in tile_ids if _within_sorted(known, tile_id)]
+    if not wanted:
+        return {}
+    columns = ["tile_id", "x1", "y1", "x2", "y2", "label", "score"]
+    found = pq.read_table(
+        directory / DETECTIONS, columns=columns, filters=[("tile_id", "in", wanted), ("score", ">=", score_threshold)]
+    ).to_pydict()
+    rows = np.column_stack([np.asarray(found[name], dtype=np.float64) for name in columns])
+    parts = {tile_id: rows[rows[:, 0] == tile_id] for tile_id in wanted}
+    return {tile_id: Boxes(part[:, 1:5], part[:, 5].astype(np.int64), part[:, 6].clip(0, 1)) for tile_id, part in parts.items()}
+
+
+def _within_sorted(known: Integers, tile_id: int) -> bool:
+    row = int(np.searchsorted(known, tile_id))
+    return row < len(known) and int(known[row]) == tile_id
 
 
 def _require(holds: bool, name: str, expected: str) -> None:

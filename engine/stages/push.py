@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from engine.annotation_server import MOST_TASKS_AT_ONCE, AnnotationServer, KnownTask, ServerProject, Suggestion, TileTask
+from engine.annotation_server import ACCEPTED, MOST_TASKS_AT_ONCE, AnnotationServer, KnownTask, ServerProject, Suggestion, TileTask
 from engine.boxes import Boxes
 from engine.catalog import ledger, remote
 from engine.catalog.annotations import label_set, tile_boxes
@@ -30,8 +30,6 @@ from engine.simulation.oracle import shown_boxes
 __all__ = ["PushConfig", "PushReport", "push"]
 
 SMALLEST_SHOWN_PIXELS = 1.01
-ACCEPTED = "accepted"
-"""Stands for a model where only boxes accepted earlier are shown."""
 
 
 class PushConfig(StageConfig):

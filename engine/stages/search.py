@@ -16,9 +16,8 @@ from pydantic import Field, model_validator
 
 from engine.catalog import ledger
 from engine.catalog.look_alikes import LookAlikes
-from engine.catalog.models import get_model, model_directory, models
+from engine.catalog.models import asked_model, model_directory
 from engine.catalog.pixels import TilePixels
-from engine.catalog.schema import ModelRow
 from engine.catalog.searches import FoundHit, add_search, searches
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
@@ -105,7 +104,7 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
         torch.set_num_threads(config.threads)
     with workspace.worker_lock("search"):
         with workspace.session(write=False) as session:
-            row = _model(models(session), config.model) or get_model(session, config.model)
+            row = asked_model(session, config.model)
             asked = tiles(session, ids=[config.tile])
             archive = tiles(session, split="train")
         if not asked:
@@ -145,12 +144,6 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
         with TilePixels(workspace) as pixels:
             _draw(workspace.root / _picture(number), pixels, {tile.id: tile for tile in [*archive, asked[0]]}, (asked[0].id, box), found)
         return SearchReport(number, row.name, len(archive), described, len(found), time.monotonic() - began, False, _picture(number))
-
-
-def _model(known: Sequence[ModelRow], name: str | None) -> ModelRow | None:
-    """The newest model that knows no class where none is named: what it says of a box does not depend on the classes of today."""
-    classless = [row for row in known if row.stage in ("one-shot", "pretrain")]
-    return classless[-1] if name is None and classless else None
 
 
 def _picture(number: int) -> str:

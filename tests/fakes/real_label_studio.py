@@ -53,8 +53,8 @@ def program() -> Path:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Real]:
-    """A server with its data in ``folder``, for as long as the block runs."""
+def serving(folder: Path, **settings: str) -> Iterator[Real]:
+    """A server with its data in ``folder``, for as long as the block runs; ``settings`` go into its environment."""
     command = program()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -67,6 +67,7 @@ def serving(folder: Path) -> Iterator[Real]:
         "LABEL_STUDIO_USER_TOKEN": token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "COLLECT_ANALYTICS": "false",
+        **settings,
     }
     arguments = [str(command), "start", "--no-browser", "--internal-host", "127.0.0.1", "-p", str(port)]
     log = folder / "server.log"

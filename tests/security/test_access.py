@@ -24,6 +24,11 @@ ANSWERED_WITHOUT_SESSION = {
     ("POST", "/login"): 401,
     ("GET", "/signed/tiles/1.png"): 403,
     ("POST", "/webhooks/label-studio"): 401,
+    ("GET", "/label-studio/health"): 401,
+    ("GET", "/label-studio/versions"): 401,
+    ("POST", "/label-studio/predict"): 401,
+    ("POST", "/label-studio/setup"): 401,
+    ("POST", "/label-studio/webhook"): 401,
 }
 """The open kinds, and what they answer to somebody who proves nothing; every other route is refused by the guard."""
 
