@@ -25,6 +25,7 @@ __all__ = [
     "KnownTask",
     "ServerProject",
     "Suggestion",
+    "TaskAnswers",
     "TileTask",
 ]
 
@@ -38,12 +39,13 @@ MOST_BOXES = 2000
 
 @dataclass(frozen=True)
 class ServerProject:
-    """A project as the server has it now: how many tasks, and its label configuration in the server's own language."""
+    """A project as the server has it now: how many tasks, its label configuration in the server's own language, annotators asked a task."""
 
     id: int
     title: str
     tasks: int
     label_config: str
+    annotators: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +118,14 @@ class DrawnBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The newest that a task's annotators said.
+    """What one annotator said of a task.
 
-    ``position`` is the task's place in the order of changes; ``at`` the server's time of the answer itself; ``digest`` its content.
+    ``id`` is the server's; ``at`` its time of the answer; ``digest`` changes with whatever is taken from it; ``seconds`` of work on it.
     ``read(width, height, label_set)`` gives its boxes on a tile of that size in pixels.
     """
 
-    task_id: int
-    key: str
-    position: Cursor
-    kind: Literal["submitted", "skipped", "none"]
+    id: int
+    kind: Literal["submitted", "skipped"]
     at: str
     digest: str
     annotator: str | None
@@ -134,10 +134,23 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class AnswerPage:
-    """Answers by rising position; ``complete`` when nothing followed them."""
+class TaskAnswers:
+    """Everything that the annotators of a task have said and not taken back, the oldest answer first.
 
+    ``position`` is the task's place in the order of changes.
+    """
+
+    task_id: int
+    key: str
+    position: Cursor
     answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerPage:
+    """Tasks by rising position; ``complete`` when nothing followed them."""
+
+    tasks: Sequence[TaskAnswers]
     complete: bool
 
 
@@ -152,8 +165,8 @@ class AnnotationServer(Protocol):
     def address(self) -> str:
         """Origin of the server's address."""
 
-    def make_project(self, title: str, marker: str, label_set: LabelSet) -> ServerProject:
-        """Make a project for boxes of these classes; ``marker`` is kept with it."""
+    def make_project(self, title: str, marker: str, label_set: LabelSet, *, annotators: int = 1) -> ServerProject:
+        """Make a project for boxes of these classes, each task for so many annotators; ``marker`` is kept with it."""
 
     def find_project(self, marker: str) -> ServerProject | None:
         """The project that was made with ``marker``."""
@@ -166,6 +179,13 @@ class AnnotationServer(Protocol):
 
         Raises:
             LabelSetMismatch: naming the difference.
+        """
+
+    def serve_pictures(self, project_id: int, folder: str) -> None:
+        """Let the annotators of a project load pictures from ``folder`` of the server's own disk; repeating it changes nothing.
+
+        Raises:
+            BadInput: the server does not serve that folder.
         """
 
     def tasks(self, project_id: int, *, after: int = 0) -> Iterator[KnownTask]:
@@ -181,4 +201,4 @@ class AnnotationServer(Protocol):
         """Delete a task that nobody worked on; one that is gone already is no error."""
 
     def answers(self, project_id: int, after: Cursor, limit: int) -> AnswerPage:
-        """About ``limit`` tasks that changed after the cursor, answered or not, the earliest change first."""
+        """About ``limit`` tasks that changed after the cursor, answered or not, the earliest change first, each with all its answers."""

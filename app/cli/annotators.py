@@ -72,6 +72,8 @@ def push(
     *,
     number: Annotated[int | None, typer.Option("--round", help="The round; else the newest.", show_default=False)] = None,
     title: Annotated[str | None, typer.Option(help="Title of the project when it is made.", show_default=False)] = None,
+    annotators: Annotated[int | None, typer.Option(help="People who are to annotate each tile.", show_default="1")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing here or there.")] = False,
     no_queue: NoQueueOption = False,
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
@@ -81,12 +83,24 @@ def push(
     """Send the round's tiles to the annotators, with what the detector found on them."""
     from engine.stages.push import PushConfig
 
-    chosen = configured(PushConfig, config, settings, round=number, title=title)
-    run_stage("push", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
+    chosen = configured(PushConfig, config, settings, round=number, title=title, annotators=annotators)
+    if dry_run:
+        from app.workflows.dry_run import what_would_be_pushed
+
+        run_stage(what_would_be_pushed, chosen, workspace=workspace, as_json=as_json)
+    else:
+        run_stage("push", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 
 def pull(
     *,
+    full: Annotated[
+        bool, typer.Option("--full", help="Look at every task again: afterwards the catalog says what the server says.")
+    ] = False,
+    several: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="Of several people's answers: latest, majority or all boxes.", show_default="as before"),
+    ] = None,
     no_queue: NoQueueOption = False,
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
@@ -96,4 +110,5 @@ def pull(
     """Take in what the annotators answered since the last time."""
     from engine.stages.pull import PullConfig
 
-    run_stage("pull", configured(PullConfig, config, settings), workspace=workspace, as_json=as_json, no_queue=no_queue)
+    chosen = configured(PullConfig, config, settings, full=full or None, several=several)
+    run_stage("pull", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from connectors.label_studio import tasks as forms
-from engine.annotation_server import MOST_TASKS_AT_ONCE, Answer, AnswerPage, Cursor, KnownTask, ServerProject, TileTask
+from connectors.label_studio.transport import BoundedTransport, proxy_for
+from engine.annotation_server import MOST_TASKS_AT_ONCE, Answer, AnswerPage, Cursor, KnownTask, ServerProject, TaskAnswers, TileTask
 from engine.errors import BadInput, LabelSetMismatch, TilehawkError
 from engine.label_set import LabelSet
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["LabelStudioServer", "normal_address"]
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
+LONGEST_ANSWERS = 3
+"""A whole request takes at most so many times the longest silence."""
 REPEATS = 3
 FIRST_PAUSE_SECONDS = 0.5
 PASSING = frozenset({429, 502, 503, 504})
@@ -66,16 +69,24 @@ class LabelStudioServer:
         token: a legacy token, or a personal access token.
         transport: carries the requests; None for the network.
         pause: waits so many seconds between two tries.
+        answer_seconds: of silence after which an answer is given up; all of it may take three times as long.
     """
 
     def __init__(
-        self, url: str, token: str, *, transport: httpx.BaseTransport | None = None, pause: Callable[[float], None] = time.sleep
+        self,
+        url: str,
+        token: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.url = normal_address(url)
         """its address, without a slash at the end"""
         self._token = token
         self._transport = transport
         self._pause = pause
+        self._answer_seconds = answer_seconds
 
     def __repr__(self) -> str:
         return f"LabelStudioServer({self.url!r})"
@@ -98,10 +109,10 @@ class LabelStudioServer:
             raise self._another_server()
         return found.email or str(found.id)
 
-    def make_project(self, title: str, marker: str, label_set: LabelSet) -> ServerProject:
+    def make_project(self, title: str, marker: str, label_set: LabelSet, *, annotators: int = 1) -> ServerProject:
         """Make a project for boxes of these classes; ``marker`` stands in its description."""
         config = forms.label_config(label_set)
-        make = partial(self._sdk.projects.create, title=title[:50], description=marker, label_config=config, maximum_annotations=1)
+        make = partial(self._sdk.projects.create, title=title[:50], description=marker, label_config=config, maximum_annotations=annotators)
         return self._described(self._ask(make, repeat=False))
 
     def find_project(self, marker: str) -> ServerProject | None:
@@ -128,7 +139,8 @@ class LabelStudioServer:
     def _described(self, found: Any) -> ServerProject:
         if not isinstance(found.id, int) or not isinstance(found.label_config, str):
             raise self._another_server()
-        return ServerProject(found.id, found.title or "", getattr(found, "task_number", None) or 0, found.label_config)
+        annotators = getattr(found, "maximum_annotations", None) or 1
+        return ServerProject(found.id, found.title or "", getattr(found, "task_number", None) or 0, found.label_config, annotators)
 
     def require_classes(self, project: ServerProject, label_set: LabelSet) -> None:
         """Refuse a project whose label configuration was changed into something else.
@@ -143,6 +155,28 @@ class LabelStudioServer:
                 expected=f"rectangles with the classes {list(label_set.names)}",
                 remedy="Undo the change there (Settings, Labeling Interface), or push to a new project: --set new_project=true",
             )
+
+    def serve_pictures(self, project_id: int, folder: str) -> None:
+        """Make ``folder`` a local storage of the project, which is what lets its annotators load files below it.
+
+        Raises:
+            BadInput: Label Studio does not serve local files, or not that folder.
+        """
+        storages = self._sdk.import_storage.local
+        there = self._ask(partial(storages.list, project=project_id), gone=f"project {project_id}")
+        if any((each.path or "").rstrip("/") == folder.rstrip("/") for each in there):
+            return
+        make = partial(storages.create, project=project_id, path=folder, title="Tilehawk tiles", synchronizable=False)
+        try:
+            self._ask(make, repeat=False)
+        except TilehawkError as refusal:
+            if isinstance(refusal, BadInput) or "answered 400" not in refusal.found:
+                raise
+            raise BadInput(
+                f"{refusal.found}: it does not serve {folder}",
+                expected="LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true, and a document root that this folder lies below",
+                remedy="Start Label Studio so; where it sees the folder under another path, name that: --set local_root_there=PATH",
+            ) from None
 
     def tasks(self, project_id: int, *, after: int = 0) -> Iterator[KnownTask]:
         """The tasks with an id above ``after``, by id."""
@@ -204,7 +238,7 @@ class LabelStudioServer:
         size = limit
         while True:
             found, total = self._changed(project_id, after, size)
-            fresh = sorted((each for each in map(self._answer, found) if each.position > after), key=lambda each: each.position)
+            fresh = sorted((each for each in map(self._answers, found) if each.position > after), key=lambda each: each.position)
             if total <= len(found):
                 return AnswerPage(fresh, complete=True)
             last = fresh[-1].position.at if fresh else after.at
@@ -219,7 +253,7 @@ class LabelStudioServer:
             size *= 2
 
     def _changed(self, project_id: int, after: Cursor, size: int) -> tuple[list[Any], int]:
-        include = "id,data,updated_at,annotations,result,was_cancelled,lead_time,completed_by"
+        include = "id,data,updated_at,total_annotations,annotations,result,was_cancelled,lead_time,completed_by"
         since = {
             "filter": "filter:tasks:updated_at",
             "operator": "greater_or_equal",
@@ -231,21 +265,30 @@ class LabelStudioServer:
         page = self._ask(call, gone=f"project {project_id}")
         return list(page.items or []), page.response.total
 
-    def _answer(self, task: Any) -> Answer:
+    def _answers(self, task: Any) -> TaskAnswers:
         annotations = [each for each in task.annotations or [] if isinstance(each, dict)]
-        submitted = [each for each in annotations if not each.get("was_cancelled")]
-        newest = max(submitted or annotations, key=lambda each: (_moment(each.get("updated_at")), int(each.get("id") or 0)), default=None)
-        kind: Any = "submitted" if submitted else "skipped" if annotations else "none"
-        said: Mapping[str, Any] = newest or {}
-        seconds = said.get("lead_time")
+        if task.total_annotations and not annotations:
+            raise TilehawkError(
+                f"Label Studio says that task {task.id} has {task.total_annotations} annotations, and gives none of them",
+                remedy="See that the account of the token may read annotations; nothing was changed",
+            )
+        annotations.sort(key=lambda each: (_moment(each.get("updated_at")), int(each.get("id") or 0)))
         data: Mapping[str, Any] = task.data if isinstance(task.data, dict) else {}
-        return Answer(
+        return TaskAnswers(
             task_id=int(task.id),
             key=str(data.get("tilehawk", "")),
             position=Cursor(_moment(task.updated_at), int(task.id)),
+            answers=[self._answer(each) for each in annotations],
+        )
+
+    def _answer(self, said: Mapping[str, Any]) -> Answer:
+        kind: Any = "skipped" if said.get("was_cancelled") else "submitted"
+        seconds = said.get("lead_time")
+        return Answer(
+            id=int(said.get("id") or 0),
             kind=kind,
             at=_moment(said.get("updated_at")),
-            digest=forms.digest_of(kind, newest),
+            digest=forms.digest_of(kind, said),
             annotator=self._name(said.get("completed_by")),
             seconds=float(seconds) if isinstance(seconds, (int, float)) and 0 <= seconds < float("inf") else None,
             read=partial(forms.read_boxes, said.get("result") or []),
@@ -268,8 +311,9 @@ class LabelStudioServer:
         from label_studio_sdk import LabelStudio
         from label_studio_sdk.core.api_error import ApiError
 
-        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        carrier = httpx.Client(timeout=timeout, transport=self._transport, follow_redirects=False)
+        timeout = httpx.Timeout(self._answer_seconds, connect=CONNECT_SECONDS)
+        network = self._transport or BoundedTransport(LONGEST_ANSWERS * self._answer_seconds, proxy=proxy_for(self.url))
+        carrier = httpx.Client(timeout=timeout, transport=network, follow_redirects=False)
         weakref.finalize(self, carrier.close)
         try:
             made: LabelStudio = LabelStudio(base_url=f"{self.url}/", api_key=self._token, httpx_client=carrier, max_retries=0)  # type: ignore[no-untyped-call]
@@ -302,10 +346,14 @@ class LabelStudioServer:
             except ApiError as error:
                 if error.status_code == 404 and missing_is_fine:
                     return None  # type: ignore[return-value]
-                if last or error.status_code not in PASSING:
+                torn = _torn(error.status_code, error.body)
+                if last and torn:
+                    raise self._unreachable("its answer was cut off") from None
+                if last or not (torn or error.status_code in PASSING):
                     raise self._refusal(error.status_code, error.body, gone) from None
             except (json.JSONDecodeError, UnicodeDecodeError):
-                raise self._another_server() from None
+                if last:
+                    raise self._unreachable("its answer was cut off") from None
             self._pause(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret hangs on it
         raise AssertionError
 
@@ -352,6 +400,11 @@ class LabelStudioServer:
             f"Label Studio at {self.url} cannot be reached ({what})",
             remedy="Start it or check the network, then run the same command again: it goes on where it was",
         )
+
+
+def _torn(status: int | None, body: Any) -> bool:
+    """Whether an answer that is meant to be JSON broke off on the way."""
+    return status is not None and 200 <= status < 300 and isinstance(body, str) and body.lstrip()[:1] in {"{", "["}
 
 
 def _query(ordering: str, *filters: Mapping[str, Any]) -> str:

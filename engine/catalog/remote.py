@@ -6,7 +6,8 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import func, select
@@ -22,13 +23,23 @@ __all__ = [
     "ANNOTATED",
     "HELD",
     "PUSHED",
+    "Agreement",
+    "HeldTask",
+    "Policy",
     "PushedTask",
     "add_project",
     "add_tasks",
     "advance",
+    "agreement",
     "count_tasks",
     "cursor_of",
     "find_task",
+    "held",
+    "known_workspace_key",
+    "note_agreement",
+    "note_answer",
+    "note_policy",
+    "policy",
     "project_marker",
     "projects",
     "shown_boxes",
@@ -42,18 +53,23 @@ __all__ = [
 
 PUSHED, ANNOTATED, HELD = "pushed", "annotated", "held"
 """States of a task: no answer yet; its answer is in the catalog; its answer has something that could not be taken, and waits."""
-IDENTITY = "identity"
+IDENTITY, ANSWER, AGREEMENT, POLICY = "identity", "answer", "agreement", "policy"
 
 
 def workspace_key(session: Session) -> str:
     """The name by which this workspace knows its own tasks on a server shared with others; decided once, in a writing transaction."""
-    known = ledger.events(session, IDENTITY)
-    if known:
-        return str(known[0].details["workspace"])
+    if (known := known_workspace_key(session)) is not None:
+        return known
     key = secrets.token_hex(8)
     ledger.record(session, IDENTITY, workspace=key)
     session.flush()
     return key
+
+
+def known_workspace_key(session: Session) -> str | None:
+    """That name; None where it was not decided yet."""
+    known = ledger.events(session, IDENTITY)
+    return str(known[0].details["workspace"]) if known else None
 
 
 def task_key(workspace: str, tile_id: int) -> str:
@@ -165,3 +181,70 @@ def waiting(session: Session, *, state: str | None = None) -> int:
     """How many tasks, on whatever server, have no answer in the catalog yet: all of them, or those in ``state``."""
     query = select(func.count()).select_from(RemoteTask)
     return session.scalar(query.where(RemoteTask.state != ANNOTATED if state is None else RemoteTask.state == state)) or 0
+
+
+@dataclass(frozen=True)
+class HeldTask:
+    """A task whose answer is held back: its tile, its number and project on the server, and why, in sentences."""
+
+    tile: int
+    task: int
+    project: int
+    reasons: tuple[str, ...]
+
+
+def held(session: Session) -> list[HeldTask]:
+    """The tasks whose newest answer is held back, by tile."""
+    said = {(event.details["tile"], event.details["project"]): event.details for event in ledger.events(session, ANSWER)}
+    query = select(RemoteTask, RemoteProject.remote_id).join(RemoteProject, RemoteProject.id == RemoteTask.project_id)
+    found = []
+    for row, project in session.execute(query.where(RemoteTask.state == HELD).order_by(RemoteTask.tile_id)):
+        details = said.get((row.tile_id, project), {})
+        reasons = (*details.get("conflicts", ()), *details.get("rejected", ()))
+        found.append(HeldTask(row.tile_id, int(row.remote_id), int(project), reasons))
+    return found
+
+
+def note_answer(session: Session, task: RemoteTask, **said: Any) -> None:
+    """Keep in the ledger what was not taken in as it was drawn."""
+    project = session.get_one(RemoteProject, task.project_id).remote_id
+    ledger.record(session, ANSWER, project=project, task=int(task.remote_id), tile=task.tile_id, **said)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far annotators agree who answered the same tiles: how many tiles, and the mean over them of the F1 of pairs, in [0, 1]."""
+
+    tiles: int
+    f1: float
+
+
+def note_agreement(session: Session, task: RemoteTask, *, annotators: int, f1: float) -> None:
+    """Keep in the ledger how far the annotators of a task agree; what is noted later stands in the place of it."""
+    ledger.record(session, AGREEMENT, task=task.id, tile=task.tile_id, annotators=annotators, f1=f1)
+
+
+def agreement(session: Session) -> Agreement | None:
+    """The agreement over all tasks that several people answered; None where there is none."""
+    newest = {event.details["task"]: event.details["f1"] for event in ledger.events(session, AGREEMENT)}
+    return Agreement(len(newest), float(np.mean(list(newest.values())))) if newest else None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What several people's answers to one tile are worth: the latest, a majority's boxes or all; from which IoU boxes are one object."""
+
+    several: Literal["latest", "majority", "all"] = "latest"
+    agree_iou: float = 0.5
+
+
+def policy(session: Session) -> Policy:
+    """The policy of the last pull."""
+    noted = ledger.events(session, POLICY)
+    return Policy(**noted[-1].details) if noted else Policy()
+
+
+def note_policy(session: Session, chosen: Policy) -> None:
+    """Keep a policy for the pulls to come, where it is another one."""
+    if chosen != policy(session):
+        ledger.record(session, POLICY, **asdict(chosen))

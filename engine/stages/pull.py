@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+import numpy as np
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from engine.annotation_server import AnnotationServer, Answer, DrawnBoxes
-from engine.catalog import ledger, remote
+from engine.annotation_server import AnnotationServer, Answer, Cursor, DrawnBoxes, TaskAnswers
+from engine.boxes import Boxes
+from engine.catalog import remote
 from engine.catalog.annotations import label_set
 from engine.catalog.reviews import save_review
 from engine.catalog.schema import RemoteProject, RemoteTask
-from engine.catalog.tiles import tiles
+from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import Opening
+from engine.catalog.withdrawals import saved_here_since, withdraw
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import BadInput, NothingToDo
+from engine.evaluation.agreement import pairwise_f1, together
 from engine.label_set import LabelSet
 from engine.progress import Progress, silent
 
@@ -26,11 +32,20 @@ __all__ = ["HeldAnswer", "PullConfig", "PullReport", "pull"]
 
 SOURCE = "label-studio"
 MOST_NOTES = 100
+LONGEST_NAME = 128
 
 
 class PullConfig(StageConfig):
-    """How answers are asked for."""
+    """How answers are asked for, and what several answers to one tile are worth."""
 
+    full: bool = False
+    """Look at every task again, in place of those that changed: afterwards the catalog says what the server says."""
+    several: Literal["latest", "majority", "all"] | None = None
+    """Where several people submitted an answer: take the `latest`; the boxes that the `majority`, more than half of them, drew; or `all`
+    boxes. The boxes of one object are averaged. None for what the pull before took, at first the latest; another one than that looks at
+    every task again."""
+    agree_iou: float | None = Field(default=None, gt=0, le=1)
+    """Boxes of two people are of one object where they are of one class and overlap (IoU) by this much; None as before, at first 0.5."""
     overlap_seconds: float = Field(default=60.0, ge=0)
     """How far behind the last answer taken in the next pull looks again: a server does not finish changes in the order of their times."""
     page: int = Field(default=200, ge=1, le=1000)
@@ -51,10 +66,13 @@ class PullReport:
     """What came in.
 
     ``tiles``: answers taken in now, ``empty`` of them without a box: reviewed as background; ``added`` to ``unchanged``: what they did to
-    the boxes; ``known``: answers looked at again and taken in before; ``skipped``: tasks that annotators passed over; ``withdrawn``: tasks
-    whose answer was deleted on the server after it was taken in, which stays; ``foreign``: tasks in the projects that are not of this
-    workspace; ``conflicts``: answers with classes that are not ours, and ``rejected``: with boxes that are none, both held back; ``held``:
-    all answers held back by now; ``waiting``: tasks without an answer in the catalog; ``gone``: projects that the server no longer has.
+    the boxes; ``known``: answers looked at again and taken in before; ``skipped``: tasks that annotators passed over; ``withdrawn``:
+    answers deleted on the server, of which what they had brought is taken back, and the tile waits again; ``kept``: changes over there
+    that are older than what somebody saved here, which stays; ``missing``: tasks that a full pull did not find, of which the answers stay;
+    ``foreign``: tasks in the projects that are not of this workspace; ``conflicts``: answers with classes that are not ours, and
+    ``rejected``: with boxes that are none, both held back; ``held``: all answers held back by now; ``waiting``: tasks without an answer in
+    the catalog; ``several``: tiles taken in now that several people answered, and ``agreement`` between them: the mean F1 of pairs in
+    [0, 1], None without such a tile; ``gone``: projects that the server no longer has.
     """
 
     server: str
@@ -68,9 +86,13 @@ class PullReport:
     known: int = 0
     skipped: int = 0
     withdrawn: int = 0
+    kept: int = 0
+    missing: int = 0
     foreign: int = 0
     held: int = 0
     waiting: int = 0
+    several: int = 0
+    agreement: float | None = None
     conflicts: tuple[HeldAnswer, ...] = ()
     rejected: tuple[HeldAnswer, ...] = ()
     notes: tuple[str, ...] = ()
@@ -83,13 +105,16 @@ class _Tally:
     conflicts: list[HeldAnswer] = field(default_factory=list)
     rejected: list[HeldAnswer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    agreements: list[float] = field(default_factory=list)
 
 
 def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, progress: Progress = silent) -> PullReport:
     """Take in what changed on the server since the last pull; the same answer is taken in once, however often it is seen.
 
-    The newest submitted answer of a task counts. One without boxes reviews its tile as background; a skipped task does not review it.
-    How far the pull has come is written in the very transaction that takes the answers in, by the server's clock.
+    An answer without boxes reviews its tile as background; a skipped task does not review it, unless somebody else submitted an answer. An
+    answer that was deleted on the server is taken back, but not what somebody saved here afterwards. Where a task or a project was deleted
+    there as a whole, its answers stay. How far the pull has come is written in the very transaction that takes the answers in, by the
+    server's clock.
 
     Raises:
         BadInput: the projects are gone.
@@ -103,7 +128,9 @@ def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, 
             raise NothingToDo(f"nothing was pushed to {server.address}", remedy="Push a round: tilehawk push")
         with workspace.session() as session:
             key = remote.workspace_key(session)
-            reader = _Reader(key, label_set(session))
+            before = remote.policy(session)
+            policy = remote.Policy(config.several or before.several, config.agree_iou or before.agree_iou)
+            reader = _Reader(key, label_set(session), policy, config, full=config.full or policy != before)
         tally, gone = _Tally(), []
         for project in projects:
             try:
@@ -111,16 +138,19 @@ def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, 
             except BadInput as missing:
                 gone.append((project, missing))
                 continue
-            _pull_project(workspace, server, project, there.tasks, reader=reader, config=config, tally=tally, progress=progress)
+            _pull_project(workspace, server, project, there.tasks, reader=reader, tally=tally, progress=progress)
         if len(gone) == len(projects):
             raise gone[-1][1]
-        with workspace.session(write=False) as session:
+        with workspace.session() as session:
+            remote.note_policy(session, policy)
             waiting, held = remote.waiting(session), remote.waiting(session, state=remote.HELD)
         return PullReport(
             server=server.address,
             **tally.counts,
             held=held,
             waiting=waiting,
+            several=len(tally.agreements),
+            agreement=float(np.mean(tally.agreements)) if tally.agreements else None,
             conflicts=tuple(tally.conflicts),
             rejected=tuple(tally.rejected),
             notes=tuple(tally.notes[:MOST_NOTES]),
@@ -130,10 +160,28 @@ def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, 
 
 @dataclass(frozen=True)
 class _Reader:
-    """How keys and classes are read."""
+    """How keys, classes and several answers are read."""
 
     key: str
     label_set: LabelSet
+    policy: remote.Policy
+    config: PullConfig
+    full: bool
+
+    def counted(self, submitted: Sequence[Answer]) -> Sequence[Answer]:
+        """Those of the answers, one an annotator and the oldest first, that the policy looks at."""
+        return submitted[-1:] if self.policy.several == "latest" else submitted
+
+    def digest(self, counted: Sequence[Answer]) -> str:
+        """Changes with whatever is taken in of these answers."""
+        if len(counted) == 1:
+            return counted[0].digest
+        parts = [self.policy.several, str(self.policy.agree_iou), *(answer.digest for answer in counted)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def joined(self, drawn: Sequence[DrawnBoxes]) -> Boxes:
+        """What the counted answers say together."""
+        return together([each.boxes_tile for each in drawn], self.policy.agree_iou, majority=self.policy.several == "majority")
 
 
 def _pull_project(
@@ -143,23 +191,27 @@ def _pull_project(
     tasks: int,
     *,
     reader: _Reader,
-    config: PullConfig,
     tally: _Tally,
     progress: Progress,
 ) -> None:
-    position = remote.cursor_of(project).back(config.overlap_seconds)
-    seen = 0
+    config = reader.config
+    position = Cursor() if reader.full else remote.cursor_of(project).back(config.overlap_seconds)
+    seen: set[int] = set()
     while True:
-        progress(min(seen, tasks), tasks, f"asking for answers: {project.title}")
+        progress(min(len(seen), tasks), tasks, f"asking for answers: {project.title}")
         page = server.answers(int(project.remote_id), position, config.page)
         pending = _Tally()
         with workspace.session() as session:
-            _take_in(session, session.get_one(RemoteProject, project.id), page.answers, reader, pending)
+            _take_in(session, session.get_one(RemoteProject, project.id), page.tasks, reader, pending)
         _merge(tally, pending)
-        seen += len(page.answers)
-        if page.complete or not page.answers:
+        seen |= {task.task_id for task in page.tasks}
+        if page.complete or not page.tasks:
             break
-        position = page.answers[-1].position
+        position = page.tasks[-1].position
+    if reader.full:
+        with workspace.session(write=False) as session:
+            known = {int(row.remote_id) for row in remote.tasks_of(session, project).values()}
+        tally.counts["missing"] += len(known - seen)
     progress(tasks, tasks, f"pulled: {project.title}")
 
 
@@ -168,69 +220,118 @@ def _merge(tally: _Tally, more: _Tally) -> None:
     tally.conflicts += more.conflicts
     tally.rejected += more.rejected
     tally.notes += more.notes
+    tally.agreements += more.agreements
 
 
-def _take_in(session: Session, project: RemoteProject, answers: Sequence[Answer], reader: _Reader, tally: _Tally) -> None:
+def _take_in(session: Session, project: RemoteProject, page: Sequence[TaskAnswers], reader: _Reader, tally: _Tally) -> None:
     """Apply a page and advance the cursor past it, in the caller's transaction."""
-    for answer in answers:
-        task = _task_of(session, project, answer, reader)
+    for said in page:
+        task = _task_of(session, project, said, reader)
         if task is None:
             tally.counts["foreign"] += 1
-        elif answer.kind == "none":
-            tally.counts["withdrawn"] += task.applied_hash is not None
-        elif answer.kind == "skipped":
-            tally.counts["skipped"] += 1
-        elif answer.digest == task.applied_hash or (task.applied_at is not None and answer.at < task.applied_at):
-            tally.counts["known"] += 1
+        elif submitted := _newest_of_each(said.answers):
+            _take_answers(session, task, said, submitted, reader, tally)
         else:
-            _apply(session, project, task, answer, reader, tally)
-    if answers:
-        remote.advance(project, answers[-1].position)
+            tally.counts["skipped"] += bool(said.answers)
+            _take_back(session, task, said, tally)
+    if page:
+        remote.advance(project, page[-1].position)
 
 
-def _task_of(session: Session, project: RemoteProject, answer: Answer, reader: _Reader) -> RemoteTask | None:
-    """The task of an answer, by the tile that its key names; a task of ours that an interrupted push left unrecorded is recorded."""
-    tile_id = remote.tile_of_key(reader.key, answer.key)
-    row = remote.find_task(session, project, tile_id=tile_id, remote_id=answer.task_id)
+def _newest_of_each(answers: Sequence[Answer]) -> list[Answer]:
+    """The newest submitted answer of each annotator, the oldest first; one without a name is an annotator of its own."""
+    newest = {answer.annotator or answer.id: answer for answer in answers if answer.kind == "submitted"}
+    return [answer for answer in answers if newest.get(answer.annotator or answer.id) is answer]
+
+
+def _task_of(session: Session, project: RemoteProject, said: TaskAnswers, reader: _Reader) -> RemoteTask | None:
+    """The task of answers, by the tile that its key names; a task of ours that an interrupted push left unrecorded is recorded."""
+    tile_id = remote.tile_of_key(reader.key, said.key)
+    row = remote.find_task(session, project, tile_id=tile_id, remote_id=said.task_id)
     if row is None and tile_id is not None and tiles(session, ids=[tile_id]):
-        [row] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, answer.task_id, "")])
+        [row] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
     return row
 
 
-def _apply(session: Session, project: RemoteProject, task: RemoteTask, answer: Answer, reader: _Reader, tally: _Tally) -> None:
-    [tile] = tiles(session, ids=[task.tile_id])
-    drawn = answer.read(tile.window.width, tile.window.height, reader.label_set)
-    task.applied_hash, task.applied_at = answer.digest, answer.at
-    _remember(session, project, task, answer, drawn)
-    tally.notes += [f"tile {task.tile_id}: {note}" for note in drawn.notes]
-    if drawn.conflicts or drawn.rejected:
-        task.state = remote.HELD
-        if drawn.conflicts:
-            tally.conflicts.append(HeldAnswer(task.tile_id, answer.task_id, drawn.conflicts))
-        if drawn.rejected:
-            tally.rejected.append(HeldAnswer(task.tile_id, answer.task_id, drawn.rejected))
+def _origin(task: RemoteTask, said: TaskAnswers) -> str:
+    """What reviews by the answers of a task carry in the ledger, so that they can be taken back."""
+    return f"{task.project_id}/{said.task_id}"
+
+
+def _take_back(session: Session, task: RemoteTask, said: TaskAnswers, tally: _Tally) -> None:
+    """Nobody's answer stands: undo what was taken in, and let the tile wait again."""
+    if task.applied_hash is None:
         return
+    undone = withdraw(session, task.tile_id, _origin(task, said))
+    kept = undone is not None and undone.kept
+    task.applied_hash, task.applied_at = None, None
+    task.state = remote.ANNOTATED if kept else remote.PUSHED
+    tally.counts["kept" if kept else "withdrawn"] += 1
+
+
+def _take_answers(
+    session: Session, task: RemoteTask, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
+) -> None:
+    counted = reader.counted(submitted)
+    digest, at = reader.digest(counted), max(answer.at for answer in counted)
+    if digest == task.applied_hash:
+        tally.counts["known"] += 1
+        return
+    nothing_newer = task.applied_at is not None and at <= task.applied_at
+    task.applied_hash, task.applied_at = digest, at
+    if nothing_newer and saved_here_since(session, task.tile_id, _origin(task, said)):
+        tally.counts["kept"] += 1
+        return
+    [tile] = tiles(session, ids=[task.tile_id])
+    _apply(session, task, tile, said, submitted, reader, tally)
+
+
+def _apply(
+    session: Session, task: RemoteTask, tile: TileRecord, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
+) -> None:
+    size = (tile.window.width, tile.window.height)
+    everybody = {answer.id: answer.read(*size, reader.label_set) for answer in submitted}
+    counted = reader.counted(submitted)
+    drawn = [everybody[answer.id] for answer in counted]
+    who = ", ".join(answer.annotator for answer in counted if answer.annotator)[:LONGEST_NAME] or None
+    _remember(session, task, who, drawn)
+    tally.notes += [f"tile {task.tile_id}: {note}" for each in drawn for note in each.notes]
+    conflicts = tuple(words for each in drawn for words in each.conflicts)
+    rejected = tuple(words for each in drawn for words in each.rejected)
+    tally.conflicts += [HeldAnswer(task.tile_id, said.task_id, conflicts)] if conflicts else []
+    tally.rejected += [HeldAnswer(task.tile_id, said.task_id, rejected)] if rejected else []
+    if conflicts or rejected:
+        task.state = remote.HELD
+        return
+    boxes = reader.joined(drawn)
+    seconds = [answer.seconds for answer in counted if answer.seconds is not None]
+    shown = remote.shown_boxes(task)
     saved = save_review(
         session,
         task.tile_id,
-        drawn.boxes_tile,
+        boxes,
         source=SOURCE,
-        annotator=answer.annotator,
-        seconds=answer.seconds,
+        annotator=who,
+        seconds=sum(seconds) if seconds else None,
         complete=True,
         seconds_in_all=True,
-        opening=None if (shown := remote.shown_boxes(task)) is None else Opening(shown),
+        opening=Opening(shown) if shown is not None and len(counted) == 1 else None,
+        origin=_origin(task, said),
     )
     task.state = remote.ANNOTATED
     tally.counts["tiles"] += 1
-    tally.counts["empty"] += not len(drawn.boxes_tile)
+    tally.counts["empty"] += not len(boxes)
     for kind in ("added", "moved", "relabelled", "removed", "unchanged"):
         tally.counts[kind] += getattr(saved, kind)
+    agreed = pairwise_f1([each.boxes_tile for each in everybody.values()], reader.policy.agree_iou)
+    if agreed is not None:
+        tally.agreements.append(agreed)
+        remote.note_agreement(session, task, annotators=len(everybody), f1=agreed)
 
 
-def _remember(session: Session, project: RemoteProject, task: RemoteTask, answer: Answer, drawn: DrawnBoxes) -> None:
+def _remember(session: Session, task: RemoteTask, who: str | None, drawn: Sequence[DrawnBoxes]) -> None:
     """Keep in the ledger what was not taken as it was drawn."""
-    said = {"notes": drawn.notes, "rejected": drawn.rejected, "conflicts": drawn.conflicts}
-    if any(said.values()):
-        place = {"project": project.remote_id, "task": answer.task_id, "tile": task.tile_id, "annotator": answer.annotator, "at": answer.at}
-        ledger.record(session, "answer", **place, **{name: list(words) for name, words in said.items() if words})
+    words = {kind: [each for one in drawn for each in getattr(one, kind)] for kind in ("notes", "rejected", "conflicts")}
+    if any(words.values()):
+        named = {kind: found for kind, found in words.items() if found}
+        remote.note_answer(session, task, annotator=who, at=task.applied_at, **named)

@@ -5,31 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from engine.annotation_server import ACCEPTED, MOST_TASKS_AT_ONCE, AnnotationServer, KnownTask, ServerProject, Suggestion, TileTask
+from engine.annotation_server import ACCEPTED, MOST_TASKS_AT_ONCE, AnnotationServer, ServerProject, Suggestion, TileTask
 from engine.boxes import Boxes
-from engine.catalog import ledger, remote
+from engine.catalog import ledger, reconcile, remote
 from engine.catalog.annotations import label_set, tile_boxes
+from engine.catalog.local_pictures import LocalPictures
 from engine.catalog.predictions import RoundDetections, round_detections
 from engine.catalog.rounds import get_round, round_tiles
-from engine.catalog.schema import RemoteProject, RoundRow
+from engine.catalog.schema import RemoteProject, RemoteTask, RoundRow
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.errors import NothingToDo
+from engine.errors import BadInput, NothingToDo, UsageError
 from engine.label_set import LabelSet
 from engine.progress import Progress, silent
 from engine.simulation.oracle import shown_boxes
 
-__all__ = ["PushConfig", "PushReport", "push"]
+__all__ = ["PushConfig", "PushPlan", "PushReport", "plan_push", "push"]
 
 SMALLEST_SHOWN_PIXELS = 1.01
+ImageUrl = Callable[[int], str]
 
 
 class PushConfig(StageConfig):
@@ -43,6 +47,14 @@ class PushConfig(StageConfig):
     """Predictions from this score up are shown to the annotator for correction."""
     new_project: bool = False
     """Make another project, in place of one that is gone or was changed; answers to earlier ones are still pulled."""
+    annotators: int = Field(default=1, ge=1, le=20)
+    """People who are to annotate each tile; a project that asks fewer is refused. What becomes of several answers: `several` of `pull`."""
+    images: Literal["signed", "local-files"] = "signed"
+    """Where annotators' browsers get the pictures: `signed` addresses of this app, or `local-files` that the server has on its own disk."""
+    local_root: Path | None = None
+    """For `local-files`: the folder that the server serves (its document root) as this machine sees it; pictures are written below it."""
+    local_root_there: str | None = None
+    """For `local-files`: the same folder as the server sees it, where its path is another there."""
     chunk: int = Field(default=MOST_TASKS_AT_ONCE, ge=1, le=MOST_TASKS_AT_ONCE)
     """Tasks in one request."""
     renew_days: float = Field(default=30.0, gt=0)
@@ -72,17 +84,46 @@ class PushReport:
 
 
 @dataclass(frozen=True)
+class PushPlan:
+    """What a push would do; nothing is changed, neither here nor there.
+
+    ``project``: None where one would be made; ``problems``: why the push would be refused, empty where it would not be. ``add`` to
+    ``unchanged``, ``reviewed`` and ``boxes`` as in :class:`PushReport`; ``found``: tasks over there that would be written down;
+    ``doubles``: second tasks of a tile that nobody worked on and that would be removed; ``gone``: tasks deleted over there.
+    """
+
+    round: int
+    server: str
+    project: int | None
+    title: str
+    problems: tuple[str, ...]
+    add: int
+    update: int
+    unchanged: int
+    found: int
+    doubles: int
+    gone: int
+    reviewed: int
+    boxes: int
+
+
+@dataclass(frozen=True)
 class _Batch:
     """What is to be on the server: tasks in the order of the round, of tiles of one label set."""
 
     row: RoundRow
+    tiles: Mapping[int, TileRecord]
     tasks: list[TileTask]
     label_set: LabelSet
     reviewed: int
 
+    @property
+    def boxes(self) -> int:
+        return sum(len(_shown(task)) for task in self.tasks)
+
 
 def push(
-    workspace: Workspace, server: AnnotationServer, image_url: Callable[[int], str], config: PushConfig, *, progress: Progress = silent
+    workspace: Workspace, server: AnnotationServer, image_url: ImageUrl, config: PushConfig, *, progress: Progress = silent
 ) -> PushReport:
     """Bring the round's unreviewed tiles to the server, in the order of the round; what is there already is left or brought up to date.
 
@@ -92,34 +133,47 @@ def push(
     Args:
         workspace: whose round it is.
         server: where to.
-        image_url: by tile id, the address from which the annotator's browser loads its picture.
+        image_url: by tile id, the signed address from which the annotator's browser loads its picture.
         config: which round, and how.
         progress: called before every request that adds or changes tasks.
 
     Raises:
-        BadInput: no such round, no classes, or the project is gone.
+        BadInput: no such round, no classes, the project is gone or asks too few annotators.
         LabelSetMismatch: the project's configuration was changed, or the round's predictions speak of other classes.
         NothingToDo: every tile of the round is reviewed.
+        UsageError: local files without the folder that they are served from.
         TilehawkError: the server cannot be reached.
     """
     with workspace.worker_lock("push"):
         with workspace.session() as session:
             key = remote.workspace_key(session)
+        pictures = _local_pictures(config, key)
         with workspace.session(write=False) as session:
-            batch = _batch(workspace, session, image_url, config, key)
+            batch = _batch(workspace, session, image_url, pictures, config, key)
         project, there = _project(workspace, server, config, batch.label_set, key)
-        server.require_classes(there, batch.label_set)
-        found, removed = _reconcile(workspace, server, project, there, key)
-        fresh, stale, unchanged = _sorted(workspace, project, batch, config)
+        reconcile.require_fitting(server, there, batch.label_set, config.annotators)
+        if pictures is not None:
+            pictures.prepare()
+            server.serve_pictures(there.id, f"{config.local_root_there or config.local_root}/{pictures.folder}")
+        difference = reconcile.bring_home(workspace, server, project, there, key)
+        with workspace.session() as session:
+            known = remote.tasks_of(session, project, [task.tile_id for task in batch.tasks])
+            _learn_what_is_shown(known, batch)
+        fresh, stale, unchanged = _sorted({tile: (row.content_hash, row.created) for tile, row in known.items()}, batch, config)
         total = len(fresh) + len(stale)
         for start in range(0, len(fresh), config.chunk):
             progress(start, total, "adding tasks")
-            _add(workspace, server, project, batch, fresh[start : start + config.chunk])
+            chunk = fresh[start : start + config.chunk]
+            if pictures is not None:
+                pictures.write(workspace, [batch.tiles[task.tile_id] for task in chunk])
+            _add(workspace, server, project, batch, chunk)
         for done, task in enumerate(stale, start=len(fresh)):
             progress(done, total, "updating tasks")
+            if pictures is not None:
+                pictures.write(workspace, [batch.tiles[task.tile_id]])
             _replace(workspace, server, project, batch, task)
         progress(total, total, "pushed")
-        removed += _doubles_of_a_late_import(workspace, server, project, key)
+        late = reconcile.doubles_of_a_late_import(workspace, server, project, key)
         report = PushReport(
             round=batch.row.number,
             server=server.address,
@@ -128,17 +182,70 @@ def push(
             pushed=len(fresh),
             updated=len(stale),
             unchanged=unchanged,
-            found=found,
-            removed=removed,
+            found=difference.found,
+            removed=len(difference.doubles) + late,
             reviewed=batch.reviewed,
-            boxes=sum(len(task.suggestion.boxes_tile) for task in batch.tasks if task.suggestion),
+            boxes=batch.boxes,
         )
         with workspace.session() as session:
             ledger.record(session, "push", round=report.round, project=report.project, pushed=report.pushed, updated=report.updated)
         return report
 
 
-def _batch(workspace: Workspace, session: Session, image_url: Callable[[int], str], config: PushConfig, key: str) -> _Batch:
+def plan_push(
+    workspace: Workspace, server: AnnotationServer, image_url: ImageUrl, config: PushConfig, *, progress: Progress = silent
+) -> PushPlan:
+    """Say what :func:`push` would do with the same arguments; reads, and changes nothing here or there.
+
+    Raises:
+        as push, but for what :attr:`PushPlan.problems` names.
+    """
+    with workspace.session(write=False) as session:
+        key = remote.known_workspace_key(session) or ""
+        batch = _batch(workspace, session, image_url, _local_pictures(config, key), config, key)
+    progress(0, 0, "asking what is there")
+    project, there = reconcile.known_project(workspace, server, key, another=config.new_project)
+    difference = reconcile.Difference()
+    known: dict[int, tuple[str, float]] = {}
+    if project is not None and there is not None:
+        difference = reconcile.look_over_there(workspace, server, project, there, key)
+        with workspace.session(write=False) as session:
+            rows = remote.tasks_of(session, project).values()
+            known = {row.tile_id: (row.content_hash, row.created) for row in rows if int(row.remote_id) not in difference.gone}
+        known |= {tile: (task.content_hash, time.time()) for tile, task in difference.adopted.items()}
+    fresh, stale, unchanged = _sorted(known, batch, config)
+    return PushPlan(
+        round=batch.row.number,
+        server=server.address,
+        project=None if there is None else there.id,
+        title=_title(workspace, config) if there is None else there.title,
+        problems=() if there is None else _problems(server, there, batch.label_set, config),
+        add=len(fresh),
+        update=len(stale),
+        unchanged=unchanged,
+        found=difference.found,
+        doubles=len(difference.doubles),
+        gone=len(difference.gone),
+        reviewed=batch.reviewed,
+        boxes=batch.boxes,
+    )
+
+
+def _local_pictures(config: PushConfig, key: str) -> LocalPictures | None:
+    if config.images == "signed":
+        return None
+    if config.local_root is None:
+        raise UsageError(
+            "images = local-files without local_root",
+            expected="the folder that the annotation server serves files from",
+            remedy="For example --set images=local-files --set local_root=/srv/pictures",
+        )
+    return LocalPictures(config.local_root, key)
+
+
+def _batch(
+    workspace: Workspace, session: Session, image_url: ImageUrl, pictures: LocalPictures | None, config: PushConfig, key: str
+) -> _Batch:
     row = get_round(session, config.round)
     links = round_tiles(session, row)
     classes = label_set(session)
@@ -152,8 +259,9 @@ def _batch(workspace: Workspace, session: Session, image_url: Callable[[int], st
         if link.tile_id in records:
             tile = records[link.tile_id]
             shown = _suggestion(tile, detections, accepted[tile.id], config.shown_score)
-            tasks.append(_task(tile, shown, classes, key, image_url(tile.id), str(link.reasons.get("why", ""))))
-    return _Batch(row, tasks, classes, len(links) - len(records))
+            image = image_url(tile.id) if pictures is None else pictures.address(tile)
+            tasks.append(_task(tile, shown, classes, key, image, str(link.reasons.get("why", ""))))
+    return _Batch(row, records, tasks, classes, len(links) - len(records))
 
 
 def _suggestion(tile: TileRecord, detections: RoundDetections, accepted: Boxes, shown_score: float) -> Suggestion | None:
@@ -191,14 +299,13 @@ def _task(tile: TileRecord, shown: Suggestion | None, classes: LabelSet, key: st
 def _project(
     workspace: Workspace, server: AnnotationServer, config: PushConfig, classes: LabelSet, key: str
 ) -> tuple[RemoteProject, ServerProject]:
-    """The project that this workspace pushes to: the newest known, else one that was made and not written down, else a new one."""
+    """The project that this workspace pushes to, made and written down where it is not."""
+    row, there = reconcile.known_project(workspace, server, key, another=config.new_project)
+    if row is not None and there is not None:
+        return row, there
     with workspace.session(write=False) as session:
-        known = remote.projects(session, server.address)
-    if known and not config.new_project:
-        return known[-1], server.project(int(known[-1].remote_id))
-    marker = remote.project_marker(key, len(known) + 1)
-    title = config.title or f"Tilehawk: {workspace.root.name}"[:50]
-    there = server.find_project(marker) or server.make_project(title, marker, classes)
+        marker = remote.project_marker(key, len(remote.projects(session, server.address)) + 1)
+    there = there or server.make_project(_title(workspace, config), marker, classes, annotators=config.annotators)
     with workspace.session() as session:
         row = remote.add_project(
             session,
@@ -211,82 +318,38 @@ def _project(
     return row, there
 
 
-def _reconcile(workspace: Workspace, server: AnnotationServer, project: RemoteProject, there: ServerProject, key: str) -> tuple[int, int]:
-    """Learn what the server has that the catalog does not know, and forget what it no longer has.
+def _title(workspace: Workspace, config: PushConfig) -> str:
+    return config.title or f"Tilehawk: {workspace.root.name}"[:50]
 
-    Only tasks newer than the newest known one are looked at, unless the counts differ or a tile has two: then all of them.
 
-    Returns:
-        How many tasks were found, and how many doubles removed.
+def _problems(server: AnnotationServer, there: ServerProject, classes: LabelSet, config: PushConfig) -> tuple[str, ...]:
+    try:
+        reconcile.require_fitting(server, there, classes, config.annotators)
+    except BadInput as refusal:
+        return (str(refusal),)
+    return ()
+
+
+def _learn_what_is_shown(known: Mapping[int, RemoteTask], batch: _Batch) -> None:
+    """Tasks that show just what they would show now are noted as showing it, and all as being of this round."""
+    for task in batch.tasks:
+        if row := known.get(task.tile_id):
+            row.round_id = batch.row.id
+            row.shown = remote.shown_rows(_shown(task)) if row.content_hash == task.content_hash else row.shown
+
+
+def _sorted(known: Mapping[int, tuple[str, float]], batch: _Batch, config: PushConfig) -> tuple[list[TileTask], list[TileTask], int]:
+    """The tasks to add, those to bring up to date, and how many are there just so.
+
+    Args:
+        known: by tile, the content hash of its task and when that was pushed.
+        batch: what is to be there.
+        config: how old a signed address may be.
     """
-    with workspace.session(write=False) as session:
-        rows = remote.tasks_of(session, project)
-    if not rows and not there.tasks:
-        return 0, 0
-    known = {int(row.remote_id) for row in rows.values()}
-    newest = max(known, default=0)
-    listed = list(server.tasks(there.id, after=newest))
-    complete = len(known) + len(listed) != there.tasks or any(remote.tile_of_key(key, task.key) in rows for task in listed)
-    if complete and newest:
-        listed = list(server.tasks(there.id))
-    if complete:
-        _forget(workspace, project, gone=known - {task.id for task in listed})
-    found, doubles = _adopt(workspace, project, [task for task in listed if task.id not in known], key, {t.id: t for t in listed})
-    for task in doubles:
-        server.delete_task(task)
-    return found, len(doubles)
-
-
-def _doubles_of_a_late_import(workspace: Workspace, server: AnnotationServer, project: RemoteProject, key: str) -> int:
-    """Remove what the server only now finished of a request that an earlier push had given up; returns how many tasks."""
-    there = server.project(int(project.remote_id))
-    with workspace.session(write=False) as session:
-        known = remote.count_tasks(session, project)
-    return 0 if known == there.tasks else _reconcile(workspace, server, project, there, key)[1]
-
-
-def _forget(workspace: Workspace, project: RemoteProject, gone: set[int]) -> None:
-    """Tasks that somebody deleted on the server: their tiles may be pushed anew."""
-    with workspace.session() as session:
-        for row in remote.tasks_of(session, project).values():
-            if int(row.remote_id) in gone:
-                session.delete(row)
-
-
-def _adopt(
-    workspace: Workspace, project: RemoteProject, unknown: Sequence[KnownTask], key: str, listed: dict[int, KnownTask]
-) -> tuple[int, list[int]]:
-    """Write down tasks of ours that are not; of two tasks for one tile the one that somebody worked on stays, else the first."""
-    found, doubles = 0, []
-    with workspace.session() as session:
-        for task in unknown:
-            tile_id = remote.tile_of_key(key, task.key)
-            if tile_id is None or not tiles(session, ids=[tile_id]):
-                continue
-            row = remote.find_task(session, project, tile_id=tile_id, remote_id=task.id)
-            if row is None:
-                remote.add_tasks(session, project, [remote.PushedTask(tile_id, task.id, task.content_hash)])
-                found += 1
-            elif not task.answered:
-                doubles.append(task.id)
-            elif int(row.remote_id) in listed and not listed[int(row.remote_id)].answered:
-                doubles.append(int(row.remote_id))
-                remote.add_tasks(session, project, [remote.PushedTask(tile_id, task.id, task.content_hash)])
-    return found, doubles
-
-
-def _sorted(workspace: Workspace, project: RemoteProject, batch: _Batch, config: PushConfig) -> tuple[list[TileTask], list[TileTask], int]:
-    """The tasks to add, those to bring up to date, and how many are there just so."""
-    with workspace.session() as session:
-        known = remote.tasks_of(session, project, [task.tile_id for task in batch.tasks])
-        for task in batch.tasks:
-            if row := known.get(task.tile_id):
-                row.round_id = batch.row.id
-                row.shown = remote.shown_rows(_shown(task)) if row.content_hash == task.content_hash else row.shown
-    oldest = time.time() - config.renew_days * 86400
+    oldest = time.time() - config.renew_days * 86400 if config.images == "signed" else 0.0
     fresh = [task for task in batch.tasks if task.tile_id not in known]
-    there = [(task, known[task.tile_id]) for task in batch.tasks if task.tile_id in known]
-    stale = [task for task, row in there if row.content_hash != task.content_hash or row.created < oldest]
+    there = [(task, *known[task.tile_id]) for task in batch.tasks if task.tile_id in known]
+    stale = [task for task, content_hash, pushed in there if content_hash != task.content_hash or pushed < oldest]
     return fresh, stale, len(there) - len(stale)
 
 

@@ -4,15 +4,15 @@
 """
 
 import json
-import operator
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,11 +41,17 @@ class Fake:
         self.log: list[tuple[str, str]] = []
         self.faults: dict[int, str] = {}
         self.largest_page = 10_000
+        self.zone: tzinfo | None = None
+        """in which it writes its times; None for UTC, as the real one does"""
+        self.hides_annotations = False
+        self.storages: list[dict[str, Any]] = []
+        self.pictures: Path | None = None
+        """the folder that it serves local files from"""
         self.url = ""
 
     def stamp(self) -> str:
         self.now += timedelta(microseconds=137)
-        return self.now.strftime(MOMENT)
+        return self.now.strftime(MOMENT) if self.zone is None else self.now.astimezone(self.zone).isoformat(timespec="microseconds")
 
     def number(self, kind: str) -> int:
         self.numbers[kind] += 1
@@ -84,7 +90,7 @@ def signed(kind: str, seconds: float) -> str:
 
 def make_project(fake: Fake, _query: dict[str, str], body: Any) -> Any:
     made = {"id": fake.number("project"), "title": body["title"], "description": body.get("description", "")}
-    made["label_config"] = body["label_config"]
+    made["label_config"], made["maximum_annotations"] = body["label_config"], body.get("maximum_annotations", 1)
     fake.projects[made["id"]] = made
     return 201, made
 
@@ -114,6 +120,18 @@ def delete_project(fake: Fake, _query: dict[str, str], _body: Any, number: int) 
     return 204, None
 
 
+def list_storages(fake: Fake, query: dict[str, str], _body: Any) -> Any:
+    return 200, [each for each in fake.storages if each["project"] == int(query["project"])]
+
+
+def add_storage(fake: Fake, _query: dict[str, str], body: Any) -> Any:
+    path = Path(body["path"])
+    if fake.pictures is None or fake.pictures not in path.parents or not path.is_dir():
+        raise Refusal(400, f'Absolute local path "{path}" must be a subdirectory of LOCAL_FILES_DOCUMENT_ROOT')
+    fake.storages.append({**body, "id": len(fake.storages) + 1, "type": "localfiles"})
+    return 201, fake.storages[-1]
+
+
 def import_tasks(fake: Fake, query: dict[str, str], body: Any, number: int) -> Any:
     if number not in fake.projects:
         return 404, "<!doctype html><title>Label Studio</title>"
@@ -139,7 +157,8 @@ def list_tasks(fake: Fake, query: dict[str, str], _body: Any) -> Any:
     for condition in wanted.get("filters", {}).get("items", ()):
         found = [each for each in found if holds(condition, each)]
     for order in wanted.get("ordering", ()):
-        found.sort(key=operator.itemgetter(order.removeprefix("tasks:")))
+        field = order.removeprefix("tasks:")
+        found.sort(key=lambda each: datetime.fromisoformat(each[field]) if field == "updated_at" else each[field])
     size = min(int(query.get("page_size", 100)), fake.largest_page)
     start = (int(query.get("page", 1)) - 1) * size
     if start and start >= len(found):
@@ -155,6 +174,7 @@ def document(fake: Fake, task: dict[str, Any]) -> dict[str, Any]:
     annotations = fake.of_task("annotations", task["id"])
     cancelled = sum(each["was_cancelled"] for each in annotations)
     counts = {"total_annotations": len(annotations) - cancelled, "cancelled_annotations": cancelled}
+    annotations = [] if fake.hides_annotations else annotations
     return {**task, **counts, "annotations": annotations, "predictions": fake.of_task("predictions", task["id"])}
 
 
@@ -169,7 +189,7 @@ def trimmed(task: dict[str, Any], names: list[str]) -> dict[str, Any]:
 def holds(condition: dict[str, Any], task: dict[str, Any]) -> bool:
     found, value = task[condition["filter"].removeprefix("filter:tasks:")], condition["value"]
     if condition["type"] == "Datetime":
-        found, value = datetime.strptime(found, MOMENT), datetime.strptime(value, MOMENT)
+        found, value = datetime.fromisoformat(found), datetime.strptime(value, MOMENT).replace(tzinfo=UTC)
     return {"greater": found > value, "greater_or_equal": found >= value, "less": found < value}[condition["operator"]]
 
 
@@ -242,6 +262,8 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("PATCH", r"/api/projects/(\d+)", change_project),
     ("DELETE", r"/api/projects/(\d+)", delete_project),
     ("POST", r"/api/projects/(\d+)/import", import_tasks),
+    ("GET", "/api/storages/localfiles", list_storages),
+    ("POST", "/api/storages/localfiles", add_storage),
     ("GET", "/api/tasks", list_tasks),
     ("PATCH", r"/api/tasks/(\d+)", change_task),
     ("DELETE", r"/api/tasks/(\d+)", delete_task),

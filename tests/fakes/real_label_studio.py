@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VERSION = "1.23.2"
-SECONDS_TO_START, SECONDS_TO_INSTALL = 240, 1200
+SECONDS_TO_START, SECONDS_TO_INSTALL = 900, 1200
 
 
 class Unavailable(Exception):
@@ -29,6 +29,8 @@ class Unavailable(Exception):
 class Real:
     url: str
     token: str
+    pictures: Path
+    """the folder that it serves local files from"""
 
 
 def program() -> Path:
@@ -60,12 +62,16 @@ def serving(folder: Path, **settings: str) -> Iterator[Real]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(20)
+    pictures = folder / "pictures"
+    pictures.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DJANGO", "VIRTUAL_ENV"))} | {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_USERNAME": "ada@example.com",
         "LABEL_STUDIO_PASSWORD": secrets.token_hex(8),
         "LABEL_STUDIO_USER_TOKEN": token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(pictures),
         "COLLECT_ANALYTICS": "false",
         **settings,
     }
@@ -75,7 +81,7 @@ def serving(folder: Path, **settings: str) -> Iterator[Real]:
         child = subprocess.Popen(arguments, env=environment, stdout=stream, stderr=stream, start_new_session=True, cwd=folder)
     try:
         wait_until_up(f"http://127.0.0.1:{port}", child, log)
-        yield Real(f"http://127.0.0.1:{port}", token)
+        yield Real(f"http://127.0.0.1:{port}", token, pictures)
     finally:
         os.killpg(child.pid, signal.SIGTERM)
         try:

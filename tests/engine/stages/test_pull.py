@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from sqlalchemy import delete, event, select, update
 from sqlalchemy.orm import Session
 
 from connectors.label_studio.client import LabelStudioServer
 from connectors.label_studio.tasks import label_config
+from engine.boxes import Boxes
 from engine.catalog import remote
 from engine.catalog.ledger import events
-from engine.catalog.reviews import tile_state
+from engine.catalog.reviews import save_review, tile_state
 from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
 from engine.catalog.schema import Annotation, RemoteProject, RemoteTask, Review, RoundTile
 from engine.catalog.tiles import tiles
@@ -166,20 +170,15 @@ def test_an_edit_replaces_what_was_taken_in_and_costs_its_time_in_all(workspace,
         assert round_tiles(session, get_round(session))[0].measured_seconds == 14
 
 
-def test_the_newest_of_two_annotators_counts_and_a_withdrawn_answer_stays(workspace, server, people, draw):
+def test_of_two_annotators_the_newest_counts_and_when_that_is_deleted_the_other(workspace, server, people, draw):
     people.submit(1, [draw(2, 3, 10, 12)], completed_by=2)
     newer = people.submit(1, [])
     assert pull(workspace, server, PullConfig()).empty == 1
-    people.withdraw(newer)
-    pull(workspace, server, PullConfig())
     assert boxes_of(workspace, 1) == []
-    other = people.submit(2, [draw(2, 3, 10, 12)], completed_by=2)
-    pull(workspace, server, PullConfig())
-    people.withdraw(other)
-    report = pull(workspace, server, PullConfig())
-    assert report.withdrawn == 1
-    assert len(boxes_of(workspace, 2)) == 1
-    assert reviewed(workspace)[2] == "user 2"
+    people.withdraw(newer)
+    assert pull(workspace, server, PullConfig()).tiles == 1
+    assert boxes_of(workspace, 1) == [[2, 3, 12, 15, 0]]
+    assert reviewed(workspace)[1] == "user 2"
 
 
 def test_a_class_that_is_not_ours_holds_the_answer_until_it_is_mended(workspace, server, people, draw):
@@ -333,3 +332,253 @@ def test_nothing_pushed_and_nobody_there_say_what_to_do(workspace, tmp_path, ser
         pull(empty, server, PullConfig())
     with pytest.raises(BadInput, match="refuses the token"):
         pull(workspace, LabelStudioServer(server.url, "f" * 40), PullConfig())
+
+
+@pytest.mark.guarantee("G25")
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([], {"latest": None, "majority": None, "all": None}),
+        (["skip"], {"latest": None, "majority": None, "all": None}),
+        (["skip", "skip"], {"latest": None, "majority": None, "all": None}),
+        ([[]], {"latest": [], "majority": [], "all": []}),
+        ([["a"]], {"latest": ["a"], "majority": ["a"], "all": ["a"]}),
+        (["skip", ["a"]], {"latest": ["a"], "majority": ["a"], "all": ["a"]}),
+        ([["a"], "skip"], {"latest": ["a"], "majority": ["a"], "all": ["a"]}),
+        (["skip", []], {"latest": [], "majority": [], "all": []}),
+        ([[], []], {"latest": [], "majority": [], "all": []}),
+        ([["a"], []], {"latest": [], "majority": [], "all": ["a"]}),
+        ([[], ["a"]], {"latest": ["a"], "majority": [], "all": ["a"]}),
+        ([["a"], ["a"]], {"latest": ["a"], "majority": ["a"], "all": ["a"]}),
+        ([["a"], ["b"]], {"latest": ["b"], "majority": [], "all": ["a", "b"]}),
+        ([["a", "b"], ["a"], ["a"]], {"latest": ["a"], "majority": ["a"], "all": ["a", "b"]}),
+        ([["a", "b"], ["b"], []], {"latest": [], "majority": ["b"], "all": ["a", "b"]}),
+        ([["a"], ["A"], ["A"]], {"latest": ["A"], "majority": ["A"], "all": ["a", "A"]}),
+    ],
+)
+@pytest.mark.parametrize("policy", ["latest", "majority", "all"])
+def test_what_several_annotators_said_of_a_tile(workspace, server, people, draw, policy, said, expected):
+    """``a`` and ``A`` are the same place of two classes; None: the tile is not reviewed."""
+    places = {"a": (2, 3, 10, 12), "A": (2, 3, 10, 12, "ship"), "b": (18, 18, 9, 9)}
+    for number, one in enumerate(said, start=1):
+        who = {"completed_by": number}
+        people.submit(1, [], was_cancelled=True, **who) if one == "skip" else people.submit(1, [draw(*places[each]) for each in one], **who)
+    pull(workspace, server, PullConfig(several=policy))
+    rows = {"a": [2, 3, 12, 15, 0], "A": [2, 3, 12, 15, 1], "b": [18, 18, 27, 27, 0]}
+    assert sorted(boxes_of(workspace, 1)) == sorted(rows[each] for each in expected[policy] or [])
+    assert (1 in reviewed(workspace)) == (expected[policy] is not None)
+
+
+def test_the_boxes_of_a_majority_are_averaged_its_time_is_added_up_and_its_agreement_reported(workspace, server, people, draw):
+    people.submit(1, [draw(2, 3, 10, 12)], lead_time=10, completed_by=1)
+    people.submit(1, [draw(3, 3, 10, 12), draw(20, 20, 8, 8)], lead_time=20, completed_by=2)
+    people.submit(2, [], completed_by=1)
+    report = pull(workspace, server, PullConfig(several="majority"))
+    assert (report.tiles, report.several) == (2, 1)
+    assert report.agreement == pytest.approx(2 / 3)
+    assert boxes_of(workspace, 1) == [[2.5, 3, 12.5, 15, 0]]
+    with workspace.session(write=False) as session:
+        assert round_tiles(session, get_round(session))[0].measured_seconds == 30
+        assert remote.agreement(session) == remote.Agreement(1, pytest.approx(2 / 3))
+        assert measured_visits(session) == []
+    assert reviewed(workspace)[1] == "ada@example.com, user 2"
+    again = pull(workspace, server, PullConfig())
+    assert (again.tiles, again.known, again.several, again.agreement) == (0, 2, 0, None)
+
+
+def test_a_policy_holds_for_the_pulls_to_come_and_another_one_looks_at_every_task_again(workspace, studio, server, people, draw):
+    people.submit(1, [draw(2, 3, 10, 12)], completed_by=1)
+    people.submit(1, [], completed_by=2)
+    assert boxes_after(workspace, server, PullConfig()) == []
+    studio.now += timedelta(hours=1)
+    people.submit(2, [])
+    assert boxes_after(workspace, server, PullConfig()) == []
+    assert boxes_after(workspace, server, PullConfig(several="all")) == [[2, 3, 12, 15, 0]]
+    assert boxes_after(workspace, server, PullConfig(full=True)) == [[2, 3, 12, 15, 0]]
+    assert boxes_after(workspace, server, PullConfig(several="majority")) == []
+
+
+def boxes_after(workspace: Workspace, server: LabelStudioServer, config: PullConfig) -> list[list[float]]:
+    pull(workspace, server, config)
+    return boxes_of(workspace, 1)
+
+
+def test_the_newest_answer_of_each_annotator_is_theirs(workspace, server, people, draw):
+    people.submit(1, [draw(2, 3, 10, 12)], completed_by=1)
+    people.submit(1, [], completed_by=1)
+    people.submit(1, [draw(2, 3, 10, 12)], completed_by=2)
+    report = pull(workspace, server, PullConfig(several="majority"))
+    assert (boxes_of(workspace, 1), report.agreement) == ([], 0)
+
+
+@pytest.mark.guarantee("G22")
+def test_an_answer_that_was_deleted_is_taken_back_with_what_it_changed(workspace, server, people, draw):
+    with workspace.session() as session:
+        [tile] = tiles(session, ids=[tile_of(workspace, 1)])
+        for x in (2, 20):
+            x1, y1 = tile.window.x + x, tile.window.y + 4
+            session.add(Annotation(scene_id=tile.scene_id, x1=x1, y1=y1, x2=x1 + 8, y2=y1 + 8, label=0, source="browser"))
+    before = boxes_of(workspace, 1)
+    answer = people.submit(1, [draw(3, 4, 8, 8, "ship"), draw(2, 20, 9, 9)], lead_time=5)
+    pull(workspace, server, PullConfig())
+    assert boxes_of(workspace, 1) == [[3, 4, 11, 12, 1], [2, 20, 11, 29, 0]]
+    people.withdraw(answer)
+    report = pull(workspace, server, PullConfig())
+    assert (report.withdrawn, report.tiles, report.waiting) == (1, 0, TILES)
+    assert (boxes_of(workspace, 1), reviewed(workspace)) == (before, {})
+    with workspace.session(write=False) as session:
+        states = [(row.state, row.version) for row in session.scalars(select(Annotation).where(Annotation.source == "label-studio"))]
+        assert states == [("deleted", 2)]
+        [event] = events(session, "withdrawal")
+        assert (event.details["removed"], event.details["restored"]) == (1, 2)
+    assert pull(workspace, server, PullConfig(full=True)).withdrawn == 0
+    assert push(workspace, server, str, PushConfig()).pushed == 0
+    people.submit(1, [])
+    assert pull(workspace, server, PullConfig()).empty == 1
+
+
+@pytest.mark.guarantee("G22")
+def test_a_round_whose_answer_was_taken_back_waits_again(workspace, server, people):
+    answers = [people.submit(task, []) for task in range(1, TILES + 1)]
+    pull(workspace, server, PullConfig())
+    assert state_of_round(workspace) == "annotated"
+    people.withdraw(answers[0])
+    pull(workspace, server, PullConfig())
+    assert state_of_round(workspace) == "ranked"
+    people.submit(1, [])
+    pull(workspace, server, PullConfig())
+    assert state_of_round(workspace) == "annotated"
+
+
+def state_of_round(workspace: Workspace) -> str:
+    with workspace.session(write=False) as session:
+        return get_round(session).state
+
+
+@pytest.mark.guarantee("G22")
+@pytest.mark.parametrize("full", [False, True])
+def test_what_somebody_saved_here_afterwards_is_never_undone(workspace, server, people, draw, full):
+    answer = people.submit(1, [draw(2, 3, 10, 12)])
+    first = people.submit(2, [draw(2, 3, 10, 12)], completed_by=2)
+    second = people.submit(2, [], completed_by=1)
+    pull(workspace, server, PullConfig())
+    for task in (1, 2):
+        with workspace.session() as session:
+            here = Boxes(np.array([[5.0, 5, 25, 25]]), np.array([1]))
+            save_review(session, tile_of(workspace, task), here, source="browser", annotator="bo", seconds=1, complete=True)
+    people.withdraw(answer)
+    people.withdraw(second)
+    report = pull(workspace, server, PullConfig(full=full))
+    assert (report.withdrawn, report.kept, report.tiles) == (0, 2, 0)
+    for task in (1, 2):
+        assert boxes_of(workspace, task) == [[5, 5, 25, 25, 1]]
+        assert reviewed(workspace)[task] == "bo"
+    assert pull(workspace, server, PullConfig(full=True)).kept == 0
+    people.edit(first, [draw(2, 3, 10, 12)], lead_time=2)
+    assert pull(workspace, server, PullConfig()).tiles == 1
+    assert boxes_of(workspace, 2) == [[2, 3, 12, 15, 0]]
+
+
+@pytest.mark.guarantee("G22")
+def test_taking_back_leaves_what_was_there_before_the_answer_even_a_review(workspace, server, people, draw):
+    with workspace.session() as session:
+        here = Boxes(np.array([[5.0, 5, 25, 25]]), np.array([1]))
+        save_review(session, tile_of(workspace, 1), here, source="browser", annotator="bo", seconds=1, complete=True)
+    answer = people.submit(1, [draw(2, 3, 10, 12)], lead_time=9)
+    people.edit(answer, [draw(2, 3, 10, 13)], lead_time=10)
+    pull(workspace, server, PullConfig())
+    people.edit(answer, [draw(2, 3, 10, 14), draw(20, 20, 4, 4)], lead_time=11)
+    pull(workspace, server, PullConfig())
+    people.withdraw(answer)
+    pull(workspace, server, PullConfig())
+    assert boxes_of(workspace, 1) == [[5, 5, 25, 25, 1]]
+    assert reviewed(workspace) == {1: "bo"}
+
+
+@pytest.mark.guarantee("G22")
+def test_an_object_on_two_tiles_goes_when_neither_answer_stands(tmp_path, fake, server, people, draw):
+    with Workspace.create(tmp_path / "overlapping") as made:
+        fake("labelled").fill(made, fake("catalog").add_scene, overlap=16)
+        with made.session() as session:
+            session.execute(delete(Annotation).where(Annotation.state == "withheld"))
+            chosen = [ChosenTile(tile.id, 1, 30, {}) for tile in fake("labelled").records(made, "train")[:2]]
+            add_round(session, budget_seconds=600, strategy="random", seed=0, chosen=chosen)
+        push(made, server, str, PushConfig())
+        first = people.submit(1, [draw(18, 4, 10, 10)])
+        pull(made, server, PullConfig())
+        assert boxes_of(made, 2) == [[2, 4, 12, 14, 0]]
+        second = people.submit(2, [draw(2, 4, 10, 10)])
+        assert pull(made, server, PullConfig()).unchanged == 1
+        people.withdraw(first)
+        pull(made, server, PullConfig())
+        assert (boxes_of(made, 2), reviewed(made)) == ([[2, 4, 12, 14, 0]], {2: "ada@example.com"})
+        people.withdraw(second)
+        pull(made, server, PullConfig())
+        assert (boxes_of(made, 1), boxes_of(made, 2), reviewed(made)) == ([], [], {})
+
+
+def test_a_task_that_was_deleted_as_a_whole_leaves_its_answer_here(workspace, studio, server, people, draw):
+    people.submit(1, [draw(2, 3, 10, 12)])
+    pull(workspace, server, PullConfig())
+    people.delete_task(1)
+    report = pull(workspace, server, PullConfig(full=True))
+    assert (report.missing, report.withdrawn, report.known) == (1, 0, 0)
+    assert boxes_of(workspace, 1) == [[2, 3, 12, 15, 0]]
+    assert set(reviewed(workspace)) == {1}
+
+
+def test_a_full_pull_finds_what_no_time_tells_of(workspace, studio, server, people, draw):
+    answer = people.submit(1, [draw(2, 3, 10, 12)])
+    studio.now += timedelta(hours=1)
+    people.submit(2, [])
+    pull(workspace, server, PullConfig())
+    del studio.annotations[answer]
+    assert pull(workspace, server, PullConfig()).withdrawn == 0
+    assert pull(workspace, server, PullConfig(full=True)).withdrawn == 1
+    assert boxes_of(workspace, 1) == []
+
+
+def test_annotations_that_the_server_counts_and_does_not_give_are_no_deleted_ones(workspace, studio, server, people, draw):
+    people.submit(1, [draw(2, 3, 10, 12)])
+    pull(workspace, server, PullConfig())
+    studio.hides_annotations = True
+    with pytest.raises(TilehawkError, match="task 1 has 1 annotations, and gives none of them"):
+        pull(workspace, server, PullConfig(full=True))
+    assert boxes_of(workspace, 1) == [[2, 3, 12, 15, 0]]
+
+
+@pytest.mark.guarantee("G41")
+@pytest.mark.parametrize("hours", [-1, 13])
+def test_the_servers_clock_alone_decides_however_wrong_it_is(workspace, studio, server, people, draw, hours):
+    studio.now = datetime.now(UTC) + timedelta(hours=hours)
+    first = people.submit(1, [draw(2, 3, 10, 12)])
+    assert pull(workspace, server, PullConfig()).tiles == 1
+    with workspace.session(write=False) as session:
+        assert session.scalars(select(RemoteProject)).one().cursor_at == moment_of(studio, 1)
+    people.edit(first, [])
+    people.submit(2, [])
+    assert pull(workspace, server, PullConfig()).tiles == 2
+    assert boxes_of(workspace, 1) == []
+
+
+def moment_of(studio: Any, task: int) -> str:
+    return datetime.fromisoformat(studio.tasks[task]["updated_at"]).astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@pytest.mark.guarantee("G41")
+def test_another_zone_and_a_change_to_summer_time_lose_nothing_and_repeat_nothing(workspace, studio, server, people, draw):
+    """01:59:59 +01:00 is followed by 03:00:00 +02:00: written as text, the later time may stand before the earlier one."""
+    studio.now = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)
+    studio.zone = ZoneInfo("Europe/Berlin")
+    for task in range(1, TILES + 1):
+        people.submit(task, [draw(2, 3, 10, 12)])
+        studio.now += timedelta(seconds=1)
+        assert pull(workspace, server, PullConfig(overlap_seconds=0)).tiles == 1
+    assert studio.tasks[1]["updated_at"].endswith("+01:00")
+    assert studio.tasks[TILES]["updated_at"].endswith("+02:00")
+    assert pull(workspace, server, PullConfig(overlap_seconds=3600)).known == TILES
+    studio.now = datetime(2026, 10, 25, 0, 59, 58, tzinfo=UTC)
+    for task in range(1, TILES + 1):
+        people.submit(task, [])
+        studio.now += timedelta(seconds=1)
+    assert pull(workspace, server, PullConfig(page=1)).empty == TILES

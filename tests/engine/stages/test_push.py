@@ -8,7 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from connectors.label_studio.client import LabelStudioServer
 from connectors.label_studio.tasks import label_config
@@ -16,11 +18,11 @@ from engine.catalog import remote
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.ledger import events
 from engine.catalog.rounds import ChosenTile, add_round
-from engine.catalog.schema import Annotation, RemoteTask
+from engine.catalog.schema import Annotation, Base, RemoteTask, Scene
 from engine.catalog.workspace import Workspace
-from engine.errors import BadInput, Cancelled, LabelSetMismatch, NothingToDo, TilehawkError
+from engine.errors import BadInput, Cancelled, LabelSetMismatch, NothingToDo, TilehawkError, UsageError
 from engine.label_set import LabelSet
-from engine.stages.push import PushConfig, push
+from engine.stages.push import PushConfig, plan_push, push
 from engine.stages.rank import RankConfig, rank
 
 Fake = Callable[[str], ModuleType]
@@ -302,3 +304,96 @@ def test_what_was_pushed_is_in_the_ledger(workspace, server):
     with workspace.session(write=False) as session:
         [event] = events(session, "push")
     assert event.details == {"round": 1, "project": 1, "pushed": 16, "updated": 0}
+
+
+def everything(workspace: Workspace) -> dict[str, list[Any]]:
+    """Every row of the catalog."""
+    with workspace.session(write=False) as session:
+        return {table.name: [tuple(row) for row in session.execute(table.select())] for table in Base.metadata.sorted_tables}
+
+
+def test_a_dry_run_says_what_would_be_sent_and_changes_nothing_here_or_there(workspace, studio, server, fake):
+    before = everything(workspace)
+    plan = plan_push(workspace, server, address, PushConfig(title="a title"))
+    assert (plan.project, plan.title, plan.add, plan.update, plan.unchanged, plan.problems) == (None, "a title", 16, 0, 0, ())
+    assert plan.boxes == sum(map(len, fake("labelled").truth(workspace, "train").values()))
+    assert (everything(workspace), writes(studio)) == (before, [])
+
+    push(workspace, server, address, PushConfig())
+    people = fake("annotators").Annotators(studio.url, fake("label_studio_server").TOKEN)
+    people.add(1, [{"data": studio.tasks[3]["data"]}])
+    people.close()
+    del studio.tasks[5]
+    with workspace.session() as session:
+        session.query(RemoteTask).where(RemoteTask.remote_id == "7").delete()
+        session.query(RemoteTask).where(RemoteTask.remote_id == "9").update({"content_hash": "f" * 64})
+    before, sent = everything(workspace), writes(studio)
+    plan = plan_push(workspace, server, address, PushConfig())
+    assert (plan.project, plan.add, plan.update, plan.unchanged) == (1, 1, 1, 14)
+    assert (plan.found, plan.doubles, plan.gone, plan.problems) == (1, 1, 1, ())
+    assert (everything(workspace), writes(studio)) == (before, sent)
+
+    report = push(workspace, server, address, PushConfig())
+    assert (report.pushed, report.updated, report.unchanged) == (plan.add, plan.update, plan.unchanged)
+    assert (report.found, report.removed, report.boxes) == (plan.found, plan.doubles, plan.boxes)
+
+
+def test_a_dry_run_names_what_a_push_would_be_refused_for(workspace, studio, server):
+    push(workspace, server, address, PushConfig())
+    studio.projects[1]["label_config"] = label_config(LabelSet.of(["car", "boat"]))
+    [problem] = plan_push(workspace, server, address, PushConfig()).problems
+    assert "it lacks the classes ['ship']" in problem
+
+
+def test_a_project_for_several_annotators_asks_so_many_and_one_for_fewer_is_refused(workspace, studio, server):
+    push(workspace, server, address, PushConfig(annotators=2))
+    assert studio.projects[1]["maximum_annotations"] == 2
+    assert push(workspace, server, address, PushConfig(annotators=1)).unchanged == 16
+    before = writes(studio)
+    with pytest.raises(BadInput, match=r"project 1 .* asks 2 annotator\(s\) a task.*3 at least.*new_project=true"):
+        push(workspace, server, address, PushConfig(annotators=3))
+    assert writes(studio) == before
+    assert "asks 2 annotator(s)" in plan_push(workspace, server, address, PushConfig(annotators=3)).problems[0]
+
+
+@pytest.fixture
+def painted(tmp_path: Path, fake: Fake) -> Iterator[Workspace]:
+    """A round of eight tiles of a scene that is a file."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 128, 3), dtype=np.uint8))
+    picture.save(tmp_path / "scene.png")
+    with Workspace.create(tmp_path / "painted") as made:
+        fake("labelled").fill(made, fake("catalog").add_scene, train=1)
+        with made.session() as session:
+            session.query(Scene).where(Scene.name == "train-0.tif").update({"path": str(tmp_path / "scene.png"), "referenced": True})
+            chosen = [ChosenTile(tile.id, 1, 30, {}) for tile in fake("labelled").records(made, "train")]
+            add_round(session, budget_seconds=600, strategy="random", seed=0, chosen=chosen)
+        yield made
+
+
+def test_pictures_are_written_where_the_server_serves_files(painted, tmp_path, studio, server):
+    studio.pictures = tmp_path / "served"
+    studio.pictures.mkdir()
+    local = PushConfig(images="local-files", local_root=studio.pictures)
+    assert plan_push(painted, server, address, local).add == 8
+    assert list(studio.pictures.iterdir()) == []
+    assert push(painted, server, address, local).pushed == 8
+    [storage] = studio.storages
+    for task in studio.tasks.values():
+        path, _, name = task["data"]["image"].partition("?d=")
+        assert path == "/data/local-files/"
+        assert (studio.pictures / name).is_relative_to(storage["path"])
+        with Image.open(studio.pictures / name) as picture:
+            assert picture.size == (32, 32)
+    again = push(painted, server, address, local)
+    assert (again.unchanged, len(studio.storages)) == (8, 1)
+    assert push(painted, server, address, PushConfig()).updated == 8
+
+
+def test_local_files_that_nobody_serves_are_refused_with_what_to_set(painted, tmp_path, studio, server):
+    with pytest.raises(UsageError, match="local-files without local_root"):
+        push(painted, server, address, PushConfig(images="local-files"))
+    with pytest.raises(BadInput, match="is no folder"):
+        push(painted, server, address, PushConfig(images="local-files", local_root=tmp_path / "nowhere"))
+    with pytest.raises(BadInput, match=r"LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true.*local_root_there"):
+        push(painted, server, address, PushConfig(images="local-files", local_root=tmp_path))
+    assert studio.tasks == {}

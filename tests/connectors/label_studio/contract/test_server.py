@@ -137,16 +137,16 @@ def test_answers_come_by_the_time_of_their_change_and_only_once_past_the_cursor(
     ids = server.add_tasks(project.id, [task(tile) for tile in range(1, 5)], CLASSES)
     first = server.answers(project.id, Cursor(), 100)
     assert first.complete
-    assert [(each.task_id, each.kind) for each in first.answers] == [(number, "none") for number in ids]
+    assert [(each.task_id, each.answers) for each in first.tasks] == [(number, []) for number in ids]
     people.submit(ids[2], [rectangle(10, 10, 20, 20)], lead_time=4.5)
     people.skip(ids[0])
-    page = server.answers(project.id, first.answers[-1].position, 100)
-    assert [(each.task_id, each.key, each.kind, each.seconds) for each in page.answers] == [
+    page = server.answers(project.id, first.tasks[-1].position, 100)
+    assert [(task.task_id, task.key, each.kind, each.seconds) for task in page.tasks for each in task.answers] == [
         (ids[2], "ws:3", "submitted", 4.5),
         (ids[0], "ws:1", "skipped", None),
     ]
-    assert page.answers[0].annotator == "ada@example.com"
-    assert server.answers(project.id, page.answers[-1].position, 100).answers == []
+    assert page.tasks[0].answers[0].annotator == "ada@example.com"
+    assert server.answers(project.id, page.tasks[-1].position, 100).tasks == []
 
 
 def test_every_answer_is_on_exactly_one_of_the_small_pages(server, people, project):
@@ -154,33 +154,54 @@ def test_every_answer_is_on_exactly_one_of_the_small_pages(server, people, proje
     position, seen = Cursor(), []
     while True:
         page = server.answers(project.id, position, 3)
-        seen += [each.task_id for each in page.answers]
+        seen += [each.task_id for each in page.tasks]
         if page.complete:
             break
-        position = page.answers[-1].position
+        position = page.tasks[-1].position
     assert seen == ids
 
 
-def test_the_newest_submitted_annotation_counts_and_an_edit_is_a_new_answer(server, people, project, rectangle):
+def test_every_answer_stands_in_the_order_of_its_time_and_an_edit_is_a_new_one(server, people, project, rectangle):
     [number] = server.add_tasks(project.id, [task(1)], CLASSES)
 
-    def newest() -> Any:
-        return server.answers(project.id, Cursor(), 10).answers[-1]
+    def said() -> Any:
+        return server.answers(project.id, Cursor(), 10).tasks[-1]
+
+    def boxes(answers: Any) -> list[int]:
+        return [len(each.read(SIDE, SIDE, CLASSES).boxes_tile) for each in answers]
 
     first = people.submit(number, [rectangle(0, 0, 50, 50)])
-    one = newest()
-    people.submit(number, [rectangle(0, 0, 25, 25), rectangle(50, 50, 25, 25)])
-    two = newest()
+    one = said()
+    second = people.submit(number, [rectangle(0, 0, 25, 25), rectangle(50, 50, 25, 25)])
+    two = said()
     people.edit(first, [], lead_time=9.0)
-    three = newest()
-    people.skip(number)
-    four = newest()
-    assert [len(each.read(SIDE, SIDE, CLASSES).boxes_tile) for each in (one, two, three, four)] == [1, 2, 0, 0]
-    assert len({one.digest, two.digest, three.digest}) == 3
-    assert (four.digest, four.kind) == (three.digest, "submitted")
+    three = said()
+    skipped = people.skip(number)
+    four = said()
+    assert [each.id for each in four.answers] == [second, first, skipped]
+    assert [each.kind for each in four.answers] == ["submitted", "submitted", "skipped"]
+    assert [boxes(each.answers) for each in (one, two, three)] == [[1], [1, 2], [2, 0]]
+    assert len({one.answers[0].digest, two.answers[1].digest, three.answers[1].digest}) == 3
+    assert three.answers[1].digest == four.answers[1].digest
     assert one.position < two.position < three.position < four.position
-    people.withdraw(first)
-    assert len(newest().read(SIDE, SIDE, CLASSES).boxes_tile) == 2
+
+
+def test_an_answer_that_was_deleted_stands_no_more_and_its_task_has_changed(server, people, project, rectangle):
+    [number] = server.add_tasks(project.id, [task(1)], CLASSES)
+    deleted = people.submit(number, [rectangle(0, 0, 50, 50)])
+    kept = people.submit(number, [])
+    before = server.answers(project.id, Cursor(), 10).tasks[-1]
+    people.withdraw(deleted)
+    after = server.answers(project.id, Cursor(), 10).tasks[-1]
+    assert [each.id for each in after.answers] == [kept]
+    assert after.position > before.position
+    people.withdraw(kept)
+    assert server.answers(project.id, Cursor(), 10).tasks[-1].answers == []
+
+
+def test_a_project_asks_as_many_annotators_as_it_was_made_for(server):
+    made = server.make_project("several", f"tilehawk:test:{next(numbers)}", CLASSES, annotators=3)
+    assert (made.annotators, server.project(made.id).annotators) == (3, 3)
 
 
 def test_boxes_come_back_where_they_were_shown_or_drawn(server, people, project):
@@ -189,7 +210,7 @@ def test_boxes_come_back_where_they_were_shown_or_drawn(server, people, project)
     xyxy = np.hstack([corner, corner + generator.uniform(1.1, 56, (20, 2))])
     [number] = server.add_tasks(project.id, [task(1, *xyxy.tolist())], CLASSES)
     people.submit(number, people.predictions(number)[0]["result"])
-    [answer] = server.answers(project.id, Cursor(), 10).answers
+    [answer] = server.answers(project.id, Cursor(), 10).tasks[0].answers
     drawn = answer.read(SIDE, SIDE, CLASSES)
     assert np.abs(drawn.boxes_tile.xyxy - xyxy).max() < 0.01
     assert drawn.boxes_tile.labels.tolist() == [index % 3 for index in range(20)]
