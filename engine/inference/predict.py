@@ -68,11 +68,11 @@ def object_features(memory: Memory, image: int, boxes: Tensor) -> Tensor:
 
 
 def _before_the_last(layers: list[Layer]) -> Tensor:
-    """Boxes (B, N, 4) before the last decoder layer moved them."""
+    """Boxes (B, N, 4) before the last decoder layer moved them; those after it where it began at points, which are no boxes."""
     if len(layers) > 1:
         return layers[-2].boxes
     started = layers[-1].starts
-    return layers[-1].boxes if started is None else started
+    return layers[-1].boxes if started is None or started.shape[-1] != 4 else started
 
 
 def _tile(

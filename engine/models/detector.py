@@ -36,7 +36,7 @@ class Layer(NamedTuple):
     """(B, N) logit of "nothing here", with which the classes share one softmax (DETR); None where classes are independent."""
 
     starts: Tensor | None = None
-    """(B, N, 4) the boxes that the layer started from; None where it started from none."""
+    """(B, N, 4) the boxes, or (B, N, 2) the points, that the layer started from; None where it started from none."""
 
     @property
     def scores(self) -> Tensor:

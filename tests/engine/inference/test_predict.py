@@ -30,13 +30,13 @@ class Says:
 
     num_classes = 2
 
-    def __init__(self, layers=2):
-        self.layers = layers
+    def __init__(self, layers=2, starts=None):
+        self.layers, self.starts = layers, starts
 
     def __call__(self, images):
         boxes, logits = torch.tensor([BOXES] * len(images)), torch.tensor([SCORES] * len(images)).logit()
         before = boxes - torch.tensor([0.5, 0, 0, 0]) * boxes[..., 2:3]
-        layers = [Layer(logits, before), Layer(logits, boxes)][-self.layers :]
+        layers = [Layer(logits, before), Layer(logits, boxes, starts=self.starts)][-self.layers :]
         return Detections(layers, None, Memory(images.flatten(2).transpose(1, 2), []))
 
 
@@ -61,6 +61,13 @@ def test_drift_is_what_the_last_layer_still_moved():
     """Half a box aside the IoU is ½ : 1½."""
     assert say().drift.tolist() == pytest.approx([2 / 3] * 3, abs=1e-4)
     assert say(layers=1).drift.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
+
+
+def test_a_layer_that_began_at_points_has_moved_no_boxes():
+    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    points = torch.tensor([BOXES] * 2)[..., :2]
+    tile = predict_batch(Says(layers=1, starts=points), images, score_threshold=0.25, iou_threshold=0.7)[0]
+    assert tile.drift.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
 
 
 def test_the_entropy_is_the_mean_of_all_queries_the_dropped_ones_too():
