@@ -7,18 +7,32 @@ from numpy.typing import NDArray
 
 from engine.selection.detections import Detections
 
-__all__ = ["ClassBalance", "expected_counts"]
+__all__ = ["ClassBalance", "class_confidence", "expected_counts"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+GRID = 2.0**15
+"""Scores are rounded to multiples of 1 / this: their sums, and those of their squares, are then exact in whatever order they are added."""
 
 
 def expected_counts(objects: Detections, tiles: int) -> Floats:
     """n̂ (tiles, C): how many objects of each class a tile is expected to hold; a score is read as a probability."""
     counts = np.zeros((tiles, objects.classes))
     for label in range(objects.classes):
-        counts[:, label] = np.bincount(objects.tile_index, weights=objects.class_scores[:, label], minlength=tiles)
+        counts[:, label] = np.bincount(objects.tile_index, weights=_on_grid(objects.class_scores[:, label]), minlength=tiles)
     return counts
+
+
+def class_confidence(detections: Detections) -> Floats:
+    """Σ s² / Σ s in [0, 1] of each class (C,), s the scores of the detections whose best class it is: how sure the detector is of it.
+
+    It is the score that an expected object has on average. No label is needed, so it is known of tiles that nobody has looked at. A class
+    that was never found has 0.
+    """
+    best, scores = detections.class_scores.argmax(axis=1), _on_grid(detections.scores)
+    total, squares = (np.bincount(best, weights, detections.classes).astype(np.float64) for weights in (scores, scores * scores))
+    confidence: Floats = np.divide(squares, total, out=np.zeros_like(total), where=total > 0)
+    return confidence
 
 
 class ClassBalance:
@@ -46,3 +60,8 @@ class ClassBalance:
     def add(self, index: int) -> None:
         """Choose tile ``index``."""
         self._have = self._have + self._counts[index]
+
+
+def _on_grid(scores: Floats) -> Floats:
+    rounded: Floats = np.round(scores * GRID) / GRID
+    return rounded

@@ -23,7 +23,7 @@ class SelectionConfig(StageConfig):
     budget_seconds: float = 1800.0
     """Seconds of annotation that the batch may be expected to cost; above 0."""
     strategy: Strategy = "tilehawk"
-    """tilehawk: coverage first, then doubt and balance of the classes, per second; random: the control; k-center, typiclust, prob-cover:
+    """tilehawk: balance of the classes, coverage, later doubt, per second; random: the control; k-center, typiclust, prob-cover:
     coverage by embeddings alone; entropy-mean: the mean entropy of all queries, the naive baseline; ppal: doubt by the difficulty of the
     classes, then diversity of the objects."""
     seed: int = Field(default=0, ge=0)
@@ -38,14 +38,16 @@ class SelectionConfig(StageConfig):
     """How the doubts in objects add up."""
     difficulty: DifficultyConfig = DifficultyConfig()
     """How much more a doubt counts in a hard class."""
-    uncertainty_share: float = Field(default=0.7, ge=0, le=1)
+    uncertainty_share: float = Field(default=0.3, ge=0, le=1)
     """λ_u once the detector has enough labels; balance and coverage weigh the rest."""
-    balance_share: float = Field(default=0.5, ge=0, le=1)
+    balance_share: float = Field(default=0.8, ge=0, le=1)
     """Share of what uncertainty leaves that goes to the balance of the classes; coverage weighs the rest."""
     coverage_boxes_per_class: float = Field(default=20.0, ge=0)
     """Up to this many labelled boxes a class the detector's doubts mean little and have no say."""
     full_boxes_per_class: float = Field(default=100.0, gt=0)
     """From this many labelled boxes a class uncertainty has its whole share; in between the share grows in proportion."""
+    doubted_classes: float = Field(default=1.0, ge=0)
+    """How much more a class counts in the balance that the detector is not sure of: (1 − its mean score) to this power; 0 for all alike."""
     wanted_classes: tuple[str, ...] = ()
     """Classes that are worth more than the others in the balance, by name."""
     wanted_weight: float = Field(default=3.0, ge=1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import NothingToDo
-from engine.selection.balance import expected_counts
+from engine.selection.balance import class_confidence, expected_counts
 from engine.selection.candidates import Candidates, overlapping
 from engine.selection.config import SelectionConfig
 from engine.selection.cost import CostConfig, TileCosts, estimate_costs, prior_costs, with_more_missed
@@ -29,12 +29,16 @@ class Seen:
     """What a detector makes of the n tiles that can be chosen.
 
     ``uncertainty`` (n,) and ``weighed_uncertainty`` (n,), the same by the difficulty of the classes; ``counts`` (n, C) expected objects
-    of each class; ``number`` (n,) of objects seen; ``objects``: they themselves, by row of the pool; ``known_counts`` (C,) labelled.
+    of each class; ``hinted_counts`` (n, C) the same over all that was detected, however weak: a class that is known by few is only ever
+    hinted at; ``confidence`` (C,) in [0, 1], how sure the detector is of each class; ``number`` (n,) of objects seen; ``objects``: they
+    themselves, by row of the pool; ``known_counts`` (C,) labelled.
     """
 
     uncertainty: Floats
     weighed_uncertainty: Floats
     counts: Floats
+    hinted_counts: Floats
+    confidence: Floats
     number: Integers
     objects: Detections
     known_counts: Floats
@@ -133,17 +137,24 @@ def _expected(candidates: Candidates, chosen: Integers, config: SelectionConfig)
     weights = difficulty_weights(class_difficulty(kept, known, config.difficulty), config.difficulty)
     place = np.full(tiles, -1)
     place[chosen] = np.arange(len(chosen))
-    own = kept.take(place[kept.tile_index] >= 0)
-    own = Detections(place[own.tile_index], own.xyxy, own.class_scores, own.drift, own.features)
+    own, everything = _placed(kept, place), _placed(candidates.detections, place)
     seen = Seen(
         uncertainty=tile_uncertainty(own, len(chosen), config.uncertainty),
         weighed_uncertainty=tile_uncertainty(own, len(chosen), config.uncertainty, weights),
         counts=expected_counts(own, len(chosen)),
+        hinted_counts=expected_counts(everything, len(chosen)),
+        confidence=class_confidence(everything),
         number=np.bincount(own.tile_index, minlength=len(chosen)),
         objects=own,
         known_counts=np.bincount(known.labels, minlength=kept.classes).astype(np.float64),
     )
     return costs, seen
+
+
+def _placed(detections: Detections, place: Integers) -> Detections:
+    """Those on tiles that have a ``place`` (N,) from 0 up, by that place."""
+    own = detections.take(place[detections.tile_index] >= 0)
+    return Detections(place[own.tile_index], own.xyxy, own.class_scores, own.drift, own.features)
 
 
 def _counted(candidates: Candidates, priors: CostConfig) -> CostConfig:

@@ -113,7 +113,7 @@ def ppal(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
 
 
 def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
-    """Coverage first, then doubt and balance of the classes, each second for what it brings; a slice at random to be held against."""
+    """Balance of the classes and coverage, later doubt too, each second for what it brings; a slice at random to be held against."""
     weights = _weights(pool, config)
     if not weights:
         return random(pool, config, progress)
@@ -204,8 +204,9 @@ def _weights(pool: Pool, config: SelectionConfig) -> dict[str, float]:
 
 
 def _balance(pool: Pool, seen: Seen, rows: Integers, config: SelectionConfig) -> ClassBalance:
-    worth = np.where(np.isin(pool.class_names, config.wanted_classes), config.wanted_weight, 1.0)
-    return ClassBalance(seen.counts[rows], seen.known_counts, worth)
+    """What is hinted at counts too, and a class the more, the less sure the detector is of it."""
+    wanted = np.where(np.isin(pool.class_names, config.wanted_classes), config.wanted_weight, 1.0)
+    return ClassBalance(seen.hinted_counts[rows], seen.known_counts, wanted * (1 - seen.confidence) ** config.doubted_classes)
 
 
 def _rules(pool: Pool, rows: Integers, points: Floats | None, config: SelectionConfig) -> Rivals:

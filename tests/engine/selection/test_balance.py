@@ -5,13 +5,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.selection.balance import ClassBalance, expected_counts
+from engine.selection.balance import ClassBalance, class_confidence, expected_counts
 from engine.selection.detections import Detections
 
 
 def test_scores_are_counted_as_probabilities() -> None:
     found = Detections(np.array([0, 0, 2]), np.zeros((3, 4)), np.array([[0.5, 0.1], [0.25, 0], [0, 1.0]]))
-    np.testing.assert_allclose(expected_counts(found, 3), [[0.75, 0.1], [0, 0], [0, 1]])
+    np.testing.assert_allclose(expected_counts(found, 3), [[0.75, 0.1], [0, 0], [0, 1]], atol=2**-15)
+
+
+def test_a_class_that_is_found_with_low_scores_or_never_is_not_trusted() -> None:
+    found = Detections(
+        np.zeros(4, dtype=np.int64), np.zeros((4, 4)), np.array([[1.0, 0, 0], [0.5, 0.25, 0], [0, 0.25, 0], [0.125, 0.25, 0]])
+    )
+    assert class_confidence(found.take(np.zeros(0, dtype=np.int64))).tolist() == [0, 0, 0]
+    assert class_confidence(found).tolist() == [pytest.approx((1 + 0.25) / 1.5), 0.25, 0]
+
+
+def test_sums_of_scores_do_not_depend_on_the_order_of_detections() -> None:
+    generator = np.random.default_rng(3)
+    tiles, scores = generator.integers(0, 5, 4000), generator.random((4000, 3))
+    found = Detections(tiles, np.zeros((4000, 4)), scores)
+    mixed = found.take(generator.permutation(4000))
+    assert (expected_counts(found, 5) == expected_counts(mixed, 5)).all()
+    assert (class_confidence(found) == class_confidence(mixed)).all()
 
 
 def test_what_is_rare_and_what_is_wanted_is_worth_more() -> None:

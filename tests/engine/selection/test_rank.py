@@ -235,10 +235,15 @@ def test_empty_tiles_and_single_scenes_get_their_share_and_no_more() -> None:
 
 
 def test_near_duplicates_wait() -> None:
-    points = np.array([[1.0, 0], [1.001, 0], [0, 1], [-1, -1]])
-    row = tiles_in_a_row([0.5, 0.5, 0.6, 0.9], embeddings=points)
-    order = [tile.tile_id for tile in rank(row, SelectionConfig(budget_seconds=1e4, audit_share=0.0)).tiles]
-    assert abs(order.index(0) - order.index(1)) >= 2
+    by_classes = SelectionConfig(budget_seconds=1e4, audit_share=0.0, balance_share=1.0, uncertainty_share=0.0)
+
+    def order(points: list[list[float]]) -> list[int]:
+        row = tiles_in_a_row([0.9, 0.9, 0.6, 0.5], embeddings=np.array(points))
+        return [tile.tile_id for tile in rank(row, by_classes).tiles]
+
+    alike, different = order([[1.0, 0], [1.001, 0], [0, 1], [-1, -1]]), order([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert abs(alike.index(0) - alike.index(1)) >= 2
+    assert abs(different.index(0) - different.index(1)) == 1
 
 
 def test_a_share_of_the_budget_is_drawn_at_random_and_spread_over_the_batch() -> None:
@@ -262,7 +267,7 @@ def test_a_shortlist_costs_little() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "classes", "expected"), [(0, 1, 0), (20, 1, 0), (60, 1, 0.35), (100, 1, 0.7), (9999, 1, 0.7), (100, 2, 0.2625)]
+    ("boxes", "classes", "expected"), [(0, 1, 0), (20, 1, 0), (60, 1, 0.15), (100, 1, 0.3), (9999, 1, 0.3), (100, 2, 0.1125)]
 )
 def test_the_weight_of_doubt_grows_with_the_labels(boxes: int, classes: int, expected: float) -> None:
     assert uncertainty_weight(boxes, classes, SelectionConfig()) == pytest.approx(expected)
@@ -270,7 +275,7 @@ def test_the_weight_of_doubt_grows_with_the_labels(boxes: int, classes: int, exp
 
 def test_the_weight_may_jump() -> None:
     config = SelectionConfig(coverage_boxes_per_class=50, full_boxes_per_class=50)
-    assert [uncertainty_weight(boxes, 1, config) for boxes in (49, 50)] == [0, 0.7]
+    assert [uncertainty_weight(boxes, 1, config) for boxes in (49, 50)] == [0, config.uncertainty_share]
 
 
 @pytest.mark.parametrize(
@@ -278,8 +283,8 @@ def test_the_weight_may_jump() -> None:
     [
         (False, False, {}),
         (False, True, {"uncertainty": 0, "balance": 0, "coverage": 1}),
-        (True, False, {"uncertainty": 0.7, "balance": 0.3, "coverage": 0}),
-        (True, True, {"uncertainty": 0.0, "balance": 0.5, "coverage": 0.5}),
+        (True, False, {"uncertainty": 0.3, "balance": 0.7, "coverage": 0}),
+        (True, True, {"uncertainty": 0.0, "balance": 0.8, "coverage": 0.2}),
     ],
 )
 def test_tilehawk_makes_do_with_what_there_is(seen: bool, embedded: bool, weights: dict[str, float]) -> None:
