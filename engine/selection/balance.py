@@ -23,13 +23,17 @@ def expected_counts(objects: Detections, tiles: int) -> Floats:
     return counts
 
 
-def class_confidence(detections: Detections) -> Floats:
+def class_confidence(detections: Detections, counted: NDArray[np.bool_]) -> Floats:
     """Σ s² / Σ s in [0, 1] of each class (C,), s the scores of the detections whose best class it is: how sure the detector is of it.
 
     It is the score that an expected object has on average. No label is needed, so it is known of tiles that nobody has looked at. A class
     that was never found has 0.
+
+    Args:
+        detections: P of them.
+        counted: (P,) those that count: on labelled tiles the detector is surer than elsewhere.
     """
-    best, scores = detections.class_scores.argmax(axis=1), _on_grid(detections.scores)
+    best, scores = detections.class_scores.argmax(axis=1), np.where(counted, _on_grid(detections.scores), 0)
     total, squares = (np.bincount(best, weights, detections.classes).astype(np.float64) for weights in (scores, scores * scores))
     confidence: Floats = np.divide(squares, total, out=np.zeros_like(total), where=total > 0)
     return confidence

@@ -137,24 +137,20 @@ def _expected(candidates: Candidates, chosen: Integers, config: SelectionConfig)
     weights = difficulty_weights(class_difficulty(kept, known, config.difficulty), config.difficulty)
     place = np.full(tiles, -1)
     place[chosen] = np.arange(len(chosen))
-    own, everything = _placed(kept, place), _placed(candidates.detections, place)
+    own = kept.take(place[kept.tile_index] >= 0)
+    own = Detections(place[own.tile_index], own.xyxy, own.class_scores, own.drift, own.features)
+    everything = candidates.detections
     seen = Seen(
         uncertainty=tile_uncertainty(own, len(chosen), config.uncertainty),
         weighed_uncertainty=tile_uncertainty(own, len(chosen), config.uncertainty, weights),
         counts=expected_counts(own, len(chosen)),
-        hinted_counts=expected_counts(everything, len(chosen)),
-        confidence=class_confidence(everything),
+        hinted_counts=expected_counts(everything, tiles)[chosen],
+        confidence=class_confidence(everything, place[everything.tile_index] >= 0),
         number=np.bincount(own.tile_index, minlength=len(chosen)),
         objects=own,
         known_counts=np.bincount(known.labels, minlength=kept.classes).astype(np.float64),
     )
     return costs, seen
-
-
-def _placed(detections: Detections, place: Integers) -> Detections:
-    """Those on tiles that have a ``place`` (N,) from 0 up, by that place."""
-    own = detections.take(place[detections.tile_index] >= 0)
-    return Detections(place[own.tile_index], own.xyxy, own.class_scores, own.drift, own.features)
 
 
 def _counted(candidates: Candidates, priors: CostConfig) -> CostConfig:

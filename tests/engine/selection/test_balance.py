@@ -18,8 +18,10 @@ def test_a_class_that_is_found_with_low_scores_or_never_is_not_trusted() -> None
     found = Detections(
         np.zeros(4, dtype=np.int64), np.zeros((4, 4)), np.array([[1.0, 0, 0], [0.5, 0.25, 0], [0, 0.25, 0], [0.125, 0.25, 0]])
     )
-    assert class_confidence(found.take(np.zeros(0, dtype=np.int64))).tolist() == [0, 0, 0]
-    assert class_confidence(found).tolist() == [pytest.approx((1 + 0.25) / 1.5), 0.25, 0]
+    counted = np.ones(4, dtype=bool)
+    assert class_confidence(found, counted).tolist() == [pytest.approx((1 + 0.25) / 1.5), 0.25, 0]
+    assert class_confidence(found, np.array([False, True, False, False])).tolist() == [0.5, 0, 0]
+    assert class_confidence(found.take(~counted), ~counted[:0]).tolist() == [0, 0, 0]
 
 
 def test_sums_of_scores_do_not_depend_on_the_order_of_detections() -> None:
@@ -28,7 +30,8 @@ def test_sums_of_scores_do_not_depend_on_the_order_of_detections() -> None:
     found = Detections(tiles, np.zeros((4000, 4)), scores)
     mixed = found.take(generator.permutation(4000))
     assert (expected_counts(found, 5) == expected_counts(mixed, 5)).all()
-    assert (class_confidence(found) == class_confidence(mixed)).all()
+    everywhere = np.ones(4000, dtype=bool)
+    assert (class_confidence(found, everywhere) == class_confidence(mixed, everywhere)).all()
 
 
 def test_what_is_rare_and_what_is_wanted_is_worth_more() -> None:
