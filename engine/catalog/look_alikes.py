@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,9 @@ SIZE_PRIOR = 0.2
 """What a box e times larger or smaller than the query loses of its likeness: seen from above, objects of a kind are of a size."""
 ONE_SHOT_BOXES = 8
 """Boxes a tile that the model proposes, at most."""
+FIRST_WINDOWS, WINDOWS_AT_ONCE = 48, 128
+"""Windows that are looked at closely before the first hits are shown, and before each time that they are shown anew."""
+ASKED_AT_ONCE = 15
 DUPLICATE_IOU = 0.5
 TRUST = 1.0
 """How much the score of a detector that was taught to be asked counts beside a box's likeness."""
@@ -99,16 +103,33 @@ class LookAlikes:
         self._batch_size, self._patch_size = batch_size, patch_size
         self._digests = [tile.content_hash for tile in archive]
         self._grids = TileGrids(grids_directory(workspace, model)) if grids is None else grids
+        self.fresh = 0
+        """tiles whose features were not kept when they were last asked for"""
+        self._described: list[int] = []
         self._centre = torch.zeros(0)
 
     def describe(self, progress: Progress = silent) -> int:
         """Compute the features that are not kept yet, and return of how many tiles; a call that was stopped goes on at the last shard."""
+        for _ in self.describing(progress):
+            pass
+        return self.fresh
+
+    def describing(self, progress: Progress = silent) -> Iterator[int]:
+        """Do what :meth:`describe` does, and give in between how many tiles were computed: 0 first, then ever more."""
         by_digest = {tile.content_hash: tile for tile in self._archive}
         fresh = [by_digest[digest] for digest in self._grids.missing(self._digests)]
+        self.fresh = len(fresh)
         for start in range(0, len(fresh), SHARD):
+            yield start
             self._describe_shard(fresh[start : start + SHARD], progress, start, len(fresh))
-        self._centre = torch.from_numpy(self._grids.centre(self._digests))
-        return len(fresh)
+        self._survey()
+
+    def _survey(self) -> None:
+        """Learn which tiles are described, and what they show on average."""
+        missing = set(self._grids.missing(self._digests))
+        self._described = [row for row, digest in enumerate(self._digests) if digest not in missing]
+        if self._described:
+            self._centre = torch.from_numpy(self._grids.centre([self._digests[row] for row in self._described]))
 
     def query(self, tile: TileRecord, box: tuple[float, float, float, float]) -> Query:
         """Describe the box of a tile; :meth:`describe` comes first."""
@@ -123,7 +144,17 @@ class LookAlikes:
     def find(
         self, query: Query, *, hits: int, candidates: int, refined: int, one_shot_tiles: int = 0, progress: Progress = silent
     ) -> list[FoundHit]:
-        """The look-alikes, the best first.
+        """The look-alikes, the best first: the last of :meth:`rankings`, whose arguments it takes."""
+        told = {"hits": hits, "candidates": candidates, "refined": refined, "one_shot_tiles": one_shot_tiles}
+        found: list[FoundHit] = []
+        for found in self.rankings(query, **told, progress=progress):  # noqa: B007 - the last one is wanted
+            pass
+        return found
+
+    def rankings(
+        self, query: Query, *, hits: int, candidates: int, refined: int, one_shot_tiles: int = 0, progress: Progress = silent
+    ) -> Iterator[list[FoundHit]]:
+        """The look-alikes, the best first, again and again: each time more was looked at closely.
 
         Args:
             query: from :meth:`query`.
@@ -134,14 +165,29 @@ class LookAlikes:
             progress: told after every tile.
         """
         windows = self.windows(query, candidates, progress)
-        scored = self.judged(query, windows, progress)
+        scored = _part(windows, 0, 0)
+        for start, end in _parts(len(windows.boxes)):
+            scored = _joined(scored, self.judged(query, _part(windows, start, end), progress))
+            yield self._hits(query, scored, hits)
         if refined:
             best = self.distinct(query, scored, refined)
             scored = _joined(scored, self.judged(query, self._nudged(best), progress))
-        if one_shot_tiles:
-            promising = list(dict.fromkeys(windows.tile_index.tolist()))[:one_shot_tiles]
-            scored = _joined(scored, self.asked(query, promising, progress))
-        best = self.distinct(query, scored, hits)
+            yield self._hits(query, scored, hits)
+        promising = list(dict.fromkeys(windows.tile_index.tolist()))[:one_shot_tiles]
+        for start in range(0, len(promising), ASKED_AT_ONCE):
+            scored = _joined(scored, self.asked(query, promising[start : start + ASKED_AT_ONCE], progress))
+            yield self._hits(query, scored, hits)
+
+    def glimpse(self, tile: TileRecord, box: tuple[float, float, float, float], hits: int) -> list[FoundHit]:
+        """The look-alikes among the tiles that are described by now, none moved for a better fit; none where no tile is."""
+        self._survey()
+        if not self._described:
+            return []
+        query = self.query(tile, box)
+        return self._hits(query, self.judged(query, self.windows(query, FIRST_WINDOWS)), hits)
+
+    def _hits(self, query: Query, scored: Windows, count: int) -> list[FoundHit]:
+        best = self.distinct(query, scored, count)
         return [
             FoundHit(self._archive[tile].id, (x1, y1, x2, y2), score)
             for tile, (x1, y1, x2, y2), score in zip(best.tile_index.tolist(), best.boxes.tolist(), best.likeness.tolist(), strict=True)
@@ -153,14 +199,15 @@ class LookAlikes:
         extents = torch.tensor([(tile.window.width, tile.window.height) for tile in self._archive])
         found: list[Windows] = []
         done = 0
-        progress(0, len(self._archive), "compare tiles")
-        for indices, grids in self._grids.blocks(self._digests):
-            index = torch.from_numpy(indices)
+        rows = np.asarray(self._described)
+        progress(0, len(rows), "compare tiles")
+        for indices, grids in self._grids.blocks([self._digests[row] for row in rows]):
+            index = torch.from_numpy(rows[indices])
             maps = similarity_maps(torch.from_numpy(grids), query.on_grid, self._centre)
             best = like_windows(maps, extents[index], (width, height), stride=self._stride, count=count)
             found = [best_windows(_joined(*found, best._replace(tile_index=index[best.tile_index])), count)]
             done += len(indices)
-            progress(done, len(self._archive), "compare tiles")
+            progress(done, len(rows), "compare tiles")
         return self._clipped(found[0])
 
     def proposals(self, query: Query, rows: Sequence[int], progress: Progress = silent, *, most: int = ONE_SHOT_BOXES) -> Windows:
@@ -257,6 +304,16 @@ class LookAlikes:
 def grids_directory(workspace: Workspace, model: Detector) -> Path:
     """Where the features of tiles by the backbone of ``model`` are kept."""
     return workspace.predictions / f"_grids-{_backbone_key(model)}"
+
+
+def _parts(count: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of what is looked at in one go: a little first, so that something shows."""
+    edges = [0, *range(FIRST_WINDOWS, count, WINDOWS_AT_ONCE), count]
+    yield from itertools.pairwise(sorted(set(edges)))
+
+
+def _part(windows: Windows, start: int, end: int) -> Windows:
+    return Windows(*(part[start:end] for part in windows))
 
 
 def _joined(*parts: Windows) -> Windows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +13,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from sqlalchemy.orm import Session
 
-from engine.catalog import ledger
+from engine.catalog.growing_search import finish, is_finished, replace_hits, unfinished
 from engine.catalog.look_alikes import LookAlikes
 from engine.catalog.models import asked_model, model_directory
 from engine.catalog.pixels import TilePixels
@@ -33,6 +34,8 @@ SMALLEST_SIDE_PIXELS = 8.0
 ASKED_TILES = 60
 PICTURED = 29
 CLOSE_UP = 160
+SECONDS_BETWEEN_STORES = 1.0
+"""Hits that are found sooner after the last are stored with the next."""
 Box = tuple[float, float, float, float]
 
 
@@ -91,7 +94,9 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
     """Find look-alikes on tiles of the training ground, the best first; dev and test ground are never shown.
 
     The features of tiles are kept under ``predictions/`` by content, backbone and input size, so that later searches need not compute
-    them. The same search again returns the hits that are stored, as long as neither model nor training ground has changed.
+    them. The same search again returns the hits that are stored, as long as neither model nor training ground has changed. The hits are
+    stored as they are found, the first within seconds, and again each time that more was looked at; what was found stays where the search
+    is stopped, and the same search again goes on with it.
 
     Raises:
         BadInput: no such tile or model, or a box outside the tile.
@@ -115,35 +120,72 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
         model, stored = load_detector(model_directory(workspace, row.name))
         fingerprint = _fingerprint(config, box, asked[0], stored, archive)
         with workspace.session(write=False) as session:
-            known = searches(session, fingerprint=fingerprint)
+            known = [each for each in searches(session, fingerprint=fingerprint) if is_finished(session, each.id)]
         if known:
             seconds = time.monotonic() - began
             return SearchReport(known[0].id, row.name, len(archive), 0, known[0].hits, seconds, True, _picture(known[0].id))
         with TilePixels(workspace) as pixels:
             finder = LookAlikes(workspace, model, pixels, archive, batch_size=config.batch_size, patch_size=config.patch_size)
-            described = finder.describe(progress)
-            found = finder.find(
-                finder.query(asked[0], box),
-                hits=config.hits,
-                candidates=config.candidates,
-                refined=config.refined,
-                one_shot_tiles=(ASKED_TILES if model.config.one_shot else 0) if config.one_shot_tiles is None else config.one_shot_tiles,
-                progress=progress,
-            )
-        with workspace.session() as session:
-            number = add_search(
-                session,
-                fingerprint=fingerprint,
-                tile_id=asked[0].id,
-                box_tile=box,
-                model_id=row.id,
-                config=config.model_dump(mode="json"),
-                found=found,
-            )
-            ledger.record(session, "search", search=number, tile=asked[0].id, model=row.name, hits=len(found))
+            store = _Store(workspace, config, box=box, model_id=row.id, fingerprint=fingerprint)
+            found: list[FoundHit] = []
+            for found in _rankings(finder, asked[0], box, config, taught=model.config.one_shot, progress=progress):
+                store.so_far(found)
+        number = store.at_the_end(found, row.name)
         with TilePixels(workspace) as pixels:
             _draw(workspace.root / _picture(number), pixels, {tile.id: tile for tile in [*archive, asked[0]]}, (asked[0].id, box), found)
-        return SearchReport(number, row.name, len(archive), described, len(found), time.monotonic() - began, False, _picture(number))
+        return SearchReport(number, row.name, len(archive), finder.fresh, len(found), time.monotonic() - began, False, _picture(number))
+
+
+class _Store:
+    """Where the hits of one search go while it runs."""
+
+    def __init__(self, workspace: Workspace, config: SearchConfig, *, box: Box, model_id: int, fingerprint: str) -> None:
+        self._workspace, self._config, self._box, self._model_id, self._fingerprint = workspace, config, box, model_id, fingerprint
+        self._number: int | None = None
+        self._stored_at = -SECONDS_BETWEEN_STORES
+
+    def so_far(self, found: Sequence[FoundHit]) -> None:
+        """Store what is found so far, unless there is nothing yet or something was stored a moment ago."""
+        if found and time.monotonic() - self._stored_at >= SECONDS_BETWEEN_STORES:
+            with self._workspace.session() as session:
+                self._put(session, found)
+            self._stored_at = time.monotonic()
+
+    def at_the_end(self, found: Sequence[FoundHit], model: str) -> int:
+        """Store what was found, and that this is all; returns the number of the search."""
+        with self._workspace.session() as session:
+            number = self._put(session, found)
+            finish(session, number, tile=self._config.tile, model=model, hits=len(found))
+        return number
+
+    def _put(self, session: Session, found: Sequence[FoundHit]) -> int:
+        number = self._number or unfinished(session, self._fingerprint)
+        if number is None:
+            about = {"fingerprint": self._fingerprint, "tile_id": self._config.tile, "box_tile": self._box, "model_id": self._model_id}
+            number = add_search(session, **about, config=self._config.model_dump(mode="json"), found=found)
+        else:
+            replace_hits(session, number, found)
+        self._number = number
+        return number
+
+
+def _rankings(
+    finder: LookAlikes, tile: TileRecord, box: Box, config: SearchConfig, *, taught: bool, progress: Progress
+) -> Iterator[list[FoundHit]]:
+    """What is found, again and again: on the tiles that are described, while others still are, then everywhere; the last is all of it."""
+    due = 0
+    for described in finder.describing(progress):
+        if described >= due:
+            due = max(1, 2 * described)
+            yield finder.glimpse(tile, box, config.hits)
+    yield from finder.rankings(
+        finder.query(tile, box),
+        hits=config.hits,
+        candidates=config.candidates,
+        refined=config.refined,
+        one_shot_tiles=(ASKED_TILES if taught else 0) if config.one_shot_tiles is None else config.one_shot_tiles,
+        progress=progress,
+    )
 
 
 def _picture(number: int) -> str:

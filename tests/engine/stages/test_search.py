@@ -271,3 +271,68 @@ def test_the_query_and_its_hits_are_pictured(workspace):
 def test_a_box_that_shows_less_than_eight_pixels_is_refused(workspace, box):
     with pytest.raises(BadInput, match=r"of 64 × 64 pixels. expected sides of 8 pixels"):
         search(workspace, wanted(workspace, box=box))
+
+
+class Watching:
+    """Notes after every report how many hits are stored, and stops the search when it has seen enough of them."""
+
+    def __init__(self, workspace, enough=10**9):
+        self.workspace, self.enough, self.seen = workspace, enough, []
+
+    def __call__(self, done, total, message):
+        with self.workspace.session(write=False) as session:
+            known = searches(session)
+        self.seen.append((message, known[-1].hits if known else 0))
+        if self.seen[-1][1] >= self.enough:
+            raise Cancelled("enough")
+
+
+def test_the_first_hits_are_there_while_the_search_goes_on(workspace, monkeypatch):
+    monkeypatch.setattr("engine.catalog.look_alikes.FIRST_WINDOWS", 4)
+    watching = Watching(workspace)
+    report = search(workspace, wanted(workspace, hits=100), progress=watching)
+    shown = [hits for _, hits in watching.seen]
+    assert 0 < shown[-1] <= report.hits
+    assert [message for message, _ in watching.seen[: shown.index(next(filter(None, shown)))]].count("look closely") > 0
+
+
+def test_a_new_archive_shows_hits_before_all_of_it_is_described(workspace, monkeypatch):
+    monkeypatch.setattr("engine.catalog.look_alikes.SHARD", 1)
+    watching = Watching(workspace)
+    search(workspace, wanted(workspace), progress=watching)
+    assert any(hits for message, hits in watching.seen if message == "describe tiles")
+
+
+def test_the_hits_in_the_end_do_not_depend_on_what_was_shown_before(workspace, monkeypatch, tmp_path):
+    shutil.copytree(workspace.root, tmp_path / "again")
+    once = found_in(workspace, search(workspace, wanted(workspace, hits=8)))
+    monkeypatch.setattr("engine.catalog.look_alikes.SHARD", 1)
+    monkeypatch.setattr("engine.catalog.look_alikes.FIRST_WINDOWS", 3)
+    monkeypatch.setattr("engine.stages.search.SECONDS_BETWEEN_STORES", 0.0)
+    with Workspace.open(tmp_path / "again") as other:
+        often = found_in(other, search(other, wanted(other, hits=8)))
+    assert [hit.tile.id for hit in often] == [hit.tile.id for hit in once]
+    assert np.allclose([hit.box_tile for hit in often], [hit.box_tile for hit in once], atol=1e-3)
+
+
+def test_a_search_that_was_stopped_keeps_what_it_found_and_goes_on_with_it(workspace, monkeypatch):
+    monkeypatch.setattr("engine.catalog.look_alikes.FIRST_WINDOWS", 4)
+    with pytest.raises(Cancelled):
+        search(workspace, wanted(workspace, hits=100), progress=Watching(workspace, enough=1))
+    with workspace.session(write=False) as session:
+        [stopped] = searches(session)
+        first = hits(session, stopped.id)
+    assert stopped.hits > 0
+    assert events_of(workspace) == []
+    with workspace.session() as session:
+        decide(session, first[0].id, accept=False, label=None, annotator="ana")
+    report = search(workspace, wanted(workspace, hits=100))
+    assert (report.search, report.already_there) == (stopped.id, False)
+    assert first[0].id in {hit.id for hit in found_in(workspace, report) if hit.decision == "no"}
+    assert len(events_of(workspace)) == 1
+    assert search(workspace, wanted(workspace, hits=100)).already_there
+
+
+def events_of(workspace):
+    with workspace.session(write=False) as session:
+        return events(session, "search")
