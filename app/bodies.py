@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from starlette.responses import PlainTextResponse
@@ -14,17 +15,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.catalog.workspace import Workspace
 
-__all__ = ["UPLOAD_SECONDS", "BodyLimit", "Uploads"]
+__all__ = ["CHUNK_BYTES", "LARGEST_FORM_BYTES", "UPLOAD_SECONDS", "BodyLimit", "Uploads"]
 
 UPLOAD_PATHS = frozenset({"/gradio_api/upload"})
 UPLOAD_OVERHEAD = 1 << 16
 """Boundaries and headers of a multipart body beside its files."""
+LARGEST_FORM_BYTES = 64 << 20
+"""The most that an upload may hold that comes in one go: none of our pages sends one, archives come in pieces."""
+CHUNK_BYTES = 8 << 20
+"""The most that a piece of a file may hold."""
+PIECES = re.compile(r"/uploads/[^/]*")
 LARGEST_BODY = {
     "/label-studio/predict": 8 << 20,
     "/label-studio/setup": 1_000_000,
     "/label-studio/webhook": 1_000_000,
     "/webhooks/label-studio": 1_000_000,
     "/login": 1 << 16,
+    "/uploads": 1 << 16,
 }
 LARGEST_OTHER_BODY = 32 << 20
 IDLE_SECONDS = 60.0
@@ -36,9 +43,13 @@ UPLOAD_SECONDS = 86400.0
 class Uploads:
     """The folder in which uploads arrive, ``temporary/uploads``: a file directly in it is unfinished, a folder holds a finished one."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.folder = workspace.temporary / "uploads"
+    def __init__(self, workspace: Workspace, *, free_bytes: Callable[[Path], int] = lambda at: shutil.disk_usage(at).free) -> None:
+        self.folder, self._free_bytes = workspace.temporary / "uploads", free_bytes
         self._arriving = 0
+
+    def free_bytes(self) -> int:
+        """How much the disk has left."""
+        return self._free_bytes(self.folder)
 
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:
@@ -65,11 +76,15 @@ class BodyLimit:
         app: what reads the bodies.
         uploads: where uploads arrive.
         upload_bytes: the most that an upload may hold.
+        reserve_bytes: the space on the disk that an upload leaves free.
         idle_seconds: how long a body may pause.
     """
 
-    def __init__(self, app: ASGIApp, *, uploads: Uploads, upload_bytes: int, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, app: ASGIApp, *, uploads: Uploads, upload_bytes: int, reserve_bytes: int = 0, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self.app, self._uploads, self._upload_bytes, self._idle = app, uploads, upload_bytes, idle_seconds
+        self._reserve = reserve_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its body under guard."""
@@ -78,10 +93,13 @@ class BodyLimit:
             return
         path = scope["path"].rstrip("/")
         uploading = path in UPLOAD_PATHS
-        cap = self._upload_bytes if uploading else LARGEST_BODY.get(path, LARGEST_OTHER_BODY)
+        cap = self._upload_bytes if uploading else CHUNK_BYTES if PIECES.fullmatch(path) else LARGEST_BODY.get(path, LARGEST_OTHER_BODY)
         body = _Body(scope, receive, send, cap=cap, room=UPLOAD_OVERHEAD if uploading else 0, idle_seconds=self._idle)
         if body.announced > body.most:
             await body.refuse_size()
+            return
+        if uploading and (free := self._uploads.free_bytes()) - body.announced < self._reserve:
+            await body.refuse_space(free, self._reserve)
             return
         with self._uploads.arriving() if uploading else contextlib.nullcontext():
             try:
@@ -130,6 +148,11 @@ class _Body:
         """Answer 413, naming the cap."""
         sentence = f"The limit is {self._cap} bytes here. Send less, or name a larger archive by its path on the server."
         await self._refuse(413, sentence, drained=True)
+
+    async def refuse_space(self, free: int, reserve: int) -> None:
+        """Answer 507, naming what the disk has."""
+        sentence = f"The upload needs {self.announced} bytes beside the {reserve} that stay free; the disk has {free}. Make room on it."
+        await self._refuse(507, sentence, drained=True)
 
     async def _refuse(self, status: int, sentence: str, *, drained: bool = False) -> None:
         self.refused = True

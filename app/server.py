@@ -15,9 +15,28 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 
 from app.accounts import Accounts, Sessions
-from app.bodies import BodyLimit, Uploads
+from app.arrivals import Arrivals, UploadLimits
+from app.bodies import LARGEST_FORM_BYTES, BodyLimit, Uploads
+from app.deep_zoom import DeepZoom
 from app.ownership import Ownership
-from app.routes import curve, downloads, evaluations, health, hits, login, ml_backend, reports, signed, spending, tiles, training, webhooks
+from app.routes import (
+    curve,
+    downloads,
+    evaluations,
+    health,
+    hits,
+    login,
+    ml_backend,
+    reports,
+    scenes,
+    signed,
+    spending,
+    tiles,
+    training,
+    uploads,
+    web,
+    webhooks,
+)
 from app.security import USER, Access, Guard, require_accounts
 from app.settings import Settings
 from app.signing import Signer, ml_backend_secret, webhook_secret
@@ -65,12 +84,15 @@ def create_app(
     access = Access.of(host, settings.public_url)
     accounts, signer = Accounts(workspace), Signer.of(workspace)
     require_accounts(access, accounts.names(), settings.public_url or host)
-    sessions, pictures, uploads = Sessions(accounts, signer), TilePictures(workspace), Uploads(workspace)
+    sessions, pictures, in_one_go = Sessions(accounts, signer), TilePictures(workspace), Uploads(workspace)
     app = FastAPI(title="Tilehawk", docs_url=None, redoc_url=None, openapi_url=None)
     for router in (
         health.router(),
         login.router(accounts, sessions, access, secure=(settings.public_url or "").startswith("https:")),
+        web.router(),
+        uploads.router(Arrivals(workspace, UploadLimits.of(settings))),
         tiles.router(pictures),
+        scenes.router(workspace, DeepZoom(pictures, workspace)),
         signed.router(pictures, signer),
         hits.router(workspace, pictures),
         curve.router(workspace),
@@ -83,11 +105,11 @@ def create_app(
         ml_backend.router(workspace, jobs, suggester_of(workspace, settings), ml_backend_secret(workspace)),
     ):
         app.include_router(router)
-    _prepare_gradio(uploads)
+    _prepare_gradio(in_one_go)
     from app.pages.context import PageContext
 
     _mount(app, PageContext(workspace, jobs, settings, read_only, local=not access.login), pages)
-    app.add_middleware(BodyLimit, uploads=uploads, upload_bytes=settings.upload_bytes)
+    app.add_middleware(BodyLimit, uploads=in_one_go, upload_bytes=_form_bytes(settings), reserve_bytes=settings.reserve_bytes)
     app.add_middleware(Guard, access=access, user_of=sessions.user, read_only=read_only)
     return app
 
@@ -110,14 +132,15 @@ def serve(workspace: Workspace, *, host: str, port: int, worker: bool, settings:
         listener = stack.enter_context(_listener(host, port))
         port = listener.getsockname()[1]
         address = settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        uploads = Uploads(workspace)
+        in_one_go, arrivals = Uploads(workspace), Arrivals(workspace, UploadLimits.of(settings))
 
         jobs = Jobs(workspace)
         stack.callback(jobs.close)
         beside = stack.enter_context(ExitStack())
 
         def in_charge() -> None:
-            uploads.sweep()
+            in_one_go.sweep()
+            arrivals.sweep()
             if worker:
                 beside.enter_context(Supervisor(workspace))
 
@@ -161,11 +184,11 @@ def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gr
     def user(request: Request) -> str | None:
         return request.scope.get(USER)
 
-    style = ""
+    style = head = ""
     if pages is None:
         from app.pages import site
 
-        pages, style = site.build, site.STYLE
+        pages, style, head = site.build, site.STYLE, site.HEAD
     blocks = pages(context)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "SSR mode is not supported")
@@ -176,7 +199,7 @@ def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gr
             footer_links=[],
             allowed_paths=[],
             auth_dependency=user,
-            max_file_size=int(context.settings.upload_bytes),
+            max_file_size=_form_bytes(context.settings),
             show_error=False,
             ssr_mode=False,
             enable_monitoring=False,
@@ -184,8 +207,14 @@ def _mount(app: FastAPI, context: PageContext, pages: Callable[[PageContext], gr
             pwa=False,
             run_history=False,
             css=style,
+            head=head,
         )
     blocks.has_launched = True  # or Gradio hands an event any file of this machine that a request names: it checks launched pages only
+
+
+def _form_bytes(settings: Settings) -> int:
+    """The most that an upload may hold that comes in one go."""
+    return min(int(settings.upload_bytes), LARGEST_FORM_BYTES)
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -26,8 +26,11 @@ class Settings(BaseModel):
     """The address under which browsers and the annotation server reach the app, as `https://tiles.example.org`; without it the app
     answers to this machine's own names, and where it listens elsewhere to its numeric address. An address that is not this machine's own
     makes a login necessary."""
-    upload_bytes: ByteSize = Field(default=ByteSize(2 * 1024**3), ge=1024)
-    """The most that one upload through the page may hold, in bytes or as `2GiB`; larger archives are named by their path on the server."""
+    upload_bytes: ByteSize = Field(default=ByteSize(50 * 1024**3), ge=1024)
+    """The most that one upload through the page may hold, in bytes or as `50GiB`, and half of what all under way may hold together; larger
+    archives are named by their path on the server."""
+    reserve_bytes: ByteSize = Field(default=ByteSize(2 * 1024**3), ge=0)
+    """The space on the workspace's disk that uploads leave free, in bytes or as `2GiB`: one that would take of it is refused or waits."""
     pull_seconds: float = Field(default=60.0, gt=0)
     """How often the worker asks the annotation server for answers, in case a notification was lost."""
     pause_seconds: float = Field(default=30.0, gt=0)

@@ -21,8 +21,9 @@ from engine.catalog.tiles import TileRecord, scene_file, tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import UnreadableImage
 from engine.imagery.raster import Raster
+from engine.records import Window
 
-__all__ = ["LARGEST_ID", "LARGEST_WIDTH", "SMALLEST_WIDTH", "Picture", "TilePictures", "etag"]
+__all__ = ["LARGEST_ID", "LARGEST_WIDTH", "SMALLEST_WIDTH", "Picture", "TilePictures", "etag", "jpeg", "png"]
 
 SMALLEST_WIDTH, LARGEST_WIDTH = 16, 2048
 OPEN_SCENES = 64
@@ -128,13 +129,25 @@ class TilePictures:
         with self._raster(tile.scene_id) as raster:
             return raster.read(tile.window)
 
+    def smaller(self, scene: Scene, window: Window, width: int, height: int, *, most_pixels: int) -> NDArray[np.uint8] | None:
+        """RGB (height, width, 3) of a window of the scene, made smaller; None where more than ``most_pixels`` would have to be decoded.
+
+        Raises:
+            BadInput: the scene is gone or damaged.
+        """
+        with self._raster(scene.id) as raster:
+            stored = raster.stored_reduction(window.width / width)
+            if window.width * window.height > most_pixels * stored**2:
+                return None
+            return raster.read_smaller(window, width, height)
+
     def whole(self, tile: TileRecord) -> Picture:
         """The tile's pixels as they are, as PNG.
 
         Raises:
             BadInput: its scene is gone or damaged.
         """
-        return _png(self.pixels(tile))
+        return png(self.pixels(tile))
 
     def thumbnail(self, tile: TileRecord, width: int) -> Picture:
         """The tile as a JPEG, at most ``width`` wide and never larger than it is.
@@ -145,7 +158,7 @@ class TilePictures:
         picture = Image.fromarray(self.pixels(tile))
         if width < picture.width:
             picture = picture.resize((width, max(1, round(picture.height * width / picture.width))), Image.Resampling.BOX, reducing_gap=2.0)
-        return _jpeg(picture)
+        return jpeg(picture)
 
     def overview(self, scene: Scene, width: int) -> Picture:
         """The whole scene as a JPEG, at most ``width`` wide and high and never larger than it is; one is made at a time, a few are kept.
@@ -165,7 +178,7 @@ class TilePictures:
                 shrink = min(1.0, width / max(scene.width, scene.height))
                 with self._raster(scene.id) as raster:
                     pixels = raster.overview(max(1, round(scene.width * shrink)), max(1, round(scene.height * shrink)))
-                self._overviews[key] = _jpeg(Image.fromarray(pixels))
+                self._overviews[key] = jpeg(Image.fromarray(pixels))
                 while len(self._overviews) > OVERVIEWS_KEPT:
                     self._overviews.popitem(last=False)
             return self._overviews[key]
@@ -208,13 +221,15 @@ def etag(*parts: object) -> str:
     return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
 
 
-def _png(pixels: NDArray[np.uint8]) -> Picture:
+def png(pixels: NDArray[np.uint8]) -> Picture:
+    """RGB (H, W, 3) or RGBA (H, W, 4) as it is."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
     return Picture(stream.getvalue(), "image/png")
 
 
-def _jpeg(picture: Image.Image) -> Picture:
+def jpeg(picture: Image.Image) -> Picture:
+    """A picture to look at."""
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=JPEG_QUALITY)
     return Picture(stream.getvalue(), "image/jpeg")

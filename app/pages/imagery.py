@@ -1,117 +1,159 @@
-"""The imagery page: archives and labels in, what was set aside and why, and the tiles."""
+"""The imagery page: archives and labels in, what was set aside and why, the scenes, and the tiles under a filter."""
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from app.arrivals import Arrivals, UploadLimits
 from app.pages import text
-from app.pages.context import PageContext
+from app.pages.context import PageContext, visitor
 from app.pages.jobs import follow
-from engine.catalog.browse import tile_page
+from engine.catalog.annotations import label_set
+from engine.catalog.browse import SceneSummary, scene_page, tile_page
+from engine.catalog.rounds import rounds
+from engine.catalog.schema import LabelSetRow
 from engine.catalog.summary import set_aside_files
 from engine.catalog.tiles import TileRecord
 from engine.errors import BadInput, UsageError
 
-__all__ = ["TILES_A_PAGE", "Actions", "add"]
+__all__ = ["EVERY_CLASS", "EVERY_ROUND", "EVERY_SPLIT", "TILES_A_PAGE", "Actions", "add"]
 
-TILES_A_PAGE = 100
+TILES_A_PAGE, SCENES_A_PAGE = 100, 20
 THUMBNAIL_PIXELS = 128
 SET_ASIDE_SHOWN = 50
-EVERY_SPLIT = "every split"
+EVERY_SPLIT, EVERY_CLASS, EVERY_ROUND = "every split", "every class", "every round"
 LOOKED_AT = {"all": None, "looked at": True, "not yet": False}
+UPLOADED = """(...values) => [...values.slice(0, -1), document.querySelector("#ID tilehawk-upload")?.upload ?? ""]"""
+"""Makes the last of a listener's inputs the id of what was uploaded."""
+TAKEN = """() => document.querySelector("#ID tilehawk-upload")?.taken()"""
 
 
 class Actions:
-    """What the page does; the line of news is each answer's last part."""
+    """What the page does; the line of news is the last part of what changes something."""
 
     def __init__(self, context: PageContext) -> None:
         self._context = context
+        self._arrivals = Arrivals(context.workspace, UploadLimits.of(context.settings))
 
-    def show(self, number: float | None, split: str, seen: str) -> tuple[int, str, str]:
-        """A page of the tiles under the filters, and what was set aside."""
-        return *_tiles(self._context, int(number or 1), split, seen), _set_aside(self._context)
+    def show(
+        self, number: float | None, split: str, seen: str, scene: str, shows: str | None, chosen_in: str | None, scenes: float | None
+    ) -> tuple[Any, ...]:
+        """A page of the tiles and one of the scenes under the filters, what was set aside, and what can be filtered by."""
+        with self._context.workspace.session(write=False) as session:
+            names = list(label_set(session).names) if session.get(LabelSetRow, 1) is not None else []
+            numbers = [str(row.number) for row in rounds(session)]
+        filters = {
+            "split": None if split == EVERY_SPLIT else split,
+            "reviewed": LOOKED_AT[seen],
+            "scene": scene.strip(),
+            "label": names.index(shows) if shows in names else None,
+            "round_number": int(chosen_in) if chosen_in in numbers else None,
+        }
+        return (
+            *_tiles(self._context, int(number or 1), filters),
+            *_scenes(self._context, int(scenes or 1), scene.strip()),
+            _set_aside(self._context),
+            gr.update(choices=[EVERY_CLASS, *names]),
+            gr.update(choices=[EVERY_ROUND, *numbers]),
+        )
 
-    def take_in(self, uploaded: str | None, typed: str, side: float, overlap: float) -> tuple[Any, str, str]:
-        """Queue the upload, or the path on the server."""
-        source = _source(self._context, uploaded, typed)
+    def take_in(self, typed: str, side: float, overlap: float, uploaded: str | None, request: gr.Request | None = None) -> tuple[str, str]:
+        """Queue the path on the server, or the upload."""
+        source = self._source(uploaded or "", typed.strip(), visitor(request))
         self._context.jobs.enqueue("ingest", {"tile": int(side), "overlap": int(overlap)}, inputs={"source": str(source)})
-        return None, "", text.done(f"{source.name} is queued to be taken in.")
+        return "", text.done(f"{source.name} is queued to be taken in.")
 
-    def bring_labels(self, uploaded: str | None, withhold: bool) -> tuple[Any, str]:
+    def bring_labels(self, withhold: bool, uploaded: str | None, request: gr.Request | None = None) -> str:
         """Queue a label file."""
         if not uploaded:
             raise UsageError("no label file", expected="a label file, or a zip of one or of a folder of them", remedy="Choose one first")
-        file = _keep(self._context, Path(uploaded))
+        file = self._arrivals.take(uploaded, visitor(request))
         self._context.jobs.enqueue("labels-import", {"withhold": withhold}, inputs={"file": str(file)})
-        return None, text.done("The labels are queued to be brought in.")
+        return text.done("The labels are queued to be brought in.")
+
+    def _source(self, uploaded: str, typed: str, by: str) -> Path:
+        if uploaded and typed:
+            raise UsageError("an upload and a path on the server", expected="one of them", remedy="Clear one")
+        if uploaded:
+            return self._arrivals.take(uploaded, by)
+        if not typed:
+            raise UsageError("nothing to take in", expected="an upload, or a path on the server", remedy="Choose a file, or type a path")
+        return _on_the_server(self._context, Path(typed))
 
 
 def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
     actions = Actions(context)
     gr.Markdown("# Imagery")
-    cap = context.settings.upload_bytes.human_readable()
     news = gr.HTML(elem_id="news")
+    path, side, overlap, take_in, withhold, bring = _ways_in(context)
+    jobs_here = gr.Column()
+    with gr.Row():
+        scene = gr.Textbox("", label="Part of a scene's name", elem_id="scene-name")
+        split = gr.Dropdown([EVERY_SPLIT, "train", "dev", "test"], value=EVERY_SPLIT, label="Split", elem_id="split")
+        seen = gr.Dropdown(list(LOOKED_AT), value="all", label="Looked at", elem_id="seen")
+        shows = gr.Dropdown([EVERY_CLASS], value=EVERY_CLASS, label="Shows", elem_id="shows")
+        chosen_in = gr.Dropdown([EVERY_ROUND], value=EVERY_ROUND, label="Chosen in round", elem_id="chosen-in")
+    gr.Markdown("## Scenes")
+    scenes = gr.HTML(elem_id="scenes")
+    scenes_number = gr.Number(1, label="Page of scenes", precision=0, minimum=1, elem_id="scene-page")
+    gr.Markdown("## Tiles")
+    number = gr.Number(1, label="Page of tiles", precision=0, minimum=1, elem_id="tile-page")
+    pictures = gr.HTML(elem_id="tiles")
+    with gr.Row():
+        earlier, later = gr.Button("Earlier tiles"), gr.Button("Later tiles")
+    gr.Markdown("## Set aside")
+    set_aside = gr.HTML(elem_id="set-aside")
+    filters = [number, split, seen, scene, shows, chosen_in, scenes_number]
+    page = [number, pictures, scenes_number, scenes, set_aside, shows, chosen_in]
+    with jobs_here:
+        follow(context, blocks, verbs={"ingest", "labels-import"}, refresh=actions.show, inputs=filters, outputs=page)
+
+    def on(event: Any, action: Callable[..., Any], inputs: list[Any], outputs: list[Any], **options: Any) -> Any:
+        changes = options.pop("changes", False)
+        listener = context.answer(action, outputs=len(outputs), changes=changes)
+        return event(listener, inputs=inputs, outputs=outputs, api_visibility="private", **options)
+
+    def anew(_number: float | None, *chosen: Any) -> tuple[Any, ...]:
+        return actions.show(1, *chosen[:-1], 1)
+
+    on(number.submit, actions.show, filters, page)
+    on(scenes_number.submit, actions.show, filters, page)
+    for event in (split.change, seen.change, scene.submit, shows.input, chosen_in.input):
+        on(event, anew, filters, page)
+    on(earlier.click, lambda shown, *chosen: actions.show((shown or 1) - 1, *chosen), filters, page)
+    on(later.click, lambda shown, *chosen: actions.show((shown or 1) + 1, *chosen), filters, page)
+    uploaded = gr.Textbox("", visible=False)
+    for button, action, inputs, outputs, place in (
+        (take_in, actions.take_in, [path, side, overlap], [path, news], "upload-imagery"),
+        (bring, actions.bring_labels, [withhold], [news], "upload-labels"),
+    ):
+        queued = on(button.click, action, [*inputs, uploaded], outputs, changes=True, js=UPLOADED.replace("ID", place))
+        queued.then(None, js=TAKEN.replace("ID", place), api_visibility="private")
+
+
+def _ways_in(context: PageContext) -> tuple[Any, ...]:
+    """Where imagery and labels are chosen: path, tile side, overlap and button; withheld or not, and button."""
+    largest = context.settings.upload_bytes
     with gr.Row():
         with gr.Column():
-            upload = gr.File(
-                label=f"An archive (zip, tar) or a picture, up to {cap}", type="filepath", elem_id="upload-imagery", height=160
-            )
+            words = f"Choose an archive (zip, tar) or a picture, up to {largest.human_readable()}, or drop it here"
+            gr.HTML(text.uploader("imagery", words, int(largest)), elem_id="upload-imagery")
             path = gr.Textbox(label="… or a folder, archive or picture of any size on the server", placeholder="/data/flights/2024.zip")
             with gr.Row():
                 side = gr.Number(320, label="Tile side in pixels", precision=0, minimum=32)
                 overlap = gr.Number(64, label="Overlap in pixels", precision=0, minimum=0)
             take_in = gr.Button("Take it in", variant="primary", elem_id="ingest")
         with gr.Column():
-            labels = gr.File(
-                label="Labels: COCO, iSAID, VOC, GeoPackage, GeoJSON, or a zip of YOLO, DOTA, VOC or shapefile",
-                type="filepath",
-                elem_id="upload-labels",
-                height=160,
-            )
+            words = "Choose labels: COCO, iSAID, VOC, GeoPackage, GeoJSON, or a zip of YOLO, DOTA, VOC or shapefile, or drop them here"
+            gr.HTML(text.uploader("labels", words, int(largest)), elem_id="upload-labels")
             withhold = gr.Checkbox(False, label="Withhold those on training ground, for a simulation with the oracle")
             bring = gr.Button("Bring the labels in", elem_id="labels-import")
-    jobs_here = gr.Column()
-    gr.Markdown("## Tiles")
-    with gr.Row():
-        split = gr.Dropdown([EVERY_SPLIT, "train", "dev", "test"], value=EVERY_SPLIT, label="Split", elem_id="split")
-        seen = gr.Dropdown(list(LOOKED_AT), value="all", label="Looked at", elem_id="seen")
-        number = gr.Number(1, label="Page", precision=0, minimum=1, elem_id="tile-page")
-    pictures = gr.HTML(elem_id="tiles")
-    with gr.Row():
-        earlier, later = gr.Button("Earlier tiles"), gr.Button("Later tiles")
-    gr.Markdown("## Set aside")
-    set_aside = gr.HTML(elem_id="set-aside")
-    filters, page = [number, split, seen], [number, pictures, set_aside]
-    with jobs_here:
-        follow(context, blocks, verbs={"ingest", "labels-import"}, refresh=actions.show, inputs=filters, outputs=page)
-
-    def on(event: Any, action: Callable[..., Any], inputs: list[Any], outputs: list[Any], *, changes: bool = False) -> None:
-        event(context.answer(action, outputs=len(outputs), changes=changes), inputs=inputs, outputs=outputs, api_visibility="private")
-
-    on(number.submit, actions.show, filters, page)
-    on(split.change, lambda *chosen: actions.show(1, *chosen), filters[1:], page)
-    on(seen.change, lambda *chosen: actions.show(1, *chosen), filters[1:], page)
-    on(earlier.click, lambda shown, *chosen: actions.show((shown or 1) - 1, *chosen), filters, page)
-    on(later.click, lambda shown, *chosen: actions.show((shown or 1) + 1, *chosen), filters, page)
-    on(take_in.click, actions.take_in, [upload, path, side, overlap], [upload, path, news], changes=True)
-    on(bring.click, actions.bring_labels, [labels, withhold], [labels, news], changes=True)
-
-
-def _source(context: PageContext, uploaded: str | None, typed: str) -> Path:
-    if uploaded and typed.strip():
-        raise UsageError("an upload and a path on the server", expected="one of them", remedy="Clear one")
-    if uploaded:
-        return _keep(context, Path(uploaded))
-    if not typed.strip():
-        raise UsageError("nothing to take in", expected="an upload, or a path on the server", remedy="Choose a file, or type a path")
-    return _on_the_server(context, Path(typed.strip()))
+    return path, side, overlap, take_in, withhold, bring
 
 
 def _on_the_server(context: PageContext, path: Path) -> Path:
@@ -128,16 +170,6 @@ def _on_the_server(context: PageContext, path: Path) -> Path:
     )
 
 
-def _keep(context: PageContext, uploaded: Path) -> Path:
-    """Move an upload out of the page's own cache, where it would be swept away, into a folder that jobs read from."""
-    folder = context.workspace.uploads / uuid.uuid4().hex
-    folder.mkdir(parents=True)
-    try:
-        return Path(shutil.move(uploaded, folder / uploaded.name))
-    except OSError as failed:
-        raise BadInput(f"the upload {uploaded.name} could not be kept: {failed.strerror}", remedy="Upload it again") from failed
-
-
 def _set_aside(context: PageContext) -> str:
     with context.workspace.session(write=False) as session:
         shown = set_aside_files(session, limit=SET_ASIDE_SHOWN + 1)
@@ -147,26 +179,44 @@ def _set_aside(context: PageContext) -> str:
     return text.table(["Source", "File", "Reason"], [(each.source, each.name, each.reason) for each in shown[:SET_ASIDE_SHOWN]]) + left
 
 
-def _tiles(context: PageContext, number: int, split: str, seen: str) -> tuple[int, str]:
+def _tiles(context: PageContext, number: int, filters: dict[str, Any]) -> tuple[int, str]:
     """The page ``number`` (from 1, brought into range) of the tiles, and the number that is shown."""
-    chosen = {"split": None if split == EVERY_SPLIT else split, "reviewed": LOOKED_AT[seen]}
     with context.workspace.session(write=False) as session:
-        total = tile_page(session, limit=0, **chosen).total  # type: ignore[arg-type]
-        last = max(1, -(-total // TILES_A_PAGE))
+        page = tile_page(session, limit=TILES_A_PAGE, offset=(max(number, 1) - 1) * TILES_A_PAGE, **filters)
+        last = max(1, -(-page.total // TILES_A_PAGE))
+        if number > last:
+            page = tile_page(session, limit=TILES_A_PAGE, offset=(last - 1) * TILES_A_PAGE, **filters)
+    if not page.total:
+        return 1, text.note("No tile of this kind." if any(each not in (None, "") for each in filters.values()) else "No tile yet.")
+    number = min(max(number, 1), last)
+    cards = [_card(tile, tile.id in page.reviewed) for tile in page.tiles]
+    return number, text.note(f"Page {number} of {last}, {page.total} tiles") + text.tile_cards(cards)
+
+
+def _card(tile: TileRecord, reviewed: bool) -> text.TileCard:
+    place = text.link(f"/scene?scene={tile.scene_id}&tile={tile.id}", tile.scene_name)
+    return text.TileCard(
+        f"/tiles/{tile.id}.png?width={THUMBNAIL_PIXELS}",
+        f"Tile {tile.id}",
+        [tile.split, *(["looked at"] if reviewed else [])],
+        [place, f"at {tile.window.x}, {tile.window.y}"],
+        f"/review?tile={tile.id}",
+    )
+
+
+def _scenes(context: PageContext, number: int, part: str) -> tuple[int, str]:
+    """The page ``number`` of the scenes, and the number that is shown."""
+    with context.workspace.session(write=False) as session:
+        total = scene_page(session, limit=0, scene=part).total
+        last = max(1, -(-total // SCENES_A_PAGE))
         number = min(max(number, 1), last)
-        page = tile_page(session, limit=TILES_A_PAGE, offset=(number - 1) * TILES_A_PAGE, **chosen)  # type: ignore[arg-type]
+        page = scene_page(session, limit=SCENES_A_PAGE, offset=(number - 1) * SCENES_A_PAGE, scene=part)
     if not total:
-        return 1, text.note("No tile yet." if split == EVERY_SPLIT and seen == "all" else "No tile of this kind.")
-    pictures = [
-        (
-            f"/tiles/{tile.id}.png?width={THUMBNAIL_PIXELS}",
-            _caption(tile, tile.id in page.reviewed),
-            f"/review?tile={tile.id}",
-        )
-        for tile in page.tiles
-    ]
-    return number, text.note(f"Page {number} of {last}, {total} tiles") + text.gallery(pictures, width=THUMBNAIL_PIXELS)
+        return 1, text.note("No scene of this name." if part else "No scene yet.")
+    columns = ["Scene", "Pixels", "Tiles", "Boxes", "Looked at"]
+    return number, text.note(f"Page {number} of {last}, {total} scenes") + text.table(columns, [_scene(each) for each in page.scenes])
 
 
-def _caption(tile: TileRecord, reviewed: bool) -> str:
-    return f"{tile.id} · {tile.scene_name} · {tile.window.x}, {tile.window.y} · {tile.split}{' · looked at' if reviewed else ''}"
+def _scene(scene: SceneSummary) -> tuple[Any, ...]:
+    share = f"{scene.reviewed / scene.tiles:.0%}" if scene.tiles else "–"
+    return text.link(f"/scene?scene={scene.id}", scene.name), f"{scene.width} × {scene.height}", scene.tiles, scene.boxes, share

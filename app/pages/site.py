@@ -9,7 +9,7 @@ import gradio as gr
 from app.pages import annotators, budget, export, find, imagery, overview, results, review, rounds, text, training
 from app.pages.context import PageContext
 
-__all__ = ["PAGES", "STYLE", "build"]
+__all__ = ["HEAD", "PAGES", "STYLE", "build"]
 
 PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
     "": ("Overview", overview.add),
@@ -24,6 +24,7 @@ PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
     "export": ("Export", export.add),
 }
 """Path → title and what fills the page."""
+HEAD = '<script src="/web/uploads.js" defer></script>'
 HOURS_UPLOADS_ARE_KEPT = 24
 STYLE = """
 .card { border: 1px solid #8886; border-left-width: 4px; border-radius: 4px; padding: .5rem .8rem; margin: .3rem 0; }
@@ -36,13 +37,23 @@ STYLE = """
 .figures span { font-size: .8rem; opacity: .8; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: .6rem; }
 .tile { display: flex; gap: .7rem; border: 1px solid #8886; border-radius: 4px; overflow: hidden; font-size: .82rem; line-height: 1.35; }
-.tile a { flex: 0 0 7rem; background: #8882; }
+.tile > a { flex: 0 0 7rem; background: #8882; }
 .tile img { width: 7rem; height: 7rem; object-fit: contain; display: block; margin: 0; }
 .tile p { margin: .25rem .5rem .25rem 0; overflow-wrap: anywhere; }
 .tile em { font-style: normal; border: 1px solid #8886; border-radius: 999px; padding: 0 .45rem; margin-left: .4rem; font-size: .72rem; }
 .legend span { margin-right: 1.2rem; }
 .legend i { display: inline-block; width: 5rem; height: .8rem; margin-right: .4rem; vertical-align: middle; }
 .wide { overflow-x: auto; }
+tilehawk-upload { display: grid; gap: .5rem; }
+tilehawk-upload [hidden] { display: none; }
+.upload-drop { display: grid; gap: .5rem; border: 2px dashed #8888; border-radius: 6px; padding: 1rem; cursor: pointer; }
+.upload-drop.over { border-color: #1e8449; background: #1e844922; }
+.upload-row { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; }
+.upload-row { border: 1px solid #8886; border-radius: 4px; padding: .5rem .7rem; }
+.upload-row strong { overflow-wrap: anywhere; }
+.upload-row progress { flex: 1 1 8rem; }
+.upload-row .upload-said { flex: 1 0 100%; order: 9; font-size: .85rem; }
+.upload-row button { border: 1px solid #8888; border-radius: 4px; padding: .1rem .6rem; }
 """
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "scrolled",
     "table",
     "tile_cards",
+    "uploader",
 ]
 
 Picture = tuple[str, str] | tuple[str, str, str]
@@ -154,3 +155,14 @@ def problem(error: TilehawkError, *, kind: str = "problem") -> str:
     """An error as what was found, what was expected, and what to do; of another ``kind`` where it is none, but something to be done."""
     parts = [("expected", error.expected), ("do", error.remedy)]
     return card(error.found, "".join(f"<p>{name}: {_text(words)}</p>" for name, words in parts if words), kind=kind)
+
+
+def uploader(purpose: str, words: str, largest: int) -> str:
+    """A place to choose a file that goes up piece by piece, and goes on after any interruption (web/uploads.js).
+
+    Args:
+        purpose: what it is for, ``imagery`` or ``labels``.
+        words: what is said there.
+        largest: bytes that it may have.
+    """
+    return f'<tilehawk-upload purpose="{_text(purpose)}" words="{_text(words)}" largest="{_text(largest)}"></tilehawk-upload>'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import select
 
 from engine.boxes import Boxes
@@ -14,7 +16,7 @@ from engine.catalog.schema import LabelSetRow, ModelRow, PredictionSet
 from engine.catalog.workspace import Workspace
 from engine.inference.predictions import Predictions
 
-__all__ = ["suggested_boxes"]
+__all__ = ["suggested_boxes", "suggested_on"]
 
 SETS_KEPT = 4
 
@@ -24,9 +26,14 @@ def suggested_boxes(workspace: Workspace, tile_id: int, score_threshold: float) 
 
     Nothing where no such set holds the tile, or where it speaks of other classes than the workspace.
     """
+    return suggested_on(workspace, [tile_id], score_threshold).get(tile_id, Boxes.empty(scored=True))
+
+
+def suggested_on(workspace: Workspace, tile_ids: Sequence[int], score_threshold: float) -> dict[int, Boxes]:
+    """By tile id, what :func:`suggested_boxes` gives of it, of the newest set that holds any of the tiles; tiles it lacks are left out."""
     with workspace.session(write=False) as session:
         if session.get(LabelSetRow, 1) is None:
-            return Boxes.empty(scored=True)
+            return {}
         fingerprint = label_set(session).fingerprint
         query = (
             select(PredictionSet)
@@ -37,11 +44,15 @@ def suggested_boxes(workspace: Workspace, tile_id: int, score_threshold: float) 
         known = [(predictions_directory(workspace, row.name), row.created) for row in session.scalars(query)]
     for directory, created in known:
         predictions = _loaded(directory, created)
-        if tile_id in predictions.tile_ids:
-            boxes = predictions.of_tile(tile_id)
-            assert boxes.scores is not None
-            return boxes.take(boxes.scores >= score_threshold)
-    return Boxes.empty(scored=True)
+        held = np.intersect1d(np.asarray(tile_ids, dtype=np.int64), predictions.tile_ids)
+        if len(held):
+            return {tile_id: _from(predictions.of_tile(tile_id), score_threshold) for tile_id in held.tolist()}
+    return {}
+
+
+def _from(boxes: Boxes, score_threshold: float) -> Boxes:
+    assert boxes.scores is not None
+    return boxes.take(boxes.scores >= score_threshold)
 
 
 @lru_cache(maxsize=SETS_KEPT)

@@ -163,18 +163,27 @@ class Raster:
             return self._rule.apply(self._dataset.read(list(self._rule.bands), window=place))
 
     def overview(self, width: int, height: int) -> NDArray[np.uint8]:
-        """RGB (height, width, 3) of the whole scene, made smaller: averaged, colours of a palette picked.
+        """RGB (height, width, 3) of the whole scene, made smaller, see :meth:`read_smaller`."""
+        return self.read_smaller(Window(0, 0, self.info.width, self.info.height), width, height)
+
+    def read_smaller(self, window: Window, width: int, height: int) -> NDArray[np.uint8]:
+        """RGB (height, width, 3) of ``window``, made smaller: averaged, colours of a palette picked.
 
         Raises:
-            UnreadableImage: the pixels are damaged.
-            UsageError: more pixels than the scene has.
+            UnreadableImage: the pixels there are damaged.
+            UsageError: ``window`` is not inside the scene, or has fewer pixels than are asked for.
         """
-        if not (1 <= width <= self.info.width and 1 <= height <= self.info.height):
-            raise UsageError(f"an overview of {width} × {height} px", expected=f"at most {self.info.width} × {self.info.height}")
+        place = self._place(window)
+        if not (1 <= width <= window.width and 1 <= height <= window.height):
+            raise UsageError(f"an overview of {width} × {height} px", expected=f"at most {window.width} × {window.height}")
         resampling = Resampling.average if self._rule.palette is None else Resampling.nearest
+        bands, shape = list(self._rule.bands), (len(self._rule.bands), height, width)
         with _gdal(self.path.name):
-            raw = self._dataset.read(list(self._rule.bands), out_shape=(len(self._rule.bands), height, width), resampling=resampling)
-            return self._rule.apply(raw)
+            return self._rule.apply(self._dataset.read(bands, window=place, out_shape=shape, resampling=resampling))
+
+    def stored_reduction(self, reduction: float) -> int:
+        """The coarsest overview inside the file that is no coarser than ``reduction`` (pixels a side to one); 1 for the pixels."""
+        return max((factor for factor in self._dataset.overviews(self._rule.bands[0]) if factor <= reduction), default=1)
 
     def valid_share(self, window: Window) -> float:
         """Share in [0, 1] of the pixels of ``window`` that hold data, by the file's nodata value, alpha band or mask.

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from app.bodies import UPLOAD_SECONDS, BodyLimit, Uploads
+from app.bodies import CHUNK_BYTES, UPLOAD_SECONDS, BodyLimit, Uploads
 from engine.catalog.workspace import Workspace
 
 CAP = 200_000
@@ -37,7 +37,7 @@ async def reader(scope, receive, send):
     await send({"type": "http.response.body", "body": str(total).encode()})
 
 
-def post(uploads, chunks, *, path=UPLOAD, announced=None, application=reader, ends="complete", idle_seconds=5.0):
+def post(uploads, chunks, *, path=UPLOAD, announced=None, application=reader, ends="complete", idle_seconds=5.0, reserve_bytes=0):
     """What is answered to a body of ``chunks``; ``ends`` says what follows them: its end, a disconnect, or nothing at all."""
     sent, left = [], list(chunks)
 
@@ -53,12 +53,21 @@ def post(uploads, chunks, *, path=UPLOAD, announced=None, application=reader, en
 
     headers = [(b"content-length", str(announced).encode())] if announced is not None else []
     scope = {"type": "http", "path": path, "headers": headers, "method": "POST"}
-    asyncio.run(BodyLimit(application, uploads=uploads, upload_bytes=CAP, idle_seconds=idle_seconds)(scope, receive, send))
+    limits = {"upload_bytes": CAP, "reserve_bytes": reserve_bytes, "idle_seconds": idle_seconds}
+    asyncio.run(BodyLimit(application, uploads=uploads, **limits)(scope, receive, send))
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]).decode(), left
 
 
 @pytest.mark.parametrize(
-    ("path", "cap"), [(UPLOAD, CAP + OVERHEAD), ("/webhooks/label-studio", 1_000_000), ("/login", 1 << 16), ("/x", 32 << 20)]
+    ("path", "cap"),
+    [
+        (UPLOAD, CAP + OVERHEAD),
+        ("/webhooks/label-studio", 1_000_000),
+        ("/login", 1 << 16),
+        ("/uploads", 1 << 16),
+        ("/uploads/0123", CHUNK_BYTES),
+        ("/x", 32 << 20),
+    ],
 )
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_body_ends_at_the_cap_of_its_route_whatever_was_announced(uploads, path, cap, slash):
@@ -188,3 +197,13 @@ def test_stages_do_not_sweep_uploads_away(tmp_path):
         with workspace.worker_lock("a stage"):
             pass
         assert (uploads.folder / ".tmp-0-archive.zip").exists()
+
+
+@pytest.mark.guarantee("G40")
+@pytest.mark.parametrize(("free", "announced", "status"), [(1000, 500, 200), (1000, 501, 507), (499, None, 507)])
+def test_upload_that_would_take_of_the_reserve_is_refused_before_it_is_read(tmp_path, free, announced, status):
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        uploads = Uploads(workspace, free_bytes=lambda _: free)
+        said, sentence, left = post(uploads, [b"x" * 100], announced=announced, reserve_bytes=500)
+    assert (said, left) == (status, [])
+    assert status == 200 or str(free) in sentence

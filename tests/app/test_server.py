@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from app.accounts import Accounts, Passwords
+from app.bodies import LARGEST_FORM_BYTES
 from app.server import serve
 from app.settings import Settings
 from engine.catalog.workspace import Workspace
@@ -37,7 +38,7 @@ def test_health_and_the_pages_are_there(client):
 def test_gradio_keeps_to_itself(client, filled_workspace):
     config = client.get("/config").json()
     assert config["analytics_enabled"] is False
-    assert config["max_file_size"] == Settings().upload_bytes
+    assert config["max_file_size"] == LARGEST_FORM_BYTES < Settings().upload_bytes
     assert config["username"] == "local"
 
 

@@ -96,9 +96,9 @@ def news(page: Any, words: str) -> None:
 
 
 def upload(page: Any, component: str, file: Path) -> None:
-    """Choose ``file`` in ``component``, and wait until the app holds it (its name is shown as one text only on its way there)."""
+    """Choose ``file`` in ``component``, and wait until the app holds all of it."""
     page.set_input_files(f"{component} input[type=file]", file)
-    page.locator(f"{component} td.filename[aria-label='{file.name}']").wait_for()
+    page.locator(f"{component} [data-state=complete]").wait_for()
 
 
 def known_jobs(workspace: Workspace) -> list[str]:
