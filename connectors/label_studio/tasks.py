@@ -42,6 +42,8 @@ SILENT_CLIP_PIXELS = 0.01
 """What lies outside the image by no more than this is cut off without a word."""
 LARGEST_NUMBER = 1e9
 OURS = "tilehawk-"
+DRAWING = re.compile("(?:Rectangle|Polygon|Brush|Ellipse|KeyPoint|Vector|Bitmask)(?:Labels)?|Magicwand")
+"""Tags of Label Studio that draw on a picture."""
 UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -69,24 +71,27 @@ def label_config(label_set: LabelSet) -> str:
 def config_differences(label_set: LabelSet, found: str) -> list[str]:
     """What in the configuration ``found`` keeps it from bringing back boxes of exactly these classes, in words; empty when nothing does.
 
-    Colours, hotkeys, the order of classes and other decoration may differ.
+    Colours, hotkeys, the order of classes, headers and questions beside the picture may differ: what they bring is noted and left out.
+    Another tool to draw with may not, for what is drawn with it could not be taken in.
     """
     try:
         root = defusedxml.ElementTree.fromstring(found)
     except (defusedxml.ElementTree.ParseError, defusedxml.DefusedXmlException, ValueError):
         return ["it is not readable as XML"]
     differences = []
+    ours = [each for each in root.iter("RectangleLabels") if each.get("name") == CONTROL and each.get("toName") == OBJECT]
+    if others := sorted({each.tag for each in root.iter() if DRAWING.fullmatch(each.tag) and each not in ours[:1]} if ours else ()):
+        differences.append(f"it has other tools to draw with: {', '.join(others)}")
     if not any(each.get("name") == OBJECT and each.get("value") == f"${OBJECT}" for each in root.iter("Image")):
         differences.append(f'it has no <Image name="{OBJECT}" value="${OBJECT}">')
-    control = next((each for each in root.iter("RectangleLabels") if each.get("name") == CONTROL and each.get("toName") == OBJECT), None)
-    if control is None:
+    if not ours:
         return [*differences, f'it has no <RectangleLabels name="{CONTROL}" toName="{OBJECT}">']
-    theirs = [each.get("value", "") for each in control.iter("Label")]
+    theirs = [each.get("value", "") for each in ours[0].iter("Label")]
     if lacking := [name for name in label_set.names if name not in theirs]:
         differences.append(f"it lacks the classes {lacking}")
     if extra := sorted(set(theirs) - set(label_set.names)):
         differences.append(f"it has the classes {extra} in addition")
-    if aliased := [each.get("value", "") for each in control.iter("Label") if each.get("alias") not in {None, each.get("value")}]:
+    if aliased := [each.get("value", "") for each in ours[0].iter("Label") if each.get("alias") not in {None, each.get("value")}]:
         differences.append(f"it gives the classes {aliased} another name by alias")
     return differences
 
@@ -213,6 +218,8 @@ def _read_region(region: Any, width: int, height: int, label_set: LabelSet) -> t
     numbers = [value.get(key) for key in ("x", "y", "width", "height")] + [value.get("rotation", 0) or 0]
     if not all(isinstance(each, (int, float)) and not isinstance(each, bool) and abs(each) <= LARGEST_NUMBER for each in numbers):
         return None, None, [("rejected", f"its numbers are {numbers}")]
+    if region.get("from_name", CONTROL) != CONTROL:
+        return None, None, [("conflicts", f"it was drawn with the tool {str(region['from_name'])!r}, not with {CONTROL!r}")]
     box, said = _clipped(*(float(each) for each in numbers), width=width, height=height)  # type: ignore[arg-type]
     if box is None:
         return None, None, said

@@ -122,6 +122,7 @@ def test_a_rectangle_turned_by_45_degrees_becomes_its_envelope():
     assert box == pytest.approx([100 - half, 50, 100 + half, 50 + 2 * half])
 
 
+@pytest.mark.guarantee("G23")
 def test_an_unknown_class_is_a_conflict_with_its_place_and_never_guessed():
     drawn = read_boxes([region(10, 10, 20, 30, rectanglelabels=["Car"]), region(1, 1, 9, 9)], WIDTH, HEIGHT, CLASSES)
     assert len(drawn.boxes_tile) == 1
@@ -129,6 +130,15 @@ def test_an_unknown_class_is_a_conflict_with_its_place_and_never_guessed():
     assert "region 1" in conflict
     assert "'Car'" in conflict
     assert "[10.00, 10.00, 30.00, 40.00]" in conflict
+
+
+@pytest.mark.guarantee("G23")
+def test_a_box_of_another_tool_is_a_conflict_even_of_a_class_of_ours():
+    drawn = read_boxes(
+        [{**region(10, 10, 20, 30), "from_name": "more"}, {**region(1, 1, 9, 9), "from_name": "label"}], WIDTH, HEIGHT, CLASSES
+    )
+    assert len(drawn.boxes_tile) == 1
+    assert drawn.conflicts == ("region 1: it was drawn with the tool 'more', not with 'label'",)
 
 
 def test_what_is_no_region_is_noted():
@@ -161,10 +171,30 @@ def test_a_name_that_label_studio_cannot_have_is_refused(name):
 CONFIG = label_config(CLASSES)
 
 
+def beside(tag: str) -> str:
+    """The configuration with something more in it."""
+    return CONFIG.replace("</View>", f"{tag}</View>")
+
+
+@pytest.mark.guarantee("G23")
 @pytest.mark.parametrize(
     ("config", "differences"),
     [
         (CONFIG, []),
+        (beside('<Header value="Draw every car"/><Style>.x {}</Style>'), []),
+        (beside('<Choices name="light" toName="image"><Choice value="night"/></Choices>'), []),
+        (beside('<PolygonLabels name="outline" toName="image"/>'), ["it has other tools to draw with: PolygonLabels"]),
+        (
+            beside('<Brush name="b" toName="image"/><Rectangle name="r" toName="image"/>'),
+            ["it has other tools to draw with: Brush, Rectangle"],
+        ),
+        (
+            beside('<RectangleLabels name="more" toName="image"><Label value="car"/></RectangleLabels>'),
+            ["it has other tools to draw with: RectangleLabels"],
+        ),
+        (CONFIG.replace('toName="image"', 'toName="picture"'), ['it has no <RectangleLabels name="label" toName="image">']),
+        (CONFIG.replace('name="image"', 'name="picture"'), ['it has no <Image name="image" value="$image">']),
+        (CONFIG.replace("<Image ", "<Text "), ['it has no <Image name="image" value="$image">']),
         (CONFIG.replace('<Label value="car" />', '<Label value="car" background="red" hotkey="1"/>'), []),
         (CONFIG.replace('<Label value="car" /><Label value="ship" />', '<Label value="ship"/><Label value="car"/>'), []),
         (CONFIG.replace('value="ship"', 'value="boat"'), ["it lacks the classes ['ship']", "it has the classes ['boat'] in addition"]),

@@ -181,6 +181,7 @@ def test_of_two_annotators_the_newest_counts_and_when_that_is_deleted_the_other(
     assert reviewed(workspace)[1] == "user 2"
 
 
+@pytest.mark.guarantee("G23")
 def test_a_class_that_is_not_ours_holds_the_answer_until_it_is_mended(workspace, server, people, draw):
     annotation = people.submit(1, [draw(2, 3, 10, 12), draw(20, 20, 8, 6, "truck")])
     report = pull(workspace, server, PullConfig())

@@ -194,6 +194,7 @@ def test_a_picture_at_another_place_is_told(workspace, studio, server):
     assert moved.updated == 16
 
 
+@pytest.mark.guarantee("G23")
 def test_a_changed_configuration_is_refused_before_anything_is_sent(workspace, studio, server):
     push(workspace, server, address, PushConfig())
     studio.projects[1]["label_config"] = label_config(LabelSet.of(["car", "boat"]))
