@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from app.roles import NEW_ACCOUNTS, Role
 from app.signing import Signer
 from engine.catalog.schema import UserRow
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 
-__all__ = ["SESSION_SECONDS", "Accounts", "Attempts", "Passwords", "Sessions"]
+__all__ = ["SESSION_SECONDS", "Account", "Accounts", "Attempts", "Passwords", "Sessions"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
@@ -66,6 +68,15 @@ class Passwords:
             return hashlib.scrypt(password.encode("utf-8", "surrogatepass"), salt=salt, n=cost, r=block_size, p=parallel, maxmem=memory)
 
 
+@dataclass(frozen=True)
+class Account:
+    """Somebody who may log in: their name, what they may do, and a mark that changes with their password (None where they have none)."""
+
+    name: str
+    role: str
+    fingerprint: str | None
+
+
 class Accounts:
     """The accounts of a workspace.
 
@@ -79,8 +90,13 @@ class Accounts:
         self._passwords = passwords or Passwords()
         self._nobody = self._passwords.hash(secrets.token_hex(16))
 
-    def add(self, name: str, password: str) -> bool:
+    def add(self, name: str, password: str, role: Role | None = None) -> bool:
         """Make the account ``name``, or give it a new password, which ends its sessions; returns whether it is a new one.
+
+        Args:
+            name: the account.
+            password: what it logs in with.
+            role: what it may do; None leaves an account as it is, and makes a new one an engineer.
 
         Raises:
             BadInput: a name or a password of the wrong form.
@@ -96,10 +112,19 @@ class Accounts:
         with self._workspace.session() as session:
             row = session.get(UserRow, name)
             if row is None:
-                session.add(UserRow(name=name, password_hash=self._passwords.hash(password)))
+                session.add(UserRow(name=name, password_hash=self._passwords.hash(password), role=role or NEW_ACCOUNTS))
                 return True
-            row.password_hash = self._passwords.hash(password)
+            row.password_hash, row.role = self._passwords.hash(password), role or row.role
             return False
+
+    def set_role(self, name: str, role: Role) -> None:
+        """Let the account ``name`` do what ``role`` may, from its next click on; its sessions go on.
+
+        Raises:
+            BadInput: there is no such account.
+        """
+        with self._workspace.session() as session:
+            self._row(session, name).role = role
 
     def remove(self, name: str) -> None:
         """Remove the account ``name`` and end its sessions.
@@ -108,15 +133,16 @@ class Accounts:
             BadInput: there is none.
         """
         with self._workspace.session() as session:
-            row = session.get(UserRow, name)
-            if row is None:
-                raise BadInput(f"no user {name!r}", expected=f"one of {self.names()}", remedy="See: tilehawk users list")
-            session.delete(row)
+            session.delete(self._row(session, name))
 
     def names(self) -> list[str]:
         """Everybody's name, in order."""
+        return list(self.roles())
+
+    def roles(self) -> dict[str, str]:
+        """What everybody may do, by name, in order."""
         with self._workspace.session(write=False) as session:
-            return list(session.scalars(select(UserRow.name).order_by(UserRow.name)))
+            return {row.name: row.role for row in session.scalars(select(UserRow).order_by(UserRow.name))}
 
     def check(self, name: str, password: str) -> bool:
         """Whether this is the password of that account; an unknown name takes as long as a known one."""
@@ -124,15 +150,24 @@ class Accounts:
         matches = self._passwords.matches(password, stored or self._nobody)
         return matches and stored is not None
 
-    def fingerprint(self, name: str) -> str | None:
-        """A mark of the account that changes with its password; None where there is no such account."""
-        stored = self._stored(name)
-        return None if stored is None else hashlib.sha256(stored.encode()).hexdigest()[:16]
+    def account(self, name: str) -> Account | None:
+        """What is known of the account ``name``; None where there is none."""
+        with self._workspace.session(write=False) as session:
+            row = session.get(UserRow, name)
+            return None if row is None else Account(row.name, row.role, _fingerprint(row.password_hash))
 
     def _stored(self, name: str) -> str | None:
         with self._workspace.session(write=False) as session:
             row = session.get(UserRow, name)
-            return None if row is None else row.password_hash
+            return None if row is None or not row.password_hash else row.password_hash
+
+    @staticmethod
+    def _row(session: Session, name: str) -> UserRow:
+        row = session.get(UserRow, name)
+        if row is None:
+            known = list(session.scalars(select(UserRow.name).order_by(UserRow.name)))
+            raise BadInput(f"no user {name!r}", expected=f"one of {known}", remedy="See: tilehawk users list")
+        return row
 
 
 class Sessions:
@@ -147,11 +182,12 @@ class Sessions:
     def __init__(self, accounts: Accounts, signer: Signer, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._accounts, self._clock = accounts, clock
         self._serializer = URLSafeTimedSerializer(signer.key("session"), salt="session", signer_kwargs={"digest_method": hashlib.sha256})
-        self._known: dict[str, tuple[float, str | None]] = {}
+        self._known: dict[str, tuple[float, Account | None]] = {}
 
     def begin(self, name: str) -> str:
         """The cookie of a new session."""
-        return str(self._serializer.dumps([name, self._accounts.fingerprint(name)]))
+        account = self._accounts.account(name)
+        return str(self._serializer.dumps([name, account and account.fingerprint]))
 
     def user(self, cookie: str) -> str | None:
         """Whose session ``cookie`` is; None for one that is forged, over, or of an account that changed."""
@@ -159,13 +195,19 @@ class Sessions:
             name, fingerprint = self._serializer.loads(cookie, max_age=SESSION_SECONDS)
         except (BadSignature, ValueError, TypeError):
             return None
-        return name if fingerprint is not None and fingerprint == self._fingerprint(name) else None
+        account = self._account(name)
+        return name if account is not None and fingerprint is not None and fingerprint == account.fingerprint else None
 
-    def _fingerprint(self, name: str) -> str | None:
+    def role(self, name: str) -> str | None:
+        """What the account ``name`` may do, at most two seconds after somebody changed it; None where there is none."""
+        account = self._account(name)
+        return None if account is None else account.role
+
+    def _account(self, name: str) -> Account | None:
         now = self._clock()
         since, known = self._known.get(name, (-SECONDS_KNOWN, None))
         if now - since >= SECONDS_KNOWN:
-            known = self._accounts.fingerprint(name)
+            known = self._accounts.account(name)
             self._known[name] = (now, known)
         return known
 
@@ -200,6 +242,10 @@ class Attempts:
                 self._failures.move_to_end(key)
             while len(self._failures) > ADDRESSES_REMEMBERED:
                 self._failures.popitem(last=False)
+
+
+def _fingerprint(password_hash: str) -> str | None:
+    return hashlib.sha256(password_hash.encode()).hexdigest()[:16] if password_hash else None
 
 
 def _text(raw: bytes) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from html import escape
 from typing import Self
 from urllib.parse import urlsplit
 
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.roles import OPERATOR, may, needed_for, refusal
 from engine.errors import UsageError
 
 __all__ = ["LOCAL_USER", "SESSION_COOKIE", "USER", "Access", "Guard", "is_loopback", "require_accounts"]
@@ -51,6 +54,13 @@ CONTENT_POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+NOT_ALLOWED = string.Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Tilehawk</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-height:90vh;margin:0;color:#1f2937;background:#f8fafc}
+main{max-width:34rem;padding:1rem}</style></head>
+<body><main><h1>Not for this account</h1><p>$found.</p><p>$remedy.</p><p><a href="/">Overview</a> · <a href="/logout">Log out</a></p></main>
+</body></html>
+""")
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -107,20 +117,27 @@ class Guard:
     """ASGI middleware that answers whatever is not allowed itself.
 
     In turn: the name by which the server is called, the page that asks, the machine that asks, whether the route is one of ours or one
-    that the pages need, the session, and, in a second app, whether the request would change something. Every answer carries the headers
-    that keep a browser from doing more with it than a page needs.
+    that the pages need, the session, the role, and, in a second app, whether the request would change something. Every answer carries the
+    headers that keep a browser from doing more with it than a page needs.
 
     Args:
         app: what is guarded.
         access: who may ask.
         user_of: the user of a session cookie, None for none.
+        role_of: what a user may do, None for nothing; not asked where no login is needed.
         read_only: why nothing may be changed here, None where this app is the one in charge.
     """
 
     def __init__(
-        self, app: ASGIApp, *, access: Access, user_of: Callable[[str], str | None], read_only: Callable[[], str | None] = lambda: None
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        user_of: Callable[[str], str | None],
+        role_of: Callable[[str], str | None],
+        read_only: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self.app, self._access, self._user_of, self._read_only = app, access, user_of, read_only
+        self.app, self._access, self._user_of, self._role_of, self._read_only = app, access, user_of, role_of, read_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -144,8 +161,8 @@ class Guard:
             return _text(403, "This request comes from another page than Tilehawk's own.")
         if not self._access.login and not _from_loopback(scope):
             return _text(403, "Tilehawk answers on this machine only, at 127.0.0.1 or localhost.")
-        if not own_proof and (refusal := self._unknown_user(scope)):
-            return refusal
+        if not own_proof and (refused := self._unknown_user(scope) or self._not_allowed(scope)):
+            return refused
         if GRADIO_ADMINISTRATION.fullmatch(path) and not GRADIO_SERVED.fullmatch(path):
             return _text(403, "This part of Gradio is not served here.")
         if _method(scope) not in READING and STATE_CHANGING.fullmatch(path) and (reason := self._read_only()):
@@ -169,9 +186,19 @@ class Guard:
         scope[USER] = next((user for cookie in _session_cookies(scope) if (user := self._user_of(cookie))), None)
         if scope[USER] is not None or WITHOUT_LOGIN.fullmatch(scope["path"]):
             return None
-        if _method(scope) == "GET" and any("text/html" in value for value in _values(scope, b"accept")):
-            return RedirectResponse("/login", status_code=303)
-        return _text(401, "Log in first: /login")
+        return RedirectResponse("/login", status_code=303) if _wants_a_page(scope) else _text(401, "Log in first: /login")
+
+    def _not_allowed(self, scope: Scope) -> Response | None:
+        """What to say to somebody whose role is too small for the path; one that no rule names is the operator's alone."""
+        if not self._access.login or WITHOUT_LOGIN.fullmatch(scope["path"]):
+            return None
+        needs, role = needed_for(scope["path"]) or OPERATOR, self._role_of(scope[USER])
+        if may(role, needs):
+            return None
+        found, remedy = refusal(scope["path"], needs, scope[USER], role)
+        if _wants_a_page(scope):
+            return HTMLResponse(NOT_ALLOWED.substitute(found=escape(found), remedy=escape(remedy)), status_code=403)
+        return _text(403, f"{found}. {remedy}.")
 
 
 def require_accounts(access: Access, names: Iterable[str], host: str) -> None:
@@ -201,6 +228,10 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return guarded
+
+
+def _wants_a_page(scope: Scope) -> bool:
+    return _method(scope) == "GET" and any("text/html" in value for value in _values(scope, b"accept"))
 
 
 def _method(scope: Scope) -> str:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 
 from app.accounts import Accounts, Sessions
-from app.arrivals import Arrivals, UploadLimits
+from app.announcements import UploadLimits
+from app.arrivals import Arrivals
 from app.bodies import LARGEST_FORM_BYTES, BodyLimit, Uploads
 from app.deep_zoom import DeepZoom
 from app.ownership import Ownership
@@ -106,11 +107,12 @@ def create_app(
     ):
         app.include_router(router)
     _prepare_gradio(in_one_go)
-    from app.pages.context import PageContext
+    from app.pages.context import PageContext, operator
 
-    _mount(app, PageContext(workspace, jobs, settings, read_only, local=not access.login), pages)
+    role_of = sessions.role if access.login else operator
+    _mount(app, PageContext(workspace, jobs, settings, read_only, local=not access.login, role_of=role_of), pages)
     app.add_middleware(BodyLimit, uploads=in_one_go, upload_bytes=_form_bytes(settings), reserve_bytes=settings.reserve_bytes)
-    app.add_middleware(Guard, access=access, user_of=sessions.user, read_only=read_only)
+    app.add_middleware(Guard, access=access, user_of=sessions.user, role_of=role_of, read_only=read_only)
     return app
 
 

@@ -10,6 +10,7 @@
     │   ├── LabelSetMismatch        classes differ between labels, workspace and model
     │   └── CheckpointRefused       a model or checkpoint that is damaged or belongs to something else
     ├── NothingToDo            4    the work asked for is done already, or there is nothing to do it on
+    ├── NotAllowed             1    the one who asks may not do this
     ├── WorkspaceBusy          1    another process holds the right to run stages
     ├── StaleReview            1    a tile was changed by somebody else while it was being annotated
     ├── ParityError            1    an exported model does not compute what the original computes
@@ -26,6 +27,7 @@ __all__ = [
     "Cancelled",
     "CheckpointRefused",
     "LabelSetMismatch",
+    "NotAllowed",
     "NothingToDo",
     "ParityError",
     "StaleReview",
@@ -101,6 +103,10 @@ class NothingToDo(TilehawkError):
     """The work is done already, or there is nothing to do it on."""
 
     exit_code = 4
+
+
+class NotAllowed(TilehawkError):
+    """The one who asks may not do this; somebody else may."""
 
 
 class WorkspaceBusy(TilehawkError):

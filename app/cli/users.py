@@ -1,4 +1,4 @@
-"""Commands about who may log in: users add, users list, users remove."""
+"""Commands about who may log in, and do what: users add, users list, users role, users remove."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from app.cli.options import JsonOption, WorkspaceOption
 from app.cli.output import emit
+from app.roles import NEW_ACCOUNTS, ROLES, Role
 from app.settings import find_workspace
 from engine.errors import BadInput
 
@@ -22,26 +23,53 @@ def add_to(users: typer.Typer) -> None:
     """Register the commands of this group."""
     users.command("add")(add)
     users.command("list")(show)
+    users.command("role")(change_role)
     users.command("remove")(remove)
 
 
-def add(name: NameArgument, *, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def add(
+    name: NameArgument,
+    *,
+    role: Annotated[
+        Role | None,
+        typer.Option(help=f"What it may do; each may do what those before it may. A new account is {NEW_ACCOUNTS}.", show_default=False),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Make an account, or give it a new password: asked for twice, or read from standard input. Open sessions of it end."""
     from app.accounts import Accounts
     from engine.catalog.workspace import Workspace
 
     with Workspace.open(find_workspace(workspace)) as opened:
-        fresh = Accounts(opened).add(name, _password())
-    emit({"user": name, "new": fresh}, as_json=as_json)
+        accounts = Accounts(opened)
+        fresh = accounts.add(name, _password(), role)
+        emit({"user": name, "role": accounts.roles()[name], "new": fresh}, as_json=as_json)
 
 
 def show(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """List the accounts."""
+    """List the accounts with their roles."""
     from app.accounts import Accounts
     from engine.catalog.workspace import Workspace
 
     with Workspace.open(find_workspace(workspace)) as opened:
-        emit({"users": Accounts(opened).names()}, as_json=as_json)
+        emit({"users": [{"name": name, "role": role} for name, role in Accounts(opened).roles().items()]}, as_json=as_json)
+
+
+def change_role(
+    name: NameArgument,
+    role: Annotated[Role, typer.Argument(metavar="ROLE", help=f"One of {', '.join(ROLES)}; each may do what those before it may")],
+    *,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an account do more or less; it counts within two seconds and logs nobody out."""
+    from app.accounts import Accounts
+    from engine.catalog.workspace import Workspace
+
+    with Workspace.open(find_workspace(workspace)) as opened:
+        Accounts(opened).set_role(name, role)
+    emit({"user": name, "role": role}, as_json=as_json)
 
 
 def remove(name: NameArgument, *, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -191,10 +191,10 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         event(listener, inputs=budget, outputs=filled, preprocess=False, trigger_mode="always_last", **quiet)
     history.change(context.answer(actions.hold, outputs=1), outputs=held, **quiet)
     number.input(actions.show, inputs=number, outputs=[cards, ground], **quiet)
-    for button, action, given in (
-        (choose, actions.choose, [*budget, strategy, wanted]),
-        (simulate, actions.simulate, [strategies, seeds]),
-        (audit, actions.audit, []),
+    for button, action, given, needs in (
+        (choose, actions.choose, [*budget, strategy, wanted], "manager"),
+        (simulate, actions.simulate, [strategies, seeds], "engineer"),
+        (audit, actions.audit, [], "manager"),
     ):
-        asked = context.answer(action, outputs=1, changes=True)
+        asked = context.answer(action, outputs=1, changes=True, needs=needs)
         button.click(asked, inputs=given, outputs=news, preprocess=False, api_visibility="private")

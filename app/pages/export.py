@@ -71,7 +71,9 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     with jobs_here:
         follow(context, blocks, verbs={"export", "layers"}, refresh=actions.refresh, inputs=[model, chosen], outputs=[model, chosen, files])
     for button, action, given in ((make, actions.export, [model]), (layers, actions.search_scenes, [chosen, score])):
-        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
+        button.click(
+            context.answer(action, outputs=1, changes=True, needs="engineer"), inputs=given, outputs=news, api_visibility="private"
+        )
 
 
 def _choice(known: list[str], shown: str | None) -> Any:

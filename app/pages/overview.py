@@ -70,7 +70,9 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         api_visibility="private",
     )
     for button, action, given in ((cancel, stop_job, chosen_stop), (resume, go_on_with, chosen_go_on)):
-        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
+        button.click(
+            context.answer(action, outputs=1, changes=True, needs="engineer"), inputs=given, outputs=news, api_visibility="private"
+        )
 
 
 def _choices(jobs: list[tuple[str, str]]) -> Any:

@@ -105,7 +105,8 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         follow(context, blocks, verbs={"evaluate", "retrain"}, refresh=actions.refresh, inputs=chosen, outputs=[model, other, *page])
     for changed in chosen:
         changed.input(actions.show, inputs=chosen, outputs=page, api_visibility="private", show_progress="hidden")
-    measure.click(context.answer(actions.measure, outputs=1, changes=True), inputs=[model, split], outputs=news, api_visibility="private")
+    asked = context.answer(actions.measure, outputs=1, changes=True, needs="manager")
+    measure.click(asked, inputs=[model, split], outputs=news, api_visibility="private")
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,10 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     for changed in (minutes, rate):
         changed.change(actions.price, inputs=[minutes, rate], outputs=price, **quiet)
     number.input(actions.cards, inputs=number, outputs=cards, **quiet)
-    for button, action, given in ((start, actions.begin, [minutes, strategy, annotate, images]), (retrain, actions.retrain, [images])):
-        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
+    begin = context.answer(actions.begin, outputs=1, changes=True, needs="manager")
+    start.click(begin, inputs=[minutes, strategy, annotate, images], outputs=news, api_visibility="private")
+    again = context.answer(actions.retrain, outputs=1, changes=True, needs="engineer")
+    retrain.click(again, inputs=images, outputs=news, api_visibility="private")
 
 
 def _cards(context: PageContext, number: int | None) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 
+from app import roles
 from app.pages import annotators, budget, export, find, imagery, overview, results, review, rounds, text, training
-from app.pages.context import PageContext
+from app.pages.context import PageContext, visitor
+from app.roles import OPERATOR, Role, may
+from engine.errors import NotAllowed
 
 __all__ = ["HEAD", "PAGES", "STYLE", "build"]
 
@@ -62,11 +67,47 @@ def build(context: PageContext) -> gr.Blocks:
     lifetime = HOURS_UPLOADS_ARE_KEPT * 3600
     blocks = gr.Blocks(title="Tilehawk", analytics_enabled=False, fill_width=True, delete_cache=(3600, lifetime))
     for path, (title, fill) in PAGES.items():
-        with blocks if not path else blocks.route(title, path):
-            gr.Navbar(main_page_name=PAGES[""][0])
+        with blocks if not path else blocks.route(title, path, show_in_navbar=context.local):
+            _navigation(context, blocks)
             _banner(context, blocks)
             fill(context, blocks)
+    _guard_events(context, blocks)
     return blocks
+
+
+def _navigation(context: PageContext, blocks: gr.Blocks) -> None:
+    """Links to the pages that the visitor may open: all of them at once where nobody needs a login."""
+    home = PAGES[""][0]
+    if context.local:
+        gr.Navbar(main_page_name=home)
+        return
+    bar = gr.Navbar(main_page_name=home)
+
+    def links(request: gr.Request) -> Any:
+        role = context.role_of(visitor(request))
+        return gr.update(value=[(title, path) for path, (title, _) in PAGES.items() if path and may(role, roles.PAGES.get(path, OPERATOR))])
+
+    blocks.load(links, outputs=bar, show_progress="hidden", api_visibility="private")
+
+
+def _guard_events(context: PageContext, blocks: gr.Blocks) -> None:
+    """No page is asked for anything by somebody who may not open it, whatever its own events say."""
+    for event in blocks.fns.values():
+        if event.fn is not None:
+            title, needs = PAGES[event.page][0], roles.PAGES.get(event.page, OPERATOR)
+            event.fn = _allowed(context, event.fn, f"The page {title}", needs)
+
+
+def _allowed(context: PageContext, asked: Callable[..., Any], what: str, needs: Role) -> Callable[..., Any]:
+    @functools.wraps(asked)
+    def answered(*values: Any, **named: Any) -> Any:
+        try:
+            context.require(needs, what)
+        except NotAllowed as refused:
+            raise gr.Error(str(refused), print_exception=False) from refused
+        return asked(*values, **named)
+
+    return answered
 
 
 def _banner(context: PageContext, blocks: gr.Blocks) -> None:

@@ -152,4 +152,6 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         (finetune, actions.finetune, [labelled, beside, believe]),
         (one_shot, actions.one_shot, [labelled]),
     ):
-        button.click(context.answer(action, outputs=1, changes=True), inputs=given, outputs=news, api_visibility="private")
+        button.click(
+            context.answer(action, outputs=1, changes=True, needs="engineer"), inputs=given, outputs=news, api_visibility="private"
+        )

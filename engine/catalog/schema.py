@@ -348,6 +348,9 @@ class UserRow(Base):
     __tablename__ = "user_account"
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
     password_hash: Mapped[str] = mapped_column(String(512))
+    """empty where nobody knows a password for it: it came with a backup that held no secrets"""
+    role: Mapped[str] = mapped_column(String(16), server_default="engineer")
+    """annotator, manager or engineer; accounts from before there were roles could do everything and are engineers"""
     created: Mapped[float] = mapped_column(Float, default=time.time)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from app.accounts import SESSION_SECONDS, Accounts, Attempts, Passwords, Sessions
 from app.signing import Signer
+from engine.catalog.schema import UserRow
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 
@@ -131,6 +132,29 @@ def test_session_ends_with_its_account_or_password_within_seconds(workspace, acc
     change(accounts)
     clock.now += 2
     assert sessions.user(cookie) is None
+
+
+def test_role_counts_within_seconds_and_logs_nobody_out(workspace, accounts):
+    clock = Clock()
+    sessions = Sessions(accounts, Signer.of(workspace), clock=clock)
+    cookie = sessions.begin("anna")
+    assert sessions.role("anna") == "engineer", "an account of which nobody says what it may do"
+    accounts.set_role("anna", "annotator")
+    clock.now += 2
+    assert (sessions.user(cookie), sessions.role("anna")) == ("anna", "annotator")
+    assert sessions.role("berta") is None
+    with pytest.raises(BadInput, match=r"'berta'.*anna"):
+        accounts.set_role("berta", "manager")
+
+
+def test_account_without_a_password_lets_nobody_in(workspace, accounts):
+    """As a backup without secrets leaves it."""
+    sessions = Sessions(accounts, Signer.of(workspace))
+    with workspace.session() as session:
+        session.get_one(UserRow, "anna").password_hash = ""
+    assert not accounts.check("anna", PASSWORD)
+    assert not accounts.check("anna", "")
+    assert sessions.user(sessions.begin("anna")) is None
 
 
 def test_session_ends_after_twelve_hours(workspace, accounts, monkeypatch):

@@ -28,6 +28,7 @@ def ask(
     path="/",
     headers=(),
     read_only=None,
+    role="engineer",
 ):
     sent = []
 
@@ -46,7 +47,8 @@ def ask(
     }
     if kind == "websocket":
         del scope["method"]
-    guard = Guard(application, access=access, user_of={"genuine": "anna"}.get, read_only=lambda: read_only)
+    people = {"genuine": "anna"}
+    guard = Guard(application, access=access, user_of=people.get, role_of=lambda name: role, read_only=lambda: read_only)
     asyncio.run(guard(scope, receive, send))
     return sent
 
@@ -271,3 +273,38 @@ def test_every_answer_tells_the_browser_to_be_careful(answered):
 )
 def test_loopback_is_told(host, expected):
     assert is_loopback(host) is expected
+
+
+COOKIE = ("cookie", "tilehawk_session=genuine")
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "answered"),
+    [
+        ("annotator", "/review", 200),
+        ("annotator", "/tiles/1.png", 200),
+        ("annotator", "/budget", 403),
+        ("annotator", "/downloads/labels/gpkg", 403),
+        ("manager", "/budget", 200),
+        ("manager", "/downloads/labels/gpkg", 200),
+        ("manager", "/training", 403),
+        ("manager", "/gradio_api/upload", 403),
+        ("engineer", "/training", 200),
+        ("engineer", "/no rule names this", 200),
+        ("manager", "/no rule names this", 403),
+        ("annotator", "/logout", 200),
+        (None, "/review", 403),
+        ("ADMIN", "/review", 403),
+    ],
+)
+def test_role_decides_what_may_be_asked_for(role, path, answered):
+    assert status(PUBLIC, hosts=(b"tiles.example.org",), path=path, headers=[COOKIE], role=role) == answered
+    assert status(path=path, role=role) == 200, "at this machine nobody is asked who they are"
+
+
+def test_refused_page_says_who_may_open_it():
+    sent = ask(PUBLIC, hosts=(b"tiles.example.org",), path="/budget", headers=[COOKIE, ("accept", "text/html")], role="annotator")
+    assert sent[0]["status"] == 403
+    said = sent[1]["body"].decode()
+    assert "/budget is for managers and engineers; the account anna is an annotator." in said
+    assert "tilehawk users role anna manager" in said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from starlette.routing import Mount
 
@@ -56,20 +54,8 @@ def anna(application, fake):
     return client
 
 
-def every_route(routes, prefix=""):
-    """(method, path) of every route, parameters filled in."""
-    for route in routes:
-        if isinstance(route, Mount):
-            yield from every_route(route.routes, prefix + route.path)
-        elif hasattr(route, "path"):
-            path = prefix + re.sub(r"\{[^}]+\}", "1", route.path)
-            yield from ((method, path) for method in sorted(getattr(route, "methods", None) or {"GET"}))
-        else:
-            yield from every_route(route.original_router.routes, prefix)
-
-
-def test_every_route_but_the_open_kinds_is_refused(application, stranger):
-    found = set(every_route(application.routes))
+def test_every_route_but_the_open_kinds_is_refused(application, stranger, fake):
+    found = set(fake("web").every_route(application.routes))
     assert set(ANSWERED_WITHOUT_SESSION) <= found
     assert len([path for _, path in found if path.startswith("/gradio_api/")]) > 30, "the routes of the pages are among them"
     for method, path in sorted(found):
@@ -77,8 +63,8 @@ def test_every_route_but_the_open_kinds_is_refused(application, stranger):
         assert answer.status_code == ANSWERED_WITHOUT_SESSION.get((method, path), 401), (method, path)
 
 
-def test_people_are_shown_the_door(application, stranger):
-    for method, path in sorted(every_route(application.routes)):
+def test_people_are_shown_the_door(application, stranger, fake):
+    for method, path in sorted(fake("web").every_route(application.routes)):
         if method == "GET" and (method, path) not in ANSWERED_WITHOUT_SESSION:
             answer = stranger.get(path, headers={"accept": "text/html"})
             assert (answer.status_code, answer.headers["location"]) == (303, "/login"), path

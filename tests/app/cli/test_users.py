@@ -35,11 +35,11 @@ def test_account_is_made_from_a_pipe_given_a_new_password_listed_and_removed(til
     for word, new in (("correct horse", True), ("battery staple", False)):
         piped(monkeypatch, f"{word}\r\n")
         typed = tilehawk("users", "add", "anna", "--workspace", workspace.root, "--json")
-        assert (typed.code, typed.document) == (0, {"user": "anna", "new": new})
+        assert (typed.code, typed.document) == (0, {"user": "anna", "role": "engineer", "new": new})
         assert accounts.check("anna", word)
         assert word not in typed.out + typed.err
     assert not accounts.check("anna", "correct horse")
-    assert tilehawk("users", "list", "--workspace", workspace.root, "--json").document == {"users": ["anna"]}
+    assert tilehawk("users", "list", "--workspace", workspace.root, "--json").document == {"users": [{"name": "anna", "role": "engineer"}]}
     assert tilehawk("users", "remove", "anna", "--workspace", workspace.root).code == 0
     assert accounts.names() == []
 
@@ -71,3 +71,18 @@ def test_app_that_others_can_reach_wants_an_account(tilehawk, workspace):
     assert typed.code == 2
     assert "tilehawk users add NAME" in typed.err
     assert tilehawk("app", "--public-url", "nonsense", "--workspace", workspace.root).code == 2
+
+
+def test_role_is_given_kept_and_changed(tilehawk, workspace, monkeypatch):
+    def add(*options):
+        piped(monkeypatch, "correct horse\n")
+        return tilehawk("users", "add", "anna", *options, "--workspace", workspace.root, "--json").document
+
+    assert add("--role", "annotator") == {"user": "anna", "role": "annotator", "new": True}
+    assert add() == {"user": "anna", "role": "annotator", "new": False}
+    typed = tilehawk("users", "role", "anna", "manager", "--workspace", workspace.root, "--json")
+    assert (typed.code, typed.document) == (0, {"user": "anna", "role": "manager"})
+    assert "anna  manager" in tilehawk("users", "list", "--workspace", workspace.root).out
+    assert tilehawk("users", "role", "berta", "manager", "--workspace", workspace.root).code == 3
+    typed = tilehawk("users", "role", "anna", "king", "--workspace", workspace.root)
+    assert (typed.code, "annotator" in typed.err) == (2, True)
