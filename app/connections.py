@@ -21,11 +21,17 @@ DEFAULT_PUBLIC_URL = "http://127.0.0.1:7860"
 
 @dataclass(frozen=True)
 class Connected:
-    """What was connected: the server's address, whose token it is, and from where annotators load pictures."""
+    """What was connected: the server's address, whose token it is, and from where annotators load pictures.
+
+    ``backend`` and ``backend_user`` are for the server's own questions (docs/ml-backend.md); ``backend_entered`` says where.
+    """
 
     server: str
     user: str
     public_url: str
+    backend: str
+    backend_user: str
+    backend_entered: str
 
 
 class LabelStudioConnection(BaseModel):
@@ -87,7 +93,9 @@ def connect_label_studio(workspace: Workspace, url: str, token: str, *, public_u
         TilehawkError: nothing answers there.
         UsageError: ``public_url`` is no such address.
     """
+    from app.backend import WHERE, backend_address
     from app.settings import Settings
+    from app.signing import ML_BACKEND_USER
     from app.wiring import label_studio
 
     if not token or not token.isascii() or not token.isprintable() or " " in token:
@@ -97,4 +105,4 @@ def connect_label_studio(workspace: Workspace, url: str, token: str, *, public_u
     user = server.who()
     connection = LabelStudioConnection(url=server.url, token=SecretStr(token), public_url=pictures)
     Connections.load(workspace).model_copy(update={"label_studio": connection}).save(workspace)
-    return Connected(server.url, user, pictures)
+    return Connected(server.url, user, pictures, backend_address(pictures), ML_BACKEND_USER, WHERE)

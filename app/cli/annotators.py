@@ -1,4 +1,4 @@
-"""Commands about annotation servers: connect label-studio, push, pull."""
+"""Commands about annotation servers: connect label-studio, connect backend, push, pull."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ LONGEST_TOKEN = 8192
 def add_to(app: typer.Typer, connect: typer.Typer) -> None:
     """Register the commands of this group."""
     connect.command("label-studio")(connect_label_studio)
+    connect.command("backend")(connect_backend)
     app.command()(push)
     app.command()(pull)
 
@@ -39,6 +40,9 @@ def connect_label_studio(
             show_default=False,
         ),
     ] = None,
+    backend: Annotated[
+        bool, typer.Option("--backend", help="Also enter this app as the machine learning backend of the newest project there.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,7 +52,20 @@ def connect_label_studio(
 
     with Workspace.open(find_workspace(workspace)) as opened:
         report = connect(opened, url, _token(from_stdin=token_stdin), public_url=public_url)
+        if backend:
+            from app.backend import register
+
+            register(opened)
     emit(report, as_json=as_json)
+
+
+def connect_backend(*, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Enter this app, which must be running, as the machine learning backend of the newest project in the connected Label Studio."""
+    from app.backend import register
+    from engine.catalog.workspace import Workspace
+
+    with Workspace.open(find_workspace(workspace)) as opened:
+        emit(register(opened), as_json=as_json)
 
 
 def _token(*, from_stdin: bool) -> str:

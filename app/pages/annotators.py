@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from sqlalchemy import select
 
+from app.backend import backend_address, register
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
-from app.signing import webhook_secret
+from app.signing import ML_BACKEND_USER, ml_backend_secret, webhook_secret
 from engine.catalog import remote
 from engine.catalog.schema import RemoteTask
 
@@ -61,8 +62,16 @@ class Actions:
             "Of several answers": next(words for words, several in SEVERAL.items() if several == policy.several),
             "Its webhook, if you want answers at once": f"{connected.public_url}/webhooks/label-studio",
             "with the header X-Tilehawk-Secret": webhook_secret(self._context.workspace),
+            "Its model, for suggestions while people draw": backend_address(connected.public_url),
+            "with Basic authentication as": ML_BACKEND_USER,
+            "and the password": ml_backend_secret(self._context.workspace),
         }
         return text.figures(numbers) + text.definitions(place), held_answers(held)
+
+    def offer_suggestions(self) -> str:
+        """Enter this app as the machine learning backend of the newest project there."""
+        entered = register(self._context.workspace)
+        return text.done(f"Project {entered.project} there asks {entered.backend} for suggestions now.")
 
     def connect(self, url: str, token: str, public_url: str) -> tuple[Any, ...]:
         """Try the token, and keep it if the server knows it."""
@@ -158,6 +167,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         several = gr.Dropdown(list(SEVERAL), value="as before", label="Where several people answered, take", elem_id="several")
         pull = gr.Button("Take answers in", variant="primary", elem_id="pull")
         pull_all = gr.Button("Look at every task again", elem_id="pull-all")
+    offer = gr.Button("Offer suggestions while people draw", elem_id="offer-suggestions")
     jobs_here = gr.Column()
     held = gr.HTML(elem_id="held")
     quiet: dict[str, Any] = {"api_visibility": "private"}
@@ -168,4 +178,5 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     plan.click(context.answer(actions.plan, outputs=2), inputs=[annotators], outputs=[plan_shown, news], **quiet)
     push.click(context.answer(actions.push, outputs=2, changes=True), inputs=[annotators], outputs=[plan_shown, news], **quiet)
     pull.click(context.answer(actions.pull, outputs=1, changes=True), inputs=[several], outputs=news, **quiet)
+    offer.click(context.answer(actions.offer_suggestions, outputs=1, changes=True), inputs=None, outputs=news, **quiet)
     pull_all.click(context.answer(actions.pull_all, outputs=1, changes=True), inputs=[several], outputs=news, **quiet)

@@ -60,7 +60,7 @@ def router(workspace: Workspace, jobs: Jobs, suggester: Suggester, secret: str) 
 
     @routes.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
-        question = _read(backend.read_question, await request.body())
+        question = await run_in_threadpool(_read, backend.read_question, await request.body())
         return await _answered(_predict(workspace, suggester, question))
 
     @routes.post("/webhook")

@@ -10,10 +10,12 @@ from pydantic import SecretStr
 
 from app.connections import Connections, LabelStudioConnection
 from app.pages.annotators import Actions
+from app.signing import ml_backend_secret
 from app.wiring import annotation_server
 from engine.catalog.annotations import set_label_set
 from engine.catalog.rounds import ChosenTile, add_round
 from engine.catalog.tiles import tiles
+from engine.errors import NothingToDo
 from engine.stages.pull import PullConfig, pull
 from engine.stages.push import PushConfig, push
 
@@ -115,3 +117,18 @@ def test_the_status_says_how_far_annotators_agree_and_names_what_is_held_back(co
     assert "project 1, task 2" in held
     assert "&lt;i&gt;truck" in held
     assert "<i>truck" not in held
+
+
+def test_what_label_studio_needs_to_ask_for_suggestions_is_shown(context):
+    connection = LabelStudioConnection(url="http://127.0.0.1:8080", token=SecretStr(TOKEN), public_url="http://127.0.0.1:7860")
+    Connections(label_studio=connection).save(context.workspace)
+    shown, _ = Actions(context).status()
+    assert "http://127.0.0.1:7860/label-studio" in shown
+    assert ml_backend_secret(context.workspace) in shown
+
+
+def test_suggestions_are_offered_only_where_there_is_a_project(context):
+    connection = LabelStudioConnection(url="http://127.0.0.1:8080", token=SecretStr(TOKEN), public_url="http://127.0.0.1:7860")
+    Connections(label_studio=connection).save(context.workspace)
+    with pytest.raises(NothingToDo, match=r"no project of this workspace.*tilehawk push"):
+        Actions(context).offer_suggestions()

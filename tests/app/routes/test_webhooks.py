@@ -82,12 +82,14 @@ def test_payload_is_not_read_for_data(client, jobs, body):
     assert [(job.verb, job.config, job.inputs) for job in jobs.queued] == [("pull", {}, {})]
 
 
+@pytest.mark.guarantee("G21")
 @pytest.mark.parametrize("secret", [None, "", "s3cre", "s3crets", "S3CRET", "sécret".encode("latin-1")])
 def test_wrong_secret_changes_nothing(client, jobs, secret):
     assert notify(client, secret=secret).status_code == 401
     assert jobs.asked == 0
 
 
+@pytest.mark.guarantee("G21")
 @pytest.mark.parametrize("pieces", [1, 50])
 def test_endless_payload_is_cut_off_and_changes_nothing(client, jobs, pieces):
     chunk = b"x" * (1_100_000 // pieces)
