@@ -12,7 +12,7 @@ from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
 from app.pages.outlook import Outlook, doubtful_labels, foretold_against_measured, strategies_table
-from app.pages.review import workspace_classes
+from app.pages.reviewing import workspace_classes
 from app.pages.spending import HOUR, maps, round_cards, rounds_table
 from engine.catalog.rounds import rounds
 from engine.errors import UsageError

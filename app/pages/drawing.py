@@ -16,7 +16,7 @@ from engine.errors import BadInput
 from engine.label_set import LabelSet
 from engine.records import Window
 
-__all__ = ["boxes_drawn", "corners", "offered", "surface", "to_draw", "zoom_of"]
+__all__ = ["UNSURE", "boxes_drawn", "colours", "corners", "offered", "surface", "to_draw", "zoom_of"]
 
 SMALLEST_SIDE = 2
 SHOWN_PIXELS = 900
@@ -52,12 +52,13 @@ def surface(*, single_box: bool, elem_id: str, labels: Sequence[str] = ()) -> An
     )
 
 
+def colours(labels: Sequence[str]) -> dict[str, str]:
+    """Class → its colour on the surface, as ``#rrggbb``."""
+    return {name: "#" + bytes(PALETTE[index % len(PALETTE)]).hex() for index, name in enumerate(labels)}
+
+
 def _classes(labels: Sequence[str]) -> dict[str, Any]:
-    return {"label_list": list(labels), "label_colors": [_hexadecimal(PALETTE[index % len(PALETTE)]) for index in range(len(labels))]}
-
-
-def _hexadecimal(colour: tuple[int, int, int]) -> str:
-    return "#" + bytes(colour).hex()
+    return {"label_list": list(labels), "label_colors": list(colours(labels).values())}
 
 
 def zoom_of(window: Window) -> int:

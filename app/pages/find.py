@@ -7,92 +7,26 @@ from typing import Any
 
 import gradio as gr
 
-from app.pages import text
-from app.pages.context import PageContext, visitor
-from app.pages.drawing import corners, surface, to_draw, zoom_of
+from app.pages.context import PageContext
+from app.pages.drawing import surface
+from app.pages.finding import Actions, Asked
+from app.pages.hit_cards import STEP
 from app.pages.jobs import follow
-from app.pages.review import asked_tile, workspace_classes
-from engine.boxes import Boxes
-from engine.catalog.browse import tile_page
-from engine.catalog.decisions import decide
-from engine.catalog.pixels import TilePixels
-from engine.catalog.reviews import tile_state
-from engine.catalog.searches import HitRecord, SearchRecord, hits, searches
-from engine.errors import BadInput, NothingToDo, UsageError
+from app.pages.keyboard import Shortcut, legend
+from app.pages.working import counted
+from app.roles import Role
 
-__all__ = ["Actions", "add"]
+__all__ = ["SHORTCUTS", "add"]
 
-HIT_PIXELS = 140
-
-
-class Actions:
-    """What the page does; the line of news is each answer's last part."""
-
-    def __init__(self, context: PageContext) -> None:
-        self._context = context
-
-    def visit(self, request: gr.Request) -> tuple[Any, ...]:
-        """The tile that the address names, else the first of the training ground."""
-        return self.open(asked_tile(request))
-
-    def open(self, tile_id: float | None) -> tuple[Any, ...]:
-        """The tile of that number, to draw on."""
-        with self._context.workspace.session(write=False) as session:
-            first = tile_page(session, limit=1, split="train").tiles
-            if not tile_id and not first:
-                raise NothingToDo("there is no tile yet", remedy="Bring imagery in on the page Imagery")
-            state = tile_state(session, int(tile_id or first[0].id))
-        with TilePixels(self._context.workspace) as pixels:
-            drawing = to_draw(pixels.read(state.tile), Boxes.empty(), None, zoom=zoom_of(state.tile.window))
-        return state.tile.id, drawing, ""
-
-    def start(self, value: dict[str, Any] | None, tile_id: float | None, most: float) -> str:
-        """Queue the search for what the one box on the tile shows."""
-        if not tile_id or len(corners(value)) != 1:
-            raise UsageError(
-                f"{len(corners(value))} boxes on the tile", expected="one box, around the object to look for", remedy="Draw it first"
-            )
-        with self._context.workspace.session(write=False) as session:
-            zoom = zoom_of(tile_state(session, int(tile_id)).tile.window)
-        box = [round(side, 2) for side in corners(value, zoom=zoom)[0].tolist()]
-        self._context.jobs.enqueue("search", {"tile": int(tile_id), "box": box, "hits": int(most)})
-        return text.done("The search is queued; its look-alikes appear below when it is done.")
-
-    def refresh(self, label: str | None) -> tuple[Any, ...]:
-        """The searches and the classes to choose from; a new search is shown at once."""
-        with self._context.workspace.session(write=False) as session:
-            known = searches(session)
-        classes = workspace_classes(self._context)
-        names = list(classes.names) if classes else []
-        searches_shown = gr.update(choices=[(_named(each), each.id) for each in reversed(known)], value=known[-1].id if known else None)
-        return searches_shown, gr.update(choices=names, value=label if label in names else (names[0] if names else None))
-
-    def look(self, search_id: int | None, after: int | None = None) -> tuple[Any, ...]:
-        """The look-alikes of a search, and the next that nobody has decided on behind ``after``."""
-        if search_id is None:
-            return None, text.note("No search yet: draw a box above."), "", ""
-        with self._context.workspace.session(write=False) as session:
-            found = hits(session, search_id)
-        return *_current(found, after), ""
-
-    def accept(self, search_id: int | None, hit_id: int | None, name: str | None, request: gr.Request | None = None) -> tuple[Any, ...]:
-        """Make the look-alike a box of the class ``name``."""
-        classes = workspace_classes(self._context)
-        if classes is None or name not in classes.names:
-            raise BadInput("no class for a yes", expected="one of the workspace's classes", remedy="Name the classes on the page Review")
-        answer = self._decide(search_id, hit_id, classes.names.index(name), visitor(request))
-        return *answer, text.done(f"Kept as {name}; it is shown on its tile from now on.")
-
-    def refuse(self, search_id: int | None, hit_id: int | None, request: gr.Request | None = None) -> tuple[Any, ...]:
-        """Set the look-alike aside."""
-        return *self._decide(search_id, hit_id, None, visitor(request)), text.done("Noted: not one of them.")
-
-    def _decide(self, search_id: int | None, hit_id: int | None, label: int | None, annotator: str) -> tuple[Any, ...]:
-        if hit_id is None or search_id is None:
-            raise UsageError("no look-alike to decide on", expected="a search with open look-alikes", remedy="Find some first")
-        with self._context.workspace.session() as session:
-            decide(session, hit_id, accept=label is not None, label=label, annotator=annotator)
-        return self.look(search_id)[:-1]
+SECONDS_BETWEEN_LOOKS = 2.0
+SHORTCUTS = (
+    Shortcut(("y",), "#yes", "Yes: it becomes a box of the class, and the next is asked", hint="yes"),
+    Shortcut(("n",), "#no", "No: it is set aside, and the next is asked", hint="no"),
+    Shortcut(("space", "arrowright"), "#skip", "The next look-alike; this one stays undecided", hint="next"),
+    Shortcut(("arrowleft",), "#back", "The one before; decides nothing", hint="before"),
+    Shortcut(("z", "ctrl+z"), "#take-back", "Take your last decision back", hint="undo"),
+    Shortcut(("?",), "help", "All keys"),
+)
 
 
 def add(context: PageContext, blocks: gr.Blocks) -> None:
@@ -100,6 +34,66 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     actions = Actions(context)
     gr.Markdown("# Find look-alikes")
     news = gr.HTML(elem_id="news")
+    asked, awaited, confirmed = gr.State(Asked()), gr.State(None), gr.State(None)
+    count = gr.Number(0, visible=False)
+    with gr.Accordion("Search for something: draw one box around one object", open=True, elem_id="drawing-fold") as fold:
+        picture, number, most, open_tile, find = _add_drawing()
+    gr.HTML(legend(SHORTCUTS), elem_id="keys", padding=False)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=580):
+            shown = gr.HTML(elem_id="hit", padding=False)
+            with gr.Row():
+                yes = gr.Button("Yes", variant="primary", elem_id="yes", min_width=80)
+                no = gr.Button("No", elem_id="no", min_width=80)
+                back, later = gr.Button("Back", elem_id="back", min_width=80), gr.Button("Next", elem_id="skip", min_width=80)
+                undo = gr.Button("Undo", elem_id="take-back", min_width=80)
+        with gr.Column(scale=2, min_width=420):
+            with gr.Row():
+                search = gr.Dropdown([], label="Search", elem_id="search", interactive=True)
+                label = gr.Dropdown([], label="A yes is a", elem_id="label", interactive=True)
+            standing, score, everything, confirm, question, do_it, leave, tiles, send = _add_many()
+            follow_here = gr.Column()
+    gallery = gr.HTML(elem_id="hits")
+    decided = [asked, shown, gallery, standing, score, everything, news]
+    with follow_here:
+        given, choices = [label, search, awaited], [search, label, awaited, fold]
+        follow(context, blocks, verbs={"search"}, refresh=actions.refresh, inputs=given, outputs=choices, shown=1, preprocess=False)
+
+    def on(
+        event: Any,
+        action: Callable[..., Any],
+        inputs: list[Any],
+        outputs: list[Any],
+        *,
+        changes: bool = False,
+        needs: Role = "annotator",
+    ) -> Any:
+        listener = context.answer(action, outputs=len(outputs), changes=changes, needs=needs)
+        script = counted(context.settings.pause_seconds) if inputs and inputs[-1] is count else None
+        return event(listener, inputs=inputs, outputs=outputs, preprocess=False, js=script, api_visibility="private")
+
+    on(blocks.load, actions.visit, [], [number, picture, fold, news])
+    on(open_tile.click, actions.open, [number], [number, picture, news])
+    on(find.click, actions.start, [picture, number, most], [awaited, news], changes=True)
+    on(search.change, actions.look, [search, asked, count], decided)
+    on(yes.click, actions.accept, [asked, label, count], decided, changes=True)
+    on(no.click, actions.refuse, [asked, count], decided, changes=True)
+    on(later.click, lambda now: actions.move(now, 1), [asked], decided)
+    on(back.click, lambda now: actions.move(now, -1), [asked], decided)
+    on(undo.click, actions.take_back, [asked], decided, changes=True)
+    on(score.release, actions.limit, [asked, score], decided)
+    on(everything.click, actions.ask_for_all, [asked, label], [confirmed, confirm, question, news])
+    on(do_it.click, actions.accept_all, [asked, confirmed, label], decided, changes=True)
+    for button in (do_it, leave):
+        button.click(lambda: gr.update(visible=False), outputs=confirm, api_visibility="private")
+    on(send.click, actions.send, [asked, tiles], [news], changes=True, needs="manager")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(actions.grown, inputs=asked, outputs=decided[:-1], **quiet)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(actions.arrived, inputs=given, outputs=choices, **quiet)
+
+
+def _add_drawing() -> tuple[Any, ...]:
+    """The tile to draw on, its number, how many look-alikes at most, and the buttons that open one and start the search."""
     with gr.Row():
         with gr.Column(scale=3):
             picture = surface(single_box=True, elem_id="drawing")
@@ -107,60 +101,22 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
             with gr.Row():
                 number = gr.Number(None, label="Tile", precision=0, minimum=1, elem_id="tile-number", min_width=80)
                 open_tile = gr.Button("Open", elem_id="open-tile", min_width=80)
-            gr.Markdown("Draw one box around one object.")
             most = gr.Number(40, label="Look-alikes at most", precision=0, minimum=1, maximum=500)
             find = gr.Button("Find look-alikes of the box", variant="primary", elem_id="find")
-            search = gr.Dropdown([], label="Search", elem_id="search", interactive=True)
-    follow_here = gr.Column()
-    gr.Markdown("## Is it one?")
-    hit = gr.State(None)
+    return picture, number, most, open_tile, find
+
+
+def _add_many() -> tuple[Any, ...]:
+    """How far one is, the slider of scores, a yes to all above it with its question, and near misses for annotators."""
+    standing = gr.HTML(elem_id="standing", padding=False)
+    score = gr.Slider(0, 1, 0, step=STEP, label="Look-alikes from this score up", elem_id="score")
+    everything = gr.Button("Yes to all …", elem_id="yes-to-all", interactive=False)
+    with gr.Group(visible=False, elem_id="confirm") as confirm:
+        question = gr.HTML(elem_id="question")
+        with gr.Row():
+            do_it = gr.Button("Yes, all of them", variant="primary", elem_id="confirm-all", min_width=80)
+            leave = gr.Button("No, leave them", elem_id="leave-all", min_width=80)
     with gr.Row():
-        with gr.Column(scale=1):
-            shown = gr.HTML(elem_id="hit")
-            label = gr.Dropdown([], label="A yes is a", elem_id="label", interactive=True)
-            with gr.Row():
-                yes, no = gr.Button("Yes", variant="primary", elem_id="yes"), gr.Button("No", elem_id="no")
-                later = gr.Button("Next", elem_id="skip")
-        with gr.Column(scale=2):
-            gallery = gr.HTML(elem_id="hits")
-    with follow_here:
-        follow(context, blocks, verbs={"search"}, refresh=actions.refresh, inputs=[label], outputs=[search, label], shown=1)
-    tile, decided = [number, picture, news], [hit, shown, gallery, news]
-
-    def on(
-        event: Any, action: Callable[..., Any], inputs: Any, outputs: list[Any], *, changes: bool = False, preprocess: bool = True
-    ) -> None:
-        listener = context.answer(action, outputs=len(outputs), changes=changes)
-        event(listener, inputs=inputs, outputs=outputs, preprocess=preprocess, api_visibility="private")
-
-    on(blocks.load, actions.visit, None, tile)
-    on(open_tile.click, actions.open, number, tile)
-    on(find.click, actions.start, [picture, number, most], [news], changes=True, preprocess=False)
-    on(search.change, actions.look, search, decided)
-    on(later.click, actions.look, [search, hit], decided)
-    on(yes.click, actions.accept, [search, hit, label], decided, changes=True)
-    on(no.click, actions.refuse, [search, hit], decided, changes=True)
-
-
-def _named(search: SearchRecord) -> str:
-    return f"{search.id}: tile {search.tile_id}, {search.hits} look-alikes"
-
-
-def _current(found: list[HitRecord], after: int | None) -> tuple[Any, ...]:
-    """The next look-alike that nobody has decided on, behind the one ``after``, large; and all of them with what was said."""
-    open_ones = [each for each in found if each.decision is None]
-    behind = [each for each in open_ones if after is None or each.position > _position(found, after)] or open_ones
-    pictures = [
-        (f"/hits/{each.id}.png?width={HIT_PIXELS}", f"{each.score:.2f} {each.decision or ''}".strip(), f"/review?tile={each.tile.id}")
-        for each in found
-    ]
-    everything = text.gallery(pictures, width=HIT_PIXELS)
-    if not behind:
-        return None, text.note(f"All {len(found)} look-alikes are decided." if found else "This search found nothing."), everything
-    current = behind[0]
-    large = text.gallery([(f"/hits/{current.id}.png?width=420", f"score {current.score:.2f} · {current.tile.scene_name}")], width=420)
-    return current.id, text.note(f"{len(found) - len(open_ones)} of {len(found)} decided") + large, everything
-
-
-def _position(found: list[HitRecord], hit_id: int) -> int:
-    return next((each.position for each in found if each.id == hit_id), -1)
+        tiles = gr.Number(20, label="Tiles with near misses", precision=0, minimum=1, maximum=1000, min_width=120)
+        send = gr.Button("Send them to annotators", elem_id="send", min_width=120)
+    return standing, score, everything, confirm, question, do_it, leave, tiles, send

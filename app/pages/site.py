@@ -29,7 +29,10 @@ PAGES: dict[str, tuple[str, Callable[[PageContext, gr.Blocks], None]]] = {
     "export": ("Export", export.add),
 }
 """Path → title and what fills the page."""
-HEAD = '<script src="/web/uploads.js" defer></script>'
+HEAD = (
+    '<script src="/web/uploads.js" defer></script><script src="/web/keys.js" defer></script>'
+    '<script src="/web/labeller.js" defer></script><link rel="stylesheet" href="/web/labeller.css">'
+)
 HOURS_UPLOADS_ARE_KEPT = 24
 STYLE = """
 .card { border: 1px solid #8886; border-left-width: 4px; border-radius: 4px; padding: .5rem .8rem; margin: .3rem 0; }

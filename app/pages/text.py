@@ -14,7 +14,9 @@ __all__ = [
     "Raw",
     "TileCard",
     "bar",
+    "beside",
     "card",
+    "classes",
     "definitions",
     "done",
     "figures",
@@ -24,6 +26,7 @@ __all__ = [
     "note",
     "problem",
     "scrolled",
+    "shortcuts",
     "table",
     "tile_cards",
     "uploader",
@@ -101,6 +104,11 @@ def gallery(pictures: Iterable[Picture], *, width: int = 160) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:.6rem">{figures}</div>'
 
 
+def beside(*parts: str) -> str:
+    """HTML that this module made, side by side."""
+    return f'<div style="display:flex;gap:.6rem;align-items:flex-start">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+
+
 def _figure(address: str, caption: str, target: str | None = None, *, width: int) -> str:
     image = f'<img src="{_text(address)}" alt="{_text(caption)}" loading="lazy" style="width:100%;height:auto;display:block">'
     shown = image if target is None else f'<a href="{_text(target)}">{image}</a>'
@@ -115,7 +123,7 @@ class TileCard:
     address: str
     title: str
     marks: Sequence[str]
-    sentences: Sequence[str]
+    sentences: Sequence[str | Raw]
     target: str
 
 
@@ -166,3 +174,34 @@ def uploader(purpose: str, words: str, largest: int) -> str:
         largest: bytes that it may have.
     """
     return f'<tilehawk-upload purpose="{_text(purpose)}" words="{_text(words)}" largest="{_text(largest)}"></tilehawk-upload>'
+
+
+def shortcuts(hints: Sequence[tuple[str, str]], rows: Sequence[tuple[Sequence[str], str]], bindings: str) -> str:
+    """A page's keys: a line of the most used with a button for all, and the dialog that it opens (web/keys.js).
+
+    Args:
+        hints: (key, what it does in a word).
+        rows: (keys, what they do).
+        bindings: a JSON object for the script.
+    """
+
+    def named(key: str) -> str:
+        return f"<kbd>{_text(key)}</kbd>"
+
+    line = "".join(f"<span>{named(key)} {_text(word)}</span>" for key, word in hints)
+    button = '<button type="button" class="keys-help" aria-haspopup="dialog">All keys (?)</button>'
+    body = "".join(f"<tr><td>{' '.join(named(key) for key in keys)}</td><td>{_text(words)}</td></tr>" for keys, words in rows)
+    table_of_keys = f'<table><thead><tr><th scope="col">Key</th><th scope="col">What it does</th></tr></thead><tbody>{body}</tbody></table>'
+    close = '<form method="dialog"><button type="submit">Close (Esc)</button></form>'
+    dialog = f'<dialog class="keys" aria-label="Keys of this page">{table_of_keys}{close}</dialog>'
+    return f'<p class="keys-hint" data-keys="{_text(bindings)}">{line}{button}</p>{dialog}'
+
+
+def classes(colours: Mapping[str, str]) -> str:
+    """The classes in their order, each with its colour (``#rrggbb``) and, up to nine, the digit that chooses it."""
+    shown = "".join(
+        f'<li data-class="{_text(name)}" data-colour="{_text(colour)}">'
+        f'{f"<kbd>{number}</kbd>" if number < 10 else ""}<i style="background:{_text(colour)}"></i>{_text(name)}</li>'
+        for number, (name, colour) in enumerate(colours.items(), start=1)
+    )
+    return f'<ol class="classes">{shown}</ol>'

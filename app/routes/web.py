@@ -13,7 +13,7 @@ from app.tile_pictures import etag
 
 __all__ = ["LEAFLET", "OWN", "router"]
 
-OWN = ("uploads.js", "scene.js", "scene.css")
+OWN = ("uploads.js", "scene.js", "scene.css", "keys.js", "labeller.js", "labeller.css")
 LEAFLET = ("leaflet.js", "leaflet.css", "images/layers.png", "images/layers-2x.png")
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 CACHE = "private, no-cache"

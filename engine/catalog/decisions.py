@@ -29,6 +29,7 @@ __all__ = [
     "decide",
     "dividing_score",
     "score_bands",
+    "seconds_spent",
     "take_back_last",
 ]
 
@@ -139,6 +140,13 @@ def take_back_last(session: Session, search_id: int, *, annotator: str) -> Taken
     open_again = [event.details["hit"] for event in reversed(undone) if _restore(session, event, annotator)]
     session.flush()
     return TakenBack(tuple(open_again), len(undone) - len(open_again))
+
+
+def seconds_spent(session: Session, search_id: int) -> float:
+    """Seconds that the decisions on a search took, as far as they were counted."""
+    says = LedgerEvent.details
+    query = select(LedgerEvent).where(LedgerEvent.kind == DECIDED, says["search"].as_integer() == search_id)
+    return sum(event.details.get("seconds", 0.0) for event in session.scalars(query))
 
 
 def score_bands(found: Sequence[HitRecord]) -> list[ScoreBand]:

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from engine.boxes import Boxes, box_iou, visible_share
 from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
-from engine.catalog.rounds import AUDIT, round_tiles, rounds, seconds_spent
-from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
+from engine.catalog.rounds import AUDIT, newest_link, round_tiles, rounds, seconds_spent
+from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import MeasuredVisit, Opening, record_visit
 from engine.errors import BadInput, StaleReview
@@ -279,8 +279,7 @@ def _sum(earlier: float | None, seconds: float | None, *, in_all: bool) -> float
 
 def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> None:
     """Count the seconds for the newest round that chose the tile, and close the round once all its tiles are done."""
-    query = select(RoundTile).join(RoundRow, RoundRow.id == RoundTile.round_id).where(RoundTile.tile_id == tile_id)
-    link = session.scalars(query.order_by(RoundRow.number.desc()).limit(1)).first()
+    link = newest_link(session, tile_id)
     if link is None:
         return
     link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)

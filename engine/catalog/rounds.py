@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from engine.catalog.schema import RoundRow, RoundTile
 from engine.errors import BadInput
 
-__all__ = ["AUDIT", "ChosenTile", "add_round", "get_round", "round_tiles", "rounds", "seconds_spent"]
+__all__ = ["AUDIT", "ChosenTile", "add_round", "get_round", "newest_link", "round_tiles", "rounds", "seconds_spent"]
 
 AUDIT = "audit"
 """The strategy of a round whose tiles are labelled already and are to be looked at again."""
@@ -82,6 +82,12 @@ def get_round(session: Session, number: int | None = None) -> RoundRow:
 def round_tiles(session: Session, row: RoundRow) -> list[RoundTile]:
     """The tiles of a round in their order."""
     return list(session.scalars(select(RoundTile).where(RoundTile.round_id == row.id).order_by(RoundTile.position)))
+
+
+def newest_link(session: Session, tile_id: int) -> RoundTile | None:
+    """The tile in the newest round that chose it, None where none did."""
+    query = select(RoundTile).join(RoundRow, RoundRow.id == RoundTile.round_id).where(RoundTile.tile_id == tile_id)
+    return session.scalars(query.order_by(RoundRow.number.desc()).limit(1)).first()
 
 
 def seconds_spent(session: Session, row: RoundRow) -> float:

@@ -9,7 +9,8 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app.pages.review import Actions, asked_tile
+from app.pages.reviewing import Actions, asked_tile
+from app.pages.tile_versions import with_history
 from engine.catalog.annotations import set_label_set
 from engine.catalog.models import add_model
 from engine.catalog.predictions import add_prediction_set, predictions_directory
@@ -20,7 +21,7 @@ from engine.catalog.visits import measured_visits
 from engine.errors import BadInput, NothingToDo, StaleReview, UsageError
 from engine.inference.predictions import Predictions
 
-NUMBER, PICTURE, ABOUT, OPENED, QUEUE, CLASS, NAMING, NEWS = range(8)
+NUMBER, PICTURE, ABOUT, OPENED, QUEUE, CLASS, NAMING, CLASSES, FACTS, HISTORY, NEWS = range(11)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_pause_is_no_work(named):
     ticks = itertools.count(100, 60)
     actions = Actions(named, clock=lambda: float(next(ticks)))
     tile = train_ids(named)[0]
-    opened = actions.open(tile, 0.3, 12.0)[OPENED]
+    opened = actions.open(tile, 0.3, None, 12.0)[OPENED]
     saved = actions.save(drawing(opened, (2, 2, 9, 9)), opened, None, 19.0)[OPENED]
     actions.complete(drawing(opened, (2, 2, 9, 9)), saved, None, 0.3, 22.0)
     assert visits(named) == [(tile, 10.0, 0, 0, 1, 0)]
@@ -106,7 +107,7 @@ def test_a_pause_is_no_work(named):
 @pytest.mark.parametrize(("count", "seconds"), [(None, 5.0), (float("nan"), 5.0), (1e9, 5.0), (-1e9, 0.0)])
 def test_a_browser_that_counts_nothing_or_nonsense_is_held_to_the_clock(named, actions, count, seconds):
     tile = train_ids(named)[0]
-    opened = actions.open(tile, 0.3, 12.0)[OPENED]
+    opened = actions.open(tile, 0.3, None, 12.0)[OPENED]
     actions.complete(drawing(opened), opened, None, 0.3, count)
     assert visits(named) == [(tile, seconds, 0, 0, 0, 0)]
 
@@ -210,3 +211,74 @@ def test_an_unknown_tile_and_an_empty_queue_say_what_to_do(named, actions):
 @pytest.mark.parametrize(("asked", "tile"), [("12", 12), ("", None), ("-1", None), ("1" * 19, None), ("12<script>", None), ("²", None)])
 def test_the_address_names_a_tile_or_none(asked, tile):
     assert asked_tile(SimpleNamespace(query_params={"tile": asked})) == tile
+
+
+def test_previous_goes_back_over_the_tiles_that_were_open_however_often_one_was_saved(named, actions):
+    first, second, third, *_ = train_ids(named)
+    one = actions.open(first, 0.3)[OPENED]
+    one = actions.save(drawing(one, (2, 2, 9, 9)), one, None)[OPENED]
+    two = actions.open(second, 0.3, one)[OPENED]
+    two = actions.open(second, 0.5, two)[OPENED]
+    three = actions.open(third, 0.3, two)[OPENED]
+    back = actions.previous(three, 0.3)
+    assert back[NUMBER] == second
+    back = actions.previous(back[OPENED], 0.3)
+    assert (back[NUMBER], back[OPENED].trail) == (first, ())
+    with pytest.raises(NothingToDo, match="no tile was open before"):
+        actions.previous(back[OPENED], 0.3)
+
+
+def test_the_browser_is_told_what_is_open_and_what_was_saved(named, actions):
+    first, second, *_ = train_ids(named)
+    ana = SimpleNamespace(username="ana")
+    opened = actions.open(first, 0.3, request=ana)
+    assert (opened[FACTS]["tile"], opened[FACTS]["by"], opened[FACTS]["fresh"], opened[FACTS]["saved"]) == (first, "ana", True, None)
+    saved = actions.save(drawing(opened[OPENED]), opened[OPENED], None, request=ana)
+    assert (saved[FACTS]["fresh"], saved[FACTS]["saved"]) == (False, opened[FACTS]["key"])
+    assert saved[FACTS]["stamp"] != opened[FACTS]["stamp"]
+    following = actions.complete(drawing(saved[OPENED]), saved[OPENED], None, 0.3, request=ana)
+    assert (following[FACTS]["tile"], following[FACTS]["fresh"], following[FACTS]["saved"]) == (second, True, opened[FACTS]["key"])
+    assert following[FACTS]["key"] != opened[FACTS]["key"]
+    assert following[OPENED].trail == (first,)
+
+
+def test_classes_are_shown_with_their_digits_and_colours(named, actions):
+    legend = actions.open(None, 0.3)[CLASSES]
+    assert '<li data-class="car" data-colour="#e6194b"><kbd>1</kbd>' in legend
+    assert legend.index("car") < legend.index("ship")
+
+
+def test_going_back_saves_an_earlier_version_as_the_newest(named, actions):
+    tile = train_ids(named)[0]
+    opened = actions.open(tile, 0.3)[OPENED]
+    first = actions.save(drawing(opened, (2, 2, 9, 9)), opened, None)[OPENED]
+    second = actions.save(drawing(first, (12, 12, 19, 19)), first, None)[OPENED]
+    table, choice = with_history(named, tile)
+    assert table.count("<tr>") == 4, "two saves and what the first found, under the head"
+    number = choice["choices"][0][1]
+    with pytest.raises(StaleReview):
+        actions.go_back(number, first, 0.3)
+    answer = actions.go_back(number, second, 0.3)
+    assert f"Tile {tile} is as local saved it" in answer[NEWS]
+    assert state(named, tile).boxes_tile.xyxy.tolist() == [[2, 2, 9, 9]]
+    assert len(with_history(named, tile)[1]["choices"]) == 3
+    with pytest.raises(UsageError, match="no version"):
+        actions.go_back(None, second, 0.3)
+
+
+def test_a_tile_that_nobody_saved_has_no_history(named):
+    table, choice = with_history(named, train_ids(named)[0])
+    assert ("Nobody has saved" in table, choice["choices"]) == (True, [])
+    assert "No tile is open" in with_history(named, None)[0]
+
+
+def test_why_a_tile_was_chosen_is_said_with_the_look_alike_in_question(named, actions):
+    tile = train_ids(named)[0]
+    reasons = {"why": "Search 1 is unsure <b>here</b>.", "hits": [7]}
+    with named.workspace.session() as session:
+        add_round(session, budget_seconds=60, strategy="look-alikes", seed=0, chosen=[ChosenTile(tile, 0.5, 30.0, reasons)])
+    opened = actions.open(tile, 0.3)
+    assert "Search 1 is unsure &lt;b&gt;here" in opened[ABOUT]
+    assert "/hits/7.png" in opened[ABOUT]
+    done = actions.save(drawing(opened[OPENED]), opened[OPENED], None)
+    assert "/hits/7.png" in done[ABOUT], "the tile is not complete yet"
