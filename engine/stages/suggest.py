@@ -47,8 +47,9 @@ class SuggestConfig(StageConfig):
     """Boxes of the current detector from this score up."""
     asked_score: float = Field(default=0.3, ge=0, le=1)
     """Look-alikes from this score up, where a model answers that was taught to be asked by a query patch."""
-    likeness: float = Field(default=0.5, ge=0, le=1)
-    """Look-alikes from this likeness up, where there is no such model and frozen features are compared."""
+    likeness: float = Field(default=0.55, ge=0, le=1)
+    """Look-alikes from this likeness up, where there is no such model and frozen features are compared. The default has the best harmonic
+    mean of precision and recall on the training part of NWPU VHR-10 (docs/ml-backend.md)."""
     most: int = Field(default=100, ge=1, le=1000)
     """Look-alikes on a tile, at most."""
     candidates: int = Field(default=96, ge=1)

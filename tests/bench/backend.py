@@ -184,8 +184,7 @@ def main() -> None:
         add(workspace, "asked", "one-shot", one_shot=True)
         measured["tile_by_one_shot_model"] = asked(workspace, arguments.calls, arguments.threads)
     about = {
-        "command": sys.argv,
-        "threads": arguments.threads,
+        "options": {name: getattr(arguments, name) for name in ("threads", "tiles", "calls")},
         "cores": os.cpu_count(),
         "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "fastapi", "rasterio")},
         "python": platform.python_version(),

@@ -101,7 +101,8 @@ def main() -> None:
             assert found is not None
             answers.append(judged(found.boxes_tile, truth, drawn))
             print(f"{number + 1}/{arguments.queries}", file=sys.stderr, flush=True)
-    write_json(arguments.out, {"command": sys.argv, "default": SuggestConfig().likeness, "sheet": sheet(answers), "answers": answers})
+    chosen = {name: getattr(arguments, name) for name in ("queries", "seed", "threads")}
+    write_json(arguments.out, {"options": chosen, "default": SuggestConfig().likeness, "sheet": sheet(answers), "answers": answers})
 
 
 def sheet(answers: list[tuple[list[float], list[bool], int]]) -> list[dict[str, Any]]:
