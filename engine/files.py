@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ __all__ = [
     "atomic_file",
     "inside",
     "sha256_of",
+    "sweep_beside",
     "sweep_temporary",
     "write_bytes",
     "write_json",
@@ -122,8 +124,17 @@ def write_json(target: Path, document: object) -> None:
 
 def sweep_temporary(directory: Path) -> int:
     """Remove what a crash left behind directly in ``directory``; returns how many entries."""
+    return _swept(directory, f"{TEMPORARY}*")
+
+
+def sweep_beside(target: Path) -> int:
+    """Remove what crashes left behind of ``target`` itself, while nobody else writes it; returns how many entries."""
+    return _swept(target.parent, f"{TEMPORARY}*-{glob.escape(target.name)}")
+
+
+def _swept(directory: Path, pattern: str) -> int:
     swept = 0
-    for leftover in directory.glob(f"{TEMPORARY}*"):
+    for leftover in directory.glob(pattern):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import annotators, budget, data, delivery, demo, jobs, labels, machine, models, rounds, search, training, users
+from app.cli import annotators, budget, data, delivery, demo, jobs, keeping, labels, machine, models, rounds, search, training, users
 from app.faults import unexpected
 from app.settings import find_workspace, prepare_environment
 from engine.errors import Cancelled, TilehawkError, UsageError
@@ -69,6 +69,7 @@ def build() -> typer.Typer:
     app.add_typer(connect, name="connect")
     delivery.add_to(app)
     machine.add_to(app)
+    keeping.add_to(app)
     accounts = typer.Typer(cls=CommandGroup, help="Who may log in.", rich_markup_mode=None)
     users.add_to(accounts)
     app.add_typer(accounts, name="users")

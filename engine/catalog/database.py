@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 from engine.catalog import migrations
 from engine.catalog.locks import Holder, exclusive, holder_of
+from engine.catalog.portable import without_log
 from engine.errors import BadInput
 from engine.files import atomic_file
 
@@ -23,6 +26,7 @@ VARIABLE = "TILEHAWK_DATABASE_URL"
 """The environment variable with the address of the PostgreSQL database that holds the catalog."""
 BUSY_SECONDS = 30.0
 """How long a writer waits for its turn."""
+PAGES_AT_ONCE = 4096
 
 
 class Database(ABC):
@@ -60,6 +64,19 @@ class Database(ABC):
     @abstractmethod
     def holder(self, name: str) -> Holder | None:
         """Who holds the lock ``name`` now; None where nobody does."""
+
+    @abstractmethod
+    def copy_to(self, target: Path, tick: Callable[[], None]) -> None:
+        """Write the catalog as one SQLite file to ``target``, as it is at one moment, while others go on working.
+
+        Args:
+            target: where nothing is yet.
+            tick: called often; may raise to stop.
+        """
+
+    @abstractmethod
+    def replace_with(self, catalog: Path, tick: Callable[[], None]) -> None:
+        """Make the rows of the SQLite file ``catalog``, of this or an older revision, those of this catalog, which is empty."""
 
     def close(self) -> None:
         """Close the connections; calling it again does nothing."""
@@ -100,6 +117,24 @@ class SqliteDatabase(Database):
                 _back_up(self._catalog, self._root / f"{CATALOG}.before-{migrations.HEAD}")
             with self.writing.begin() as connection:
                 migrations.upgrade(connection)
+
+    def copy_to(self, target: Path, tick: Callable[[], None]) -> None:
+        """By SQLite's online backup; in a transaction that reads, it sees one state, and no writer holds it up or waits for it."""
+        with closing(sqlite3.connect(self._catalog, isolation_level=None)) as source, closing(sqlite3.connect(target)) as copy:
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            source.backup(copy, pages=PAGES_AT_ONCE, progress=lambda *_left: tick())
+        without_log(target)
+
+    def replace_with(self, catalog: Path, tick: Callable[[], None]) -> None:
+        """By putting the file in the place of the empty one."""
+        self.close()
+        for name in (f"{CATALOG}-wal", f"{CATALOG}-shm"):
+            (self._root / name).unlink(missing_ok=True)
+        with atomic_file(self._catalog) as temporary:
+            shutil.copyfile(catalog, temporary)
+        tick()
+        self.migrate()
 
     def exclusive(self, name: str, purpose: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
         """A lock on the file ``<name>.lock``."""

@@ -15,8 +15,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, Programm
 
 from engine.catalog import migrations
 from engine.catalog.advisory import ServerLock, holder_on, key_of
-from engine.catalog.database import BUSY_SECONDS, VARIABLE, Database, newer
+from engine.catalog.database import BUSY_SECONDS, VARIABLE, Database, SqliteDatabase, newer
 from engine.catalog.locks import WORKER, Holder
+from engine.catalog.portable import fill, written_down
 from engine.errors import BadInput
 
 __all__ = ["PostgresDatabase", "address", "make_schema"]
@@ -139,6 +140,20 @@ class PostgresDatabase(Database):
             if revision is not None:
                 self._copy(connection, f"{self._schema}_before_{migrations.HEAD}")
             migrations.upgrade(connection)
+
+    def copy_to(self, target: Path, tick: Callable[[], None]) -> None:
+        """Row by row, in one transaction that sees one state."""
+        written_down(self.reading, target, tick)
+
+    def replace_with(self, catalog: Path, tick: Callable[[], None]) -> None:
+        """Row by row, in one transaction; an older file, which has a folder of its own, is brought forward there first."""
+        older = SqliteDatabase(catalog.parent)
+        try:
+            older.migrate()
+        finally:
+            older.close()
+        with self.writing.begin() as connection:
+            fill(catalog, connection, tick)
 
     @contextmanager
     def exclusive(self, name: str, purpose: str, *, wait_seconds: float = 0.0) -> Iterator[None]:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +101,27 @@ class Workspace:
             marker["identity"] = uuid.uuid4().hex
             write_json(self.root / MARKER, marker)
         return str(marker["identity"])
+
+    def copy_catalog(self, target: Path, tick: Callable[[], None] = lambda: None) -> None:
+        """Write the catalog to ``target`` as one SQLite file, as it is at one moment, while others go on working.
+
+        Args:
+            target: where nothing is yet.
+            tick: called often; may raise to stop.
+        """
+        self._database.copy_to(target, tick)
+
+    def take_over(self, catalog: Path, identity: str | None, tick: Callable[[], None] = lambda: None) -> None:
+        """Become the workspace of which ``catalog`` is a copy; this one was just made and is empty.
+
+        Args:
+            catalog: a SQLite file of this or an older revision, named ``catalog.sqlite`` in a folder of its own.
+            identity: of the copied workspace; None where it had none yet.
+            tick: called often; may raise to stop.
+        """
+        self._database.replace_with(catalog, tick)
+        if identity is not None:
+            write_json(self.root / MARKER, {**_read_marker(self.root), "identity": identity})
 
     @contextmanager
     def session(self, *, write: bool = True) -> Iterator[Session]:
