@@ -56,8 +56,11 @@ class Suggester:
         found: dict[int, Suggestion] = {}
         for start in range(0, len(tile_ids), TILES_A_TURN):
             some = tile_ids[start : start + TILES_A_TURN]
-            found |= await self._ask(lambda answering, some=some: answering.on_tiles(some))
+            found |= await self._turn(some)
         return found
+
+    async def _turn(self, some: Sequence[int]) -> dict[int, Suggestion]:
+        return await self._ask(lambda answering: answering.on_tiles(some))
 
     async def look_alikes(self, tile_id: int, drawn: Boxes) -> Suggestion | None:
         """What on the tile looks like these boxes, without them; None for an unknown tile.

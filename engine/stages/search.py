@@ -161,8 +161,15 @@ class _Store:
     def _put(self, session: Session, found: Sequence[FoundHit]) -> int:
         number = self._number or unfinished(session, self._fingerprint)
         if number is None:
-            about = {"fingerprint": self._fingerprint, "tile_id": self._config.tile, "box_tile": self._box, "model_id": self._model_id}
-            number = add_search(session, **about, config=self._config.model_dump(mode="json"), found=found)
+            number = add_search(
+                session,
+                fingerprint=self._fingerprint,
+                tile_id=self._config.tile,
+                box_tile=self._box,
+                model_id=self._model_id,
+                config=self._config.model_dump(mode="json"),
+                found=found,
+            )
         else:
             replace_hits(session, number, found)
         self._number = number
