@@ -26,20 +26,15 @@ PAGE = f"""<p data-keys='{json.dumps(TABLE)}'><button class="keys-help">All keys
 </script>"""
 
 
-@pytest.fixture(scope="module")
-def tab(browser: Any) -> Iterator[Any]:
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page whose keys note what they do."""
     tab = browser.new_page()
     tab.set_default_timeout(60_000)
+    tab.set_content(PAGE)
+    tab.add_script_tag(content=(WEB / "keys.js").read_text(encoding="utf-8"))
     yield tab
     tab.close()
-
-
-@pytest.fixture
-def page(tab: Any) -> Any:
-    tab.set_content(PAGE)
-    for name in ("keys.js", "labeller.js"):
-        tab.add_script_tag(content=(WEB / name).read_text(encoding="utf-8"))
-    return tab
 
 
 def done(page: Any) -> list[str]:
@@ -111,6 +106,7 @@ def walks(draw: st.DrawFn) -> list[Any]:
 
 def test_undo_and_redo_walk_over_the_very_states_that_were_there(page: Any) -> None:
     """Held against a list of states and a place in it."""
+    page.add_script_tag(content=(WEB / "labeller.js").read_text(encoding="utf-8"))
 
     @settings(max_examples=80, deadline=None)
     @given(walks())
