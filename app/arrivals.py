@@ -8,82 +8,26 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import threading
 import time
-import unicodedata
 import uuid
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from app.announcements import Announcement, Arrival, UploadLimits, UploadRefused, in_words, inert_name
 from app.bodies import CHUNK_BYTES, UPLOAD_SECONDS
-from app.settings import Settings
 from engine.catalog.workspace import Workspace
-from engine.errors import BadInput
 from engine.files import write_json
 
-__all__ = ["MOST_ARRIVING", "Announcement", "Arrival", "Arrivals", "UploadLimits", "UploadRefused", "inert_name"]
+__all__ = ["Arrivals"]
 
-MOST_ARRIVING = 16
-"""Uploads that were begun and not taken yet, of everybody together."""
-LARGEST_NAME = 200
-"""Bytes of a file's name on disk."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class Announcement(BaseModel):
-    """What is about to come: the file's own name, its bytes, and what tells it from another file of that name and size."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1, max_length=1024)
-    size: int = Field(ge=1, le=2**53)
-    fingerprint: str = Field(pattern=r"^[0-9a-f]{8,64}$")
-    purpose: Literal["imagery", "labels"] = "imagery"
-
-
-class Arrival(Announcement):
-    """An upload: its id, who began it, and how many of its bytes are safely here."""
-
-    id: str = Field(pattern=r"^[0-9a-f]{32}$")
-    by: str
-    offset: int = Field(default=0, ge=0)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it is here."""
-        return self.offset == self.size
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """Bytes that one upload may hold, that all under way may hold together, and that stay free on the disk."""
-
-    largest: int
-    together: int
-    reserve: int
-    arriving: int = MOST_ARRIVING
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """As the service is set: all together twice as much as one."""
-        return cls(int(settings.upload_bytes), 2 * int(settings.upload_bytes), int(settings.reserve_bytes))
-
-
-class UploadRefused(BadInput):
-    """An upload or a piece of it that is not taken; ``offset`` is where the next piece belongs, where that was the matter."""
-
-    def __init__(self, status: HTTPStatus, found: str, *, expected: str = "", remedy: str = "", offset: int | None = None) -> None:
-        super().__init__(found, expected=expected, remedy=remedy)
-        self.status, self.offset = status, offset
 
 
 class Arrivals:
@@ -227,15 +171,15 @@ class Arrivals:
         if announced.size > limits.largest:
             raise UploadRefused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"{announced.name} has {_bytes(announced.size)}",
-                expected=f"at most {_bytes(limits.largest)}",
+                f"{announced.name} has {in_words(announced.size)}",
+                expected=f"at most {in_words(limits.largest)}",
                 remedy="Name it by its path on the server, or have TILEHAWK_UPLOAD_BYTES set higher",
             )
         if len(under_way) >= limits.arriving or held + announced.size > limits.together:
             raise UploadRefused(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"{len(under_way)} uploads of {_bytes(held)} are under way, and {announced.name} has {_bytes(announced.size)}",
-                expected=f"at most {limits.arriving} of {_bytes(limits.together)} together",
+                f"{len(under_way)} uploads of {in_words(held)} are under way, and {announced.name} has {in_words(announced.size)}",
+                expected=f"at most {limits.arriving} of {in_words(limits.together)} together",
                 remedy="Finish or remove some first; those that nobody goes on with are removed after a day",
             )
         self._require_space(announced.name, announced.size + sum(arrival.size - arrival.offset for arrival in under_way))
@@ -246,13 +190,14 @@ class Arrivals:
         if free - wanted < self._limits.reserve:
             raise UploadRefused(
                 HTTPStatus.INSUFFICIENT_STORAGE,
-                f"{name} needs {_bytes(wanted)} beside the {_bytes(self._limits.reserve)} that stay free; the disk has {_bytes(free)}",
+                f"{name} needs {in_words(wanted)} beside the {in_words(self._limits.reserve)} that stay free; "
+                f"the disk has {in_words(free)}",
                 remedy="Make room on the server's disk, then go on; what has come stays",
             )
 
     def _unwritten(self, arrival: Arrival, wanted: int, failed: OSError) -> UploadRefused:
         free = self._free_bytes(self._folder)
-        reason = f"needs {_bytes(wanted)}, the disk has {_bytes(free)}" if failed.errno in NO_SPACE else str(failed.strerror)
+        reason = f"needs {in_words(wanted)}, the disk has {in_words(free)}" if failed.errno in NO_SPACE else str(failed.strerror)
         return UploadRefused(
             HTTPStatus.INSUFFICIENT_STORAGE,
             f"the next piece of {arrival.name} could not be written: {reason}",
@@ -283,13 +228,6 @@ class Arrivals:
         return self._folder / arrival.id / inert_name(arrival.name)
 
 
-def inert_name(name: str) -> str:
-    """The last part of ``name`` as a file may be called anywhere: letters, digits, dot, dash and underscore, not hidden, not long."""
-    last = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
-    plain = re.sub(r"[^\w.-]+", "_", last).lstrip("._-")
-    return plain.encode()[-LARGEST_NAME:].decode(errors="ignore").lstrip("._-") or "upload"
-
-
 def _write_at(file: Path, offset: int, piece: bytes) -> None:
     """Make ``file`` end with ``piece``, which begins at ``offset``; where that fails it ends at ``offset``."""
     with file.open("r+b", buffering=0) as stream:
@@ -317,7 +255,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _bytes(count: int) -> str:
-    return ByteSize(count).human_readable()

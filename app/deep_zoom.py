@@ -70,8 +70,8 @@ class DeepZoom:
             copy = self._copy(scene)
             if copy is None:
                 return None
-            box = tuple(side / self._reduction for side in window.xyxy)
-            pixels = np.asarray(Image.fromarray(copy).resize((width, height), Image.Resampling.BOX, box=box))
+            x1, y1, x2, y2 = (side / self._reduction for side in window.xyxy)
+            pixels = np.asarray(Image.fromarray(copy).resize((width, height), Image.Resampling.BOX, box=(x1, y1, x2, y2)))
         if (width, height) != (SQUARE, SQUARE):
             padded = np.zeros((SQUARE, SQUARE, 4), dtype=np.uint8)
             padded[:height, :width, :3], padded[:height, :width, 3] = pixels, 255

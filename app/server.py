@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 
 from app.accounts import Accounts, Sessions
-from app.arrivals import Arrivals, UploadLimits
+from app.announcements import UploadLimits
+from app.arrivals import Arrivals
 from app.bodies import LARGEST_FORM_BYTES, BodyLimit, Uploads
 from app.deep_zoom import DeepZoom
 from app.ownership import Ownership

@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.arrivals import Arrivals, UploadLimits
+from app.announcements import UploadLimits
+from app.arrivals import Arrivals
 from app.pages import text
 from app.pages.context import PageContext, visitor
 from app.pages.jobs import follow
@@ -118,8 +119,8 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         listener = context.answer(action, outputs=len(outputs), changes=changes)
         return event(listener, inputs=inputs, outputs=outputs, api_visibility="private", **options)
 
-    def anew(_number: float | None, *chosen: Any) -> tuple[Any, ...]:
-        return actions.show(1, *chosen[:-1], 1)
+    def anew(_number: float | None, split: str, seen: str, scene: str, shows: str | None, chosen_in: str | None, _: Any) -> tuple[Any, ...]:
+        return actions.show(1, split, seen, scene, shows, chosen_in, 1)
 
     on(number.submit, actions.show, filters, page)
     on(scenes_number.submit, actions.show, filters, page)

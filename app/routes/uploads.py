@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from app.arrivals import Announcement, Arrival, Arrivals, UploadRefused
+from app.announcements import Announcement, Arrival, UploadRefused
+from app.arrivals import Arrivals
 from app.security import LOCAL_USER, USER
 
 __all__ = ["PIECES_AT_ONCE", "router"]

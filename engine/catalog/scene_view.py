@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -92,8 +93,6 @@ def _tiles(session: Session, there: Sequence[ColumnElement[bool]]) -> list[Viewe
     ]
 
 
-def _reach(
-    view: View, x1: ColumnElement[float], y1: ColumnElement[float], x2: ColumnElement[float], y2: ColumnElement[float]
-) -> list[ColumnElement[bool]]:
-    """That a rectangle and the view share area."""
+def _reach(view: View, x1: Any, y1: Any, x2: Any, y2: Any) -> list[ColumnElement[bool]]:
+    """That a rectangle, given by its columns, and the view share area."""
     return [x1 < view[2], y1 < view[3], x2 > view[0], y2 > view[1]]

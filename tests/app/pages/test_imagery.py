@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.arrivals import Announcement, Arrivals, UploadLimits
+from app.announcements import Announcement, UploadLimits
+from app.arrivals import Arrivals
 from app.pages import imagery
 from app.settings import Settings
 from engine.catalog.annotations import mark_reviewed, set_label_set

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.arrivals import Arrivals, UploadLimits
+from app.announcements import UploadLimits
+from app.arrivals import Arrivals
 from app.routes import uploads as route
 from app.security import USER
 from engine.catalog.workspace import Workspace
