@@ -1,5 +1,6 @@
 """People at work on a Label Studio, real or fake, by its plain REST interface."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,8 +14,8 @@ def rectangle(x: float, y: float, width: float, height: float, label: str = "car
 
 
 class Annotators:
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
+    def __init__(self, url: str, token: str, pictures: Path | None = None) -> None:
+        self.url, self.token, self.pictures = url, token, pictures
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Token {token}"}, timeout=60)
 
     def _send(self, method: str, path: str, body: Any = None) -> Any:
@@ -55,6 +56,9 @@ class Annotators:
     def task(self, project: int, task: int) -> dict[str, Any]:
         found = self._send("GET", f"/api/tasks/?project={project}&page_size=1000&fields=all")["tasks"]
         return next(each for each in found if each["id"] == task)
+
+    def storages(self, project: int) -> list[str]:
+        return [each["path"] for each in self._send("GET", f"/api/storages/localfiles/?project={project}")]
 
     def personal_token(self) -> str:
         return self._send("POST", "/api/token/", {})["token"]

@@ -1,6 +1,8 @@
 """As much of Label Studio's REST interface as our client uses, over loopback, with a clock of its own.
 
-``Fake`` counts requests and can misbehave: ``fake.faults[n] = fault`` does ``fault`` to the n-th request from now on (1 is the next).
+``Fake`` counts requests and can misbehave: ``fake.faults[n] = fault`` does ``fault`` to the n-th request from now on (1 is the next),
+``fake.every = (k, fault)`` to every k-th. ``reset`` and ``502`` do not do what was asked; ``late`` does it and closes, ``cut``
+closes it within the answer, ``torn`` ends the answer early as if that were all, ``slow`` lets it drip.
 """
 
 import json
@@ -22,7 +24,8 @@ TOKEN = "0123456789abcdef0123456789abcdef01234567"
 USERS = [{"id": 1, "email": "ada@example.com", "initials": "ad"}, {"id": 2, "email": "", "initials": "??"}]
 MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
 """The one form in which the real server reads a time in a filter."""
-FAULTS = ("reset", "502", "html", "cut", "late")
+FAULTS = ("reset", "502", "late", "cut", "torn", "slow")
+SECONDS_A_BYTE = 0.05
 
 
 class Fake:
@@ -40,6 +43,8 @@ class Fake:
         self.refresh: dict[str, str] = {}
         self.log: list[tuple[str, str]] = []
         self.faults: dict[int, str] = {}
+        self.every: tuple[int, str] | None = None
+        self.stopped = threading.Event()
         self.largest_page = 10_000
         self.zone: tzinfo | None = None
         """in which it writes its times; None for UTC, as the real one does"""
@@ -293,12 +298,16 @@ class Handler(BaseHTTPRequestHandler):
             self.fake.log.append((self.command, path))
             self.fake.faults = {left - 1: fault for left, fault in self.fake.faults.items()}
             fault = self.fake.faults.pop(0, None)
+            if fault is None and self.fake.every and len(self.fake.log) % self.fake.every[0] == 0:
+                fault = self.fake.every[1]
             if fault in {"reset", "502", "html"}:
                 return self.misbehave(fault)
             status, document = self.answer(path, query, body)
         if fault == "late":
             return self.misbehave("reset")
-        return self.reply(status, document, cut=fault == "cut")
+        if fault == "slow":
+            return self.drip(status, document)
+        return self.reply(status, document, cut=fault == "cut", torn=fault == "torn")
 
     def answer(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         try:
@@ -324,9 +333,19 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "html":
             self.reply(200, "<!doctype html><title>Welcome</title>")
 
-    def reply(self, status: int, document: Any, *, cut: bool = False) -> None:
+    def drip(self, status: int, document: Any) -> None:
+        self.close_connection = True
+        content = b"" if document is None else json.dumps(document).encode()
+        head = f"HTTP/1.1 {status} Fine\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        for byte in head.encode() + content:
+            if self.fake.stopped.wait(SECONDS_A_BYTE):
+                return
+            self.wfile.write(bytes([byte]))
+
+    def reply(self, status: int, document: Any, *, cut: bool = False, torn: bool = False) -> None:
         page = isinstance(document, str)
         content = document.encode() if page else b"" if document is None else json.dumps(document).encode()
+        content = content[: len(content) // 2] if torn else content
         self.send_response(status)
         self.send_header("Content-Type", "text/html" if page else "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -360,6 +379,7 @@ def serving() -> Iterator[Fake]:
     try:
         yield fake
     finally:
+        fake.stopped.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +20,14 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select
 
+from connectors.label_studio.client import LabelStudioServer
+from engine.catalog import ledger
 from engine.catalog.rounds import ChosenTile, add_round
 from engine.catalog.schema import Annotation, PredictionSet, RemoteProject, RemoteTask, Review, RoundTile
 from engine.catalog.workspace import Workspace
+from engine.errors import BadInput, TilehawkError
+from engine.stages.pull import PullConfig, pull
+from engine.stages.push import PushConfig, push
 
 HERE = Path(__file__).parent
 STATE = ("now", "projects", "tasks", "predictions", "annotations", "numbers")
@@ -51,7 +57,7 @@ class AnnotationProcess:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(120)
 
 
 class World:
@@ -230,3 +236,75 @@ def test_a_pull_that_dies_anywhere_ends_as_one_that_did_not(world: World, fake: 
         shutil.rmtree(world.template)
         restored.rename(world.template)
         world.kept = first
+
+
+MOST_TRIES = 40
+
+
+def until_done(studio: Any, act: Callable[[], Any]) -> None:
+    """Run ``act`` again and again, as a person or the worker would, until nothing is in its way; somebody else asks things between."""
+    for times in range(MOST_TRIES):
+        try:
+            act()
+        except BadInput:
+            raise
+        except TilehawkError:
+            studio.log += [("GET", "/of/somebody/else")] * (times % 3)
+        else:
+            return
+    raise AssertionError("it never came to an end")
+
+
+@pytest.fixture
+def people(world: World, fake: Callable[[str], ModuleType]) -> Iterator[Any]:
+    made = fake("annotators").Annotators(world.studio.url, fake("label_studio_server").TOKEN)
+    yield made
+    world.studio.every = None
+    made.close()
+
+
+@pytest.mark.guarantee("G19")
+@pytest.mark.parametrize(
+    ("fault", "every"),
+    [
+        ("reset", 3),
+        ("reset", 5),
+        ("502", 3),
+        ("502", 4),
+        ("late", 2),
+        ("late", 3),
+        ("cut", 2),
+        ("cut", 3),
+        ("torn", 2),
+        ("torn", 3),
+        ("slow", 4),
+    ],
+)
+def test_a_server_that_fails_at_every_kth_request_gets_each_task_once_and_loses_no_answer(world, people, fake, fault, every):
+    """What is not done and never sent twice would never be done at every second request."""
+    found = []
+    for trouble in (None, (every, fault)):
+        world.reset()
+        server = LabelStudioServer(world.studio.url, people.token, pause=lambda _: None, answer_seconds=2.0 if fault == "slow" else 60.0)
+        with Workspace.open(world.trial) as workspace:
+            with workspace.session() as session:
+                ledger.record(session, "identity", workspace="f" * 16)
+            world.studio.every = trouble
+            until_done(world.studio, partial(push, workspace, server, str, PushConfig(chunk=1, round=1)))
+            world.studio.every = None
+            for task in sorted(world.studio.tasks):
+                tile = world.studio.tasks[task]["data"]["tile_id"]
+                people.submit(task, [fake("annotators").rectangle(10 + tile, 10, 30, 30)], lead_time=tile)
+            world.studio.every = trouble
+            until_done(world.studio, partial(pull, workspace, server, PullConfig(page=1)))
+            world.studio.every = None
+        found.append((pushed(world.studio), len(world.studio.projects), without_digests(answers_taken(world.trial))))
+    clean, troubled = found
+    assert troubled == clean
+    assert set(clean[0].values()) == {1}
+
+
+def without_digests(taken: list[Any]) -> list[Any]:
+    """The digests name the server's numbers, of which a lost answer uses one up."""
+    boxes, tasks, reviews, seconds = taken
+    return [boxes, {(tile, state, digest is not None) for tile, state, digest in tasks}, reviews, seconds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from engine.errors import BadInput, TilehawkError
 from engine.label_set import LabelSet
 
 CLASSES = LabelSet.of(["car"])
+DONE_AND_LOST = {"late", "cut", "torn"}
+"""What the server did, and nobody was told of."""
 TASK = TileTask("ws:1", 1, "0" * 64, "http://127.0.0.1:1/1.png", 32, 32, "a.tif", 0, 0, "", None)
 
 
@@ -31,7 +34,8 @@ def server(studio, fake, pauses) -> LabelStudioServer:
     return LabelStudioServer(studio.url, fake("label_studio_server").TOKEN, pause=pauses.append)
 
 
-@pytest.mark.parametrize("fault", ["reset", "502", "late", "cut"])
+@pytest.mark.guarantee("G19")
+@pytest.mark.parametrize("fault", ["reset", "502", "late", "cut", "torn"])
 def test_what_may_be_asked_twice_is_asked_again_after_a_growing_pause(studio, server, pauses, fault):
     studio.faults = {1: fault, 2: fault}
     assert server.who() == "ada@example.com"
@@ -40,7 +44,8 @@ def test_what_may_be_asked_twice_is_asked_again_after_a_growing_pause(studio, se
     assert len(pauses) == 2
 
 
-@pytest.mark.parametrize("fault", ["reset", "502"])
+@pytest.mark.guarantee("G19")
+@pytest.mark.parametrize("fault", ["reset", "502", "torn"])
 def test_it_gives_up_in_the_end_and_says_what_to_do(studio, server, fault):
     studio.faults = dict.fromkeys(range(1, 10), fault)
     with pytest.raises(TilehawkError, match=r"cannot be reached.*run the same command again") as refusal:
@@ -49,7 +54,8 @@ def test_it_gives_up_in_the_end_and_says_what_to_do(studio, server, fault):
     assert len(studio.log) == REPEATS
 
 
-@pytest.mark.parametrize("fault", ["reset", "502", "late", "cut"])
+@pytest.mark.guarantee("G19")
+@pytest.mark.parametrize("fault", ["reset", "502", "late", "cut", "torn"])
 def test_adding_is_never_repeated(studio, server, fault):
     project = server.make_project("title", "marker", CLASSES)
     studio.log.clear()
@@ -57,11 +63,11 @@ def test_adding_is_never_repeated(studio, server, fault):
     with pytest.raises(TilehawkError):
         server.add_tasks(project.id, [TASK], CLASSES)
     assert len(studio.log) == 1
-    assert len(studio.tasks) == (fault in {"late", "cut"})
+    assert len(studio.tasks) == (fault in DONE_AND_LOST)
     studio.faults = {1: fault}
     with pytest.raises(TilehawkError):
         server.make_project("title", "other", CLASSES)
-    assert len(studio.projects) == (2 if fault in {"late", "cut"} else 1)
+    assert len(studio.projects) == (2 if fault in DONE_AND_LOST else 1)
 
 
 def test_an_import_that_names_too_few_ids_is_not_believed(studio, server, monkeypatch):
@@ -69,6 +75,18 @@ def test_an_import_that_names_too_few_ids_is_not_believed(studio, server, monkey
     monkeypatch.setattr(server._sdk.projects, "import_tasks", lambda **_: type("Said", (), {"task_ids": [1]})())
     with pytest.raises(TilehawkError, match="imported 2 tasks and named 1"):
         server.add_tasks(project.id, [TASK, TASK], CLASSES)
+
+
+@pytest.mark.guarantee("G19")
+def test_an_answer_that_drips_is_given_up_as_a_whole_and_asked_for_again(studio, fake):
+    patient = LabelStudioServer(studio.url, fake("label_studio_server").TOKEN, pause=lambda _: None, answer_seconds=1.0)
+    assert patient.who() == "ada@example.com"
+    studio.every = (1, "slow")
+    began = time.monotonic()
+    with pytest.raises(TilehawkError, match=r"cannot be reached \(ReadTimeout\)"):
+        patient.who()
+    assert len(studio.log) == 1 + REPEATS
+    assert time.monotonic() - began < fake("label_studio_server").SECONDS_A_BYTE * 400
 
 
 def test_a_page_of_something_else_is_no_label_studio(studio, server):

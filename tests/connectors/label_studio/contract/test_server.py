@@ -17,6 +17,8 @@ from engine.boxes import Boxes
 from engine.errors import BadInput, LabelSetMismatch
 from engine.label_set import LabelSet
 
+pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
+
 CLASSES = LabelSet.of(["car", '<b>"ship"</b> & co', "größe"])
 SIDE = 256
 numbers = itertools.count(1)
@@ -42,11 +44,6 @@ def project(server: LabelStudioServer) -> ServerProject:
 
 def test_the_token_is_that_of_a_user(server):
     assert server.who() == "ada@example.com"
-
-
-@pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
-def test_a_personal_access_token_serves_as_well(people):
-    assert LabelStudioServer(people.url, people.personal_token()).who() == "ada@example.com"
 
 
 def test_a_wrong_token_is_refused_by_name_and_not_repeated(people):
@@ -96,6 +93,18 @@ def test_tasks_come_with_one_prediction_each_in_their_order_and_are_counted(serv
     assert [region["value"]["rectanglelabels"] for region in prediction["result"]] == [["car"], ['<b>"ship"</b> & co']]
     assert people.predictions(ids[1]) == []
     assert len(people.predictions(ids[2])) == 1
+
+
+def test_pictures_are_served_from_a_folder_of_the_server_and_from_no_other(server, people, project):
+    folder = people.pictures / "tilehawk" / str(project.id)
+    with pytest.raises(BadInput, match=r"it does not serve .*LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true.*local_root_there"):
+        server.serve_pictures(project.id, str(folder))
+    folder.mkdir(parents=True)
+    for _ in range(2):
+        server.serve_pictures(project.id, str(folder))
+    assert people.storages(project.id) == [str(folder)]
+    with pytest.raises(BadInput, match="it does not serve /etc"):
+        server.serve_pictures(project.id, "/etc")
 
 
 def test_only_tasks_after_an_id_are_listed(server, project):
