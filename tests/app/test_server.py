@@ -42,6 +42,16 @@ def test_gradio_keeps_to_itself(client, filled_workspace):
     assert config["username"] == "local"
 
 
+def test_uploads_are_refused_where_another_app_is_in_charge(filled_workspace, fake):
+    web = fake("web")
+    reading = web.application(filled_workspace, fake("jobs").FakeJobs(), fake("pages").build, read_only=lambda: "another is in charge")
+    client = web.client(reading)
+    for method, path in (("POST", "/uploads"), ("PATCH", f"/uploads/{'0' * 32}"), ("DELETE", f"/uploads/{'0' * 32}")):
+        answer = client.request(method, path)
+        assert (answer.status_code, "another is in charge" in answer.text) == (409, True), method
+    assert client.get("/uploads").json() == []
+
+
 def test_taken_port_is_wrong_use_and_named(filled_workspace):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
