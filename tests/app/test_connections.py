@@ -70,7 +70,9 @@ def test_the_token_comes_on_standard_input_and_appears_nowhere(workspace, studio
     place = ["--workspace", str(workspace.root), "--json"]
     assert run(["connect", "label-studio", studio.url, "--token-stdin", *place]) == 0
     said = capfd.readouterr()
-    assert json.loads(said.out) == {"server": studio.url, "user": "ada@example.com", "public_url": "http://127.0.0.1:7860"}
+    about = json.loads(said.out)
+    assert (about["server"], about["user"], about["public_url"]) == (studio.url, "ada@example.com", "http://127.0.0.1:7860")
+    assert (about["backend"], about["backend_user"]) == ("http://127.0.0.1:7860/label-studio", "tilehawk")
     assert studio.token not in said.out + said.err
     holding = [path.name for path in workspace.root.rglob("*") if path.is_file() and studio.token.encode() in path.read_bytes()]
     assert holding == [CONNECTIONS_FILE]
