@@ -12,7 +12,8 @@ import numpy as np
 
 from app.pages import text
 from app.pages.context import PageContext, visitor
-from app.pages.drawing import UNSURE, boxes_drawn, colours, offered, to_draw, zoom_of
+from app.pages.drawing import UNSURE, boxes_drawn, offered, to_draw, zoom_of
+from app.pages.tile_facts import about, legend, queue
 from app.pages.tile_versions import when
 from app.pages.working import seconds_worked
 from engine.boxes import Boxes, box_iou
@@ -21,7 +22,7 @@ from engine.catalog.history import tile_history, version_boxes
 from engine.catalog.pixels import TilePixels
 from engine.catalog.reviews import TileState, review_queue, save_review, tile_state
 from engine.catalog.rounds import newest_link
-from engine.catalog.schema import LabelSetRow, RoundTile
+from engine.catalog.schema import LabelSetRow
 from engine.catalog.suggestions import suggested_boxes
 from engine.catalog.visits import Opening
 from engine.errors import NothingToDo, UsageError
@@ -35,7 +36,6 @@ SOURCE = "browser"
 QUEUE_SHOWN = 12
 TRAIL = 100
 """So many tiles back one can go."""
-HIT_PIXELS = 200
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,16 @@ class Actions:
         with self._context.workspace.session() as session:
             wanted = next((each for each in tile_history(session, before.tile_id) if each.number == number), None)
             boxes = version_boxes(session, before.tile_id, int(number))
-            who = {"source": SOURCE, "annotator": visitor(request), "seconds": None, "complete": False}
-            save_review(session, before.tile_id, boxes, **who, expected_version=before.version)
+            save_review(
+                session,
+                before.tile_id,
+                boxes,
+                source=SOURCE,
+                annotator=visitor(request),
+                seconds=None,
+                complete=False,
+                expected_version=before.version,
+            )
         said = "as the first save found it" if wanted is None or wanted.at is None else f"as {wanted.by} {wanted.act} it, {when(wanted.at)}"
         news = text.done(f"Tile {before.tile_id} is {said}. What it was until now is in its history.")
         return *self._show(before.tile_id, score, count, before, by=visitor(request)), news
@@ -171,7 +179,7 @@ class Actions:
             made = set_label_set(session, [name.strip() for name in typed.split(",") if name.strip()])
         names = list(made.names)
         skipped: list[Any] = [gr.skip()] * (self.OUTPUTS - 1)
-        skipped[1], skipped[5:8] = offered(made), [gr.update(choices=names, value=names[0]), gr.update(visible=False), _legend(made)]
+        skipped[1], skipped[5:8] = offered(made), [gr.update(choices=names, value=names[0]), gr.update(visible=False), legend(made)]
         return *skipped, text.done(f"The classes are {', '.join(names)}.")
 
     def _show(
@@ -206,12 +214,12 @@ class Actions:
         return (
             state.tile.id,
             drawing,
-            _about(state, suggested, chosen),
+            about(state, suggested, chosen),
             opened,
-            _queue(waiting),
+            queue(waiting),
             choice,
             gr.update(visible=known is None),
-            _legend(known),
+            legend(known),
             opened.facts(by, fresh=True, saved=saved),
             gr.update(open=False),
         )
@@ -221,7 +229,7 @@ class Actions:
         with self._context.workspace.session(write=False) as session:
             state, chosen = tile_state(session, opened.tile_id), newest_link(session, opened.tile_id)
         skipped: list[Any] = [gr.skip()] * (self.OUTPUTS - 1)
-        skipped[2:4] = [_about(state, Boxes.empty(scored=True), chosen), opened]
+        skipped[2:4] = [about(state, Boxes.empty(scored=True), chosen), opened]
         skipped[8:] = [opened.facts(by, fresh=False, saved=opened.key), gr.update(open=False)]
         return tuple(skipped)
 
@@ -270,28 +278,3 @@ def _suggestions(context: PageContext, state: TileState, threshold: float) -> Bo
 def _joined(accepted: Boxes, suggested: Boxes) -> Boxes:
     """What a visitor finds on a tile."""
     return Boxes(np.concatenate([accepted.xyxy, suggested.xyxy]), np.concatenate([accepted.labels, suggested.labels]))
-
-
-def _about(state: TileState, suggested: Boxes, chosen: RoundTile | None) -> str:
-    tile = state.tile
-    facts = {
-        "Scene": f"{tile.scene_name}, at {tile.window.x}, {tile.window.y}",
-        "Ground": tile.split,
-        "Boxes": f"{len(state.boxes_tile)} accepted, {len(suggested)} suggested by the detector (yellow)",
-        "Looked at": f"by {state.by}" if state.reviewed else "not yet",
-    }
-    reasons = {} if chosen is None else chosen.reasons
-    if reasons.get("why"):
-        facts["Chosen because"] = reasons["why"]
-    asked = [(f"/hits/{hit}.png?width={HIT_PIXELS}", "Is this one?") for hit in reasons.get("hits", [])]
-    return text.definitions(facts) + (text.gallery(asked, width=HIT_PIXELS) if asked and not state.reviewed else "")
-
-
-def _legend(known: LabelSet | None) -> str:
-    return text.classes(colours(known.names)) if known else ""
-
-
-def _queue(waiting: list[Any]) -> str:
-    if not waiting:
-        return text.note("No tile waits.")
-    return text.gallery([(f"/tiles/{tile.id}.png?width=96", str(tile.id), f"/review?tile={tile.id}") for tile in waiting], width=96)

@@ -146,7 +146,7 @@ def seconds_spent(session: Session, search_id: int) -> float:
     """Seconds that the decisions on a search took, as far as they were counted."""
     says = LedgerEvent.details
     query = select(LedgerEvent).where(LedgerEvent.kind == DECIDED, says["search"].as_integer() == search_id)
-    return sum(event.details.get("seconds", 0.0) for event in session.scalars(query))
+    return float(sum(event.details.get("seconds", 0.0) for event in session.scalars(query)))
 
 
 def score_bands(found: Sequence[HitRecord]) -> list[ScoreBand]:

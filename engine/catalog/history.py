@@ -17,6 +17,7 @@ from engine.catalog.decisions import SOURCE as SEARCHED
 from engine.catalog.reviews import REVIEW, tile_state
 from engine.catalog.schema import Annotation, LedgerEvent, SearchHit
 from engine.catalog.tiles import TileRecord
+from engine.catalog.withdrawals import WITHDRAWAL
 from engine.errors import BadInput
 
 __all__ = ["BEFORE", "TileVersion", "tile_history", "version_boxes"]
@@ -52,7 +53,7 @@ def tile_history(session: Session, tile_id: int) -> list[TileVersion]:
     """
     tile = tile_state(session, tile_id).tile
     saves = _saves(session, tile_id)
-    found = [*(_saved(event) for event in saves), *_decided(session, tile_id), *_brought(session, tile)]
+    found = [*(_saved(event) for event in saves), *_decided(session, tile_id), *_withdrawn(session, tile_id), *_brought(session, tile)]
     found.sort(key=lambda version: (version.at or 0.0, version.number or 0), reverse=True)
     if saves and "after" in saves[0].details:
         found.append(TileVersion(BEFORE, None, "", "", "as the first save found it", boxes=len(_found_by(saves[0]))))
@@ -105,6 +106,14 @@ def _decided(session: Session, tile_id: int) -> Iterable[TileVersion]:
         said = event.details
         act = "took a decision on a look-alike back" if "undoes" in said else f"said {said['decision']} to a look-alike"
         yield TileVersion(None, event.at, said["annotator"], f"search {said['search']}", act)
+
+
+def _withdrawn(session: Session, tile_id: int) -> Iterable[TileVersion]:
+    """Answers that were deleted on the server where they were given."""
+    query = select(LedgerEvent).where(LedgerEvent.kind == WITHDRAWAL, LedgerEvent.details["tile"].as_integer() == tile_id)
+    for event in session.scalars(query.order_by(LedgerEvent.id)):
+        changes = {name: event.details[name] for name in ("removed", "restored") if event.details[name]}
+        yield TileVersion(None, event.at, event.details["origin"], event.details["origin"], "answer deleted there", changes=changes)
 
 
 def _brought(session: Session, tile: TileRecord) -> Iterable[TileVersion]:

@@ -18,9 +18,10 @@ from engine.catalog.rounds import AUDIT
 from engine.catalog.schema import Annotation, LedgerEvent, Review, RoundRow, RoundTile, Tile
 from engine.catalog.tiles import window_of
 
-__all__ = ["Withdrawn", "saved_here_since", "withdraw"]
+__all__ = ["WITHDRAWAL", "Withdrawn", "saved_here_since", "withdraw"]
 
 WITHDRAWAL = "withdrawal"
+"""The ledger's kind of event."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from engine.catalog.models import add_model
 from engine.catalog.reviews import save_review, tile_state
 from engine.catalog.schema import Annotation
 from engine.catalog.searches import FoundHit, add_search, hits
+from engine.catalog.withdrawals import withdraw
 from engine.errors import BadInput
 
 
@@ -108,3 +109,12 @@ def test_a_version_of_another_tile_is_refused(workspace, tile):
         boxes(workspace, tile, 999)
     with pytest.raises(BadInput, match="no tile 77"):
         history(workspace, 77)
+
+
+def test_an_answer_that_was_deleted_on_its_server_is_told(workspace, tile):
+    with workspace.session() as session:
+        answer = {"source": "label-studio", "annotator": "bo", "seconds": None, "complete": True, "origin": "task 3"}
+        save_review(session, tile, drawn((40, 10, 64, 30), (5, 5, 15, 16)), **answer)
+        withdraw(session, tile, "task 3")
+    (version, *_) = history(workspace, tile)
+    assert (version.act, version.by, version.changes) == ("answer deleted there", "task 3", {"removed": 1})
