@@ -159,11 +159,9 @@ def count_tasks(session: Session, project: RemoteProject) -> int:
     return session.scalar(select(func.count()).select_from(RemoteTask).where(RemoteTask.project_id == project.id)) or 0
 
 
-def find_task(session: Session, project: RemoteProject, *, tile_id: int | None, remote_id: int) -> RemoteTask | None:
-    """The task of a tile, or where the tile is not known the task of that id."""
-    query = select(RemoteTask).where(RemoteTask.project_id == project.id)
-    wanted = RemoteTask.remote_id == str(remote_id) if tile_id is None else RemoteTask.tile_id == tile_id
-    return session.scalar(query.where(wanted))
+def find_task(session: Session, project: RemoteProject, *, remote_id: int) -> RemoteTask | None:
+    """The task of that id on the server."""
+    return session.scalar(select(RemoteTask).where(RemoteTask.project_id == project.id, RemoteTask.remote_id == str(remote_id)))
 
 
 def cursor_of(project: RemoteProject) -> Cursor:

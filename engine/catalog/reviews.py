@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes, box_iou, visible_share
 from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
 from engine.catalog.rounds import AUDIT, newest_link, round_tiles, rounds, seconds_spent
-from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow
+from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import MeasuredVisit, Opening, record_visit
 from engine.errors import BadInput, StaleReview
@@ -29,6 +29,7 @@ __all__ = [
     "TileState",
     "review_queue",
     "save_review",
+    "settle_rounds",
     "tile_state",
 ]
 
@@ -115,6 +116,7 @@ def save_review(
     seconds_in_all: bool = False,
     opening: Opening | None = None,
     origin: str | None = None,
+    unsettled: set[int] | None = None,
 ) -> SavedReview:
     """Make the accepted boxes of a tile those that were drawn, in the caller's transaction.
 
@@ -134,6 +136,7 @@ def save_review(
         seconds_in_all: ``seconds`` are those of all work on the tile, not of this save alone.
         opening: what the person found there; with it a complete tile's acts and seconds are kept for the cost model.
         origin: what on another server this is the answer of; by it the review can be withdrawn again.
+        unsettled: collects the rounds that are to be summed up by :func:`settle_rounds` once many tiles are saved; None does it now.
 
     Raises:
         BadInput: no such tile, a box outside the tile or with a side under one pixel, a label that the workspace does not have.
@@ -177,13 +180,17 @@ def save_review(
         before.append(_as_document(row))
         row.state, row.annotator, row.version = "deleted", annotator, row.version + 1
         counts["removed"] += 1
+    session.add_all(drawn_now)
     if complete:
-        _mark(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
-    _charge(session, tile_id, seconds, in_all=seconds_in_all, complete=complete)
+        review = _marked(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
+    charged = _charge(session, tile_id, seconds, in_all=seconds_in_all, complete=complete)
+    if charged is not None and unsettled is None:
+        settle_rounds(session, [charged])
+    elif charged is not None and unsettled is not None:
+        unsettled.add(charged)
     if complete and opening is not None and seconds is not None:
         acts = _acts(wanted, opening.boxes_tile.shifted(tile.window.x, tile.window.y))
         record_visit(session, MeasuredVisit(tile_id, annotator or source, source, opening.seconds + seconds, **acts), in_all=seconds_in_all)
-    session.add_all(drawn_now)
     session.flush()
     now = _shown(session, tile)[0]
     undo = {
@@ -193,8 +200,7 @@ def save_review(
         "reviewed_before": reviewed_before,
     }
     ledger.record(session, REVIEW, tile=tile_id, source=source, annotator=annotator, complete=complete, origin=origin, **counts, **undo)
-    session.flush()
-    return SavedReview(**counts, version=_version(now, _review(session, tile_id)))
+    return SavedReview(**counts, version=_version(now, review))
 
 
 def _tile(session: Session, tile_id: int) -> TileRecord:
@@ -210,10 +216,11 @@ def _review(session: Session, tile_id: int) -> Review | None:
 
 def _shown(session: Session, tile: TileRecord) -> tuple[list[Annotation], NDArray[np.float64]]:
     """The accepted annotations that the tile shows, and what it shows of them (N, 4) in scene pixels."""
-    query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "accepted").order_by(Annotation.id)
-    rows = list(session.scalars(query))
-    xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in rows], dtype=np.float64).reshape(-1, 4)
     x1, y1, x2, y2 = tile.window.xyxy
+    touching = (Annotation.x1 < x2, Annotation.x2 > x1, Annotation.y1 < y2, Annotation.y2 > y1)
+    query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "accepted", *touching)
+    rows = list(session.scalars(query.order_by(Annotation.id)))
+    xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in rows], dtype=np.float64).reshape(-1, 4)
     seen = np.flatnonzero(visible_share(xyxy, tile.window.xyxy) >= MINIMUM_VISIBLE_SHARE)
     return [rows[index] for index in seen.tolist()], np.clip(xyxy[seen], [x1, y1, x1, y1], [x2, y2, x2, y2])
 
@@ -263,12 +270,13 @@ def _as_document(row: Annotation) -> dict[str, Any]:
     return {"annotation": row.id, "version": row.version, "box": [row.x1, row.y1, row.x2, row.y2], "label": row.label}
 
 
-def _mark(session: Session, tile_id: int, review: Review | None, *, by: str, seconds: float | None, in_all: bool) -> None:
+def _marked(session: Session, tile_id: int, review: Review | None, *, by: str, seconds: float | None, in_all: bool) -> Review:
     if review is None:
-        session.add(Review(tile_id=tile_id, by=by, seconds=seconds))
+        review = Review(tile_id=tile_id, by=by, seconds=seconds)
+        session.add(review)
     else:
         review.by, review.seconds = by, _sum(review.seconds, seconds, in_all=in_all)
-    session.flush()
+    return review
 
 
 def _sum(earlier: float | None, seconds: float | None, *, in_all: bool) -> float | None:
@@ -277,21 +285,28 @@ def _sum(earlier: float | None, seconds: float | None, *, in_all: bool) -> float
     return seconds if in_all else (earlier or 0.0) + seconds
 
 
-def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> None:
-    """Count the seconds for the newest round that chose the tile, and close the round once all its tiles are done."""
+def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> int | None:
+    """Count the seconds for the newest round that chose the tile; returns the round, whose sum has to be made anew."""
     link = newest_link(session, tile_id)
     if link is None:
-        return
+        return None
     link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)
-    row = session.get_one(RoundRow, link.round_id)
-    if row.strategy == AUDIT and complete and link.measured_seconds is None:
+    if complete and link.measured_seconds is None and session.get_one(RoundRow, link.round_id).strategy == AUDIT:
         link.measured_seconds = 0.0
+    return link.round_id
+
+
+def settle_rounds(session: Session, round_ids: Iterable[int]) -> None:
+    """Sum up what the tiles of rounds took, and close the rounds whose tiles are all done."""
     session.flush()
-    row.measured_seconds = seconds_spent(session, row) or row.measured_seconds
-    links = round_tiles(session, row)
-    if row.strategy == AUDIT:
-        done = all(each.measured_seconds is not None for each in links)
-    else:
-        done = len(tiles(session, ids=[each.tile_id for each in links], reviewed=True)) == len(links)
-    if row.state == "ranked" and done:
-        row.state = "annotated"
+    for number in round_ids:
+        row = session.get_one(RoundRow, number)
+        row.measured_seconds = seconds_spent(session, row) or row.measured_seconds
+        if row.state == "ranked":
+            todo = select(RoundTile.tile_id).where(RoundTile.round_id == number)
+            if row.strategy == AUDIT:
+                todo = todo.where(RoundTile.measured_seconds.is_(None))
+            else:
+                todo = todo.where(~exists().where(Review.tile_id == RoundTile.tile_id))
+            if session.scalar(todo.limit(1)) is None:
+                row.state = "annotated"

@@ -16,7 +16,7 @@ from engine.annotation_server import AnnotationServer, Answer, Cursor, DrawnBoxe
 from engine.boxes import Boxes
 from engine.catalog import remote
 from engine.catalog.annotations import label_set
-from engine.catalog.reviews import save_review
+from engine.catalog.reviews import save_review, settle_rounds
 from engine.catalog.schema import RemoteProject, RemoteTask
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import Opening
@@ -106,6 +106,8 @@ class _Tally:
     rejected: list[HeldAnswer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     agreements: list[float] = field(default_factory=list)
+    unsettled: set[int] = field(default_factory=set)
+    """rounds of which the sums are to be made anew before the transaction ends"""
 
 
 def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, progress: Progress = silent) -> PullReport:
@@ -225,32 +227,45 @@ def _merge(tally: _Tally, more: _Tally) -> None:
 
 def _take_in(session: Session, project: RemoteProject, page: Sequence[TaskAnswers], reader: _Reader, tally: _Tally) -> None:
     """Apply a page and advance the cursor past it, in the caller's transaction."""
+    named = {said.task_id: remote.tile_of_key(reader.key, said.key) for said in page}
+    wanted = [tile for tile in named.values() if tile is not None]
+    rows, records = remote.tasks_of(session, project, wanted), {tile.id: tile for tile in tiles(session, ids=wanted)}
     for said in page:
-        task = _task_of(session, project, said, reader)
+        tile_id = named[said.task_id]
+        task = rows.get(tile_id) if tile_id is not None else remote.find_task(session, project, remote_id=said.task_id)
+        if task is None and tile_id in records:
+            [task] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
+            rows[tile_id] = task
+        submitted = _newest_of_each(said.answers)
         if task is None:
             tally.counts["foreign"] += 1
-        elif submitted := _newest_of_each(said.answers):
-            _take_answers(session, task, said, submitted, reader, tally)
+        elif not _speaks_for(task, said, submitted):
+            tally.counts["known"] += 1
+        elif submitted:
+            tile = records.get(task.tile_id) or tiles(session, ids=[task.tile_id])[0]
+            _take_answers(session, task, tile, said, submitted, reader, tally)
         else:
             tally.counts["skipped"] += bool(said.answers)
             _take_back(session, task, said, tally)
+    settle_rounds(session, tally.unsettled)
     if page:
         remote.advance(project, page[-1].position)
+
+
+def _speaks_for(task: RemoteTask, said: TaskAnswers, submitted: Sequence[Answer]) -> bool:
+    """Whether ``said`` is the task of its tile: of two that an interrupted push had made, and both answered, the newer answer's."""
+    if task.remote_id == str(said.task_id):
+        return True
+    if max((answer.at for answer in submitted), default="") <= (task.applied_at or ""):
+        return False
+    task.remote_id = str(said.task_id)
+    return True
 
 
 def _newest_of_each(answers: Sequence[Answer]) -> list[Answer]:
     """The newest submitted answer of each annotator, the oldest first; one without a name is an annotator of its own."""
     newest = {answer.annotator or answer.id: answer for answer in answers if answer.kind == "submitted"}
     return [answer for answer in answers if newest.get(answer.annotator or answer.id) is answer]
-
-
-def _task_of(session: Session, project: RemoteProject, said: TaskAnswers, reader: _Reader) -> RemoteTask | None:
-    """The task of answers, by the tile that its key names; a task of ours that an interrupted push left unrecorded is recorded."""
-    tile_id = remote.tile_of_key(reader.key, said.key)
-    row = remote.find_task(session, project, tile_id=tile_id, remote_id=said.task_id)
-    if row is None and tile_id is not None and tiles(session, ids=[tile_id]):
-        [row] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
-    return row
 
 
 def _origin(task: RemoteTask, said: TaskAnswers) -> str:
@@ -270,7 +285,7 @@ def _take_back(session: Session, task: RemoteTask, said: TaskAnswers, tally: _Ta
 
 
 def _take_answers(
-    session: Session, task: RemoteTask, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
+    session: Session, task: RemoteTask, tile: TileRecord, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
 ) -> None:
     counted = reader.counted(submitted)
     digest, at = reader.digest(counted), max(answer.at for answer in counted)
@@ -282,7 +297,6 @@ def _take_answers(
     if nothing_newer and saved_here_since(session, task.tile_id, _origin(task, said)):
         tally.counts["kept"] += 1
         return
-    [tile] = tiles(session, ids=[task.tile_id])
     _apply(session, task, tile, said, submitted, reader, tally)
 
 
@@ -317,6 +331,7 @@ def _apply(
         seconds_in_all=True,
         opening=Opening(shown) if shown is not None and len(counted) == 1 else None,
         origin=_origin(task, said),
+        unsettled=tally.unsettled,
     )
     task.state = remote.ANNOTATED
     tally.counts["tiles"] += 1

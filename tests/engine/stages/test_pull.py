@@ -583,3 +583,22 @@ def test_another_zone_and_a_change_to_summer_time_lose_nothing_and_repeat_nothin
         people.submit(task, [])
         studio.now += timedelta(seconds=1)
     assert pull(workspace, server, PullConfig(page=1)).empty == TILES
+
+
+def test_of_two_tasks_for_a_tile_the_newer_answer_counts_and_stays(workspace, studio, server, people, draw):
+    people.add(1, [{"data": studio.tasks[1]["data"]}])
+    second = TILES + 1
+    older = people.submit(1, [draw(2, 3, 10, 12)])
+    newer = people.submit(second, [draw(18, 18, 9, 9)])
+    pull(workspace, server, PullConfig())
+    tile = studio.tasks[1]["data"]["tile_id"]
+    for full in (False, True):
+        assert pull(workspace, server, PullConfig(full=full)).known == 2
+        assert boxes_of(workspace, second) == [[18, 18, 27, 27, 0]]
+    people.withdraw(newer)
+    assert pull(workspace, server, PullConfig(full=True)).withdrawn == 1
+    assert pull(workspace, server, PullConfig(full=True)).tiles == 1
+    assert boxes_of(workspace, 1) == [[2, 3, 12, 15, 0]]
+    assert tile_of(workspace, 1) == tile
+    people.edit(older, [])
+    assert pull(workspace, server, PullConfig()).empty == 1
