@@ -27,7 +27,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-SECONDS_TO_START = 60
+SECONDS_TO_START = 240
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,11 @@ def app_address(filled_workspace: Workspace) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _serve(workspace: Workspace, *options: str) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def _serve(workspace: Workspace, *options: str, port: int | None = None) -> Iterator[str]:
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     command = [sys.executable, "-m", "app.cli.main", "app", "--port", str(port), "--workspace", str(workspace.root), *options]
     log = workspace.root / "app.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=output) as server:
