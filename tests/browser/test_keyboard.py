@@ -232,13 +232,9 @@ def test_an_earlier_version_is_saved_again_from_the_history(page: Any, service: 
     _, workspace = service
     page.goto("/review")
     tile = settled(page)
-    for key, words in (("x", "dropped"), ("z", "")):
-        page.keyboard.press(key)
-        said(page, words)
     page.keyboard.press("s")
     news(page, f"Tile {tile} saved")
     before = boxes_of(workspace, tile)
-    page.keyboard.press("d")
     draw(page, (150.0, 150.0, 190.0, 190.0))
     page.keyboard.press("s")
     news(page, "1 added")
