@@ -118,10 +118,10 @@ def wait_for_job(page: Any, verb: str, state: str = "done", *, besides: Sequence
 
 
 def drawing(page: Any) -> Any:
-    """The surface once it shows a picture: its box on the page, and by what factor a tile of 320 px is enlarged on it."""
+    """The surface once it shows a picture and may be drawn on: its box on the page."""
     canvas = page.locator("#drawing canvas").first
     canvas.wait_for()
-    page.wait_for_function("document.querySelector('#drawing canvas').height > 300")
+    page.wait_for_function("document.querySelector('#drawing:not(.waits) canvas')?.height > 300")
     canvas.scroll_into_view_if_needed()
     return canvas.bounding_box()
 
@@ -276,7 +276,7 @@ def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
     page.locator("#no").click()
     news(page, "not one of them")
     page.reload()
-    page.wait_for_function("document.querySelector('#hit')?.innerText.includes('2 of')")
+    page.wait_for_function("document.querySelector('#standing')?.innerText.includes('2 of')")
     with workspace.session(write=False) as session:
         (search,) = searches(session)
         first, second, *_ = hits(session, search.id)
