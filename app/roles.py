@@ -33,7 +33,7 @@ PAGES: Mapping[str, Role] = {
 ROUTES: Mapping[str, Role] = {
     r"/tiles/.*": "annotator",
     r"/scene": "annotator",
-    r"/scenes?/.*": "annotator",
+    r"/scenes?(/.*)?": "annotator",
     r"/web/.*": "annotator",
     r"/hits/.*": "annotator",
     r"/spending/.*": "manager",

@@ -60,13 +60,20 @@ class Actions:
             "Server": connected.url,
             "Pictures by": connected.public_url,
             "Of several answers": next(words for words, several in SEVERAL.items() if several == policy.several),
-            "Its webhook, if you want answers at once": f"{connected.public_url}/webhooks/label-studio",
+        }
+        if self._context.allows("engineer"):
+            place |= self._proofs(connected.public_url)
+        return text.figures(numbers) + text.definitions(place), held_answers(held)
+
+    def _proofs(self, public_url: str) -> dict[str, str]:
+        """Where the server may ask this app for something, and the secrets by which it proves itself."""
+        return {
+            "Its webhook, if you want answers at once": f"{public_url}/webhooks/label-studio",
             "with the header X-Tilehawk-Secret": webhook_secret(self._context.workspace),
-            "Its model, for suggestions while people draw": backend_address(connected.public_url),
+            "Its model, for suggestions while people draw": backend_address(public_url),
             "with Basic authentication as": ML_BACKEND_USER,
             "and the password": ml_backend_secret(self._context.workspace),
         }
-        return text.figures(numbers) + text.definitions(place), held_answers(held)
 
     def offer_suggestions(self) -> str:
         """Enter this app as the machine learning backend of the newest project there."""
@@ -173,10 +180,12 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private"}
     with jobs_here:
         follow(context, blocks, verbs={"push", "pull"}, refresh=actions.status, outputs=[state, held])
-    asked = context.answer(actions.connect, outputs=4, changes=True)
+    asked = context.answer(actions.connect, outputs=4, changes=True, needs="engineer")
     connect.click(asked, inputs=[url, token, public], outputs=[token, state, held, news], **quiet)
-    plan.click(context.answer(actions.plan, outputs=2), inputs=[annotators], outputs=[plan_shown, news], **quiet)
-    push.click(context.answer(actions.push, outputs=2, changes=True), inputs=[annotators], outputs=[plan_shown, news], **quiet)
-    pull.click(context.answer(actions.pull, outputs=1, changes=True), inputs=[several], outputs=news, **quiet)
-    offer.click(context.answer(actions.offer_suggestions, outputs=1, changes=True), inputs=None, outputs=news, **quiet)
-    pull_all.click(context.answer(actions.pull_all, outputs=1, changes=True), inputs=[several], outputs=news, **quiet)
+    plan.click(context.answer(actions.plan, outputs=2, needs="engineer"), inputs=[annotators], outputs=[plan_shown, news], **quiet)
+    push.click(
+        context.answer(actions.push, outputs=2, changes=True, needs="engineer"), inputs=[annotators], outputs=[plan_shown, news], **quiet
+    )
+    pull.click(context.answer(actions.pull, outputs=1, changes=True, needs="engineer"), inputs=[several], outputs=news, **quiet)
+    offer.click(context.answer(actions.offer_suggestions, outputs=1, changes=True, needs="engineer"), inputs=None, outputs=news, **quiet)
+    pull_all.click(context.answer(actions.pull_all, outputs=1, changes=True, needs="engineer"), inputs=[several], outputs=news, **quiet)

@@ -62,11 +62,18 @@ class PageContext:
         Raises:
             NotAllowed: they may not; who may stands there.
         """
-        name = visitor(LocalContext.request.get(None))
-        role = self.role_of(name)
+        name, role = self._visitor()
         if not may(role, needs):
             found, remedy = refusal(what, needs, name, role)
             raise NotAllowed(found, remedy=remedy)
+
+    def allows(self, needs: Role) -> bool:
+        """Whether the visitor whose event is being answered may do what ``needs`` that role."""
+        return may(self._visitor()[1], needs)
+
+    def _visitor(self) -> tuple[str, str | None]:
+        name = visitor(LocalContext.request.get(None))
+        return name, self.role_of(name)
 
     def answer(self, action: Callable[..., Any], *, outputs: int, changes: bool = False, needs: Role | None = None) -> Callable[..., Any]:
         """``action`` as an event listener whose last output is the page's line of news.

@@ -12,11 +12,13 @@ from engine.errors import BadInput
 if TYPE_CHECKING:
     from connectors.label_studio.client import LabelStudioServer
 
-__all__ = ["TITLE", "register_backend"]
+__all__ = ["TITLE", "backend_answers", "register_backend"]
 
 TITLE = "Tilehawk"
 """The backend's name over there, and what a project calls the predictions that it shows."""
 NUDGES = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+CONNECTED = "CO"
+"""What Label Studio calls the state of a backend that answered."""
 RESERVED = "reserved network address"
 
 Result = TypeVar("Result")
@@ -56,6 +58,18 @@ def register_backend(server: LabelStudioServer, project_id: int, address: str, u
             server._ask(change, gone=gone)
     server._ask(partial(sdk.projects.update, project_id, model_version=TITLE, show_collab_predictions=True), gone=gone)
     return not there
+
+
+def backend_answers(server: LabelStudioServer, project_id: int, address: str) -> bool | None:
+    """Whether Label Studio reached the backend at ``address`` when it last tried; None where the project asks none there.
+
+    Raises:
+        BadInput: the project is gone.
+        TilehawkError: Label Studio is not reached.
+    """
+    known = server._ask(partial(server._sdk.ml.list, project=project_id), gone=f"project {project_id}")
+    states = [str(each.state) for each in known if (each.url or "").rstrip("/") == address]
+    return CONNECTED in states if states else None
 
 
 def _allowed(call: Callable[[], Result], address: str) -> Callable[[], Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from engine.files import write_text
 __all__ = ["LOG_NAME", "Clock", "Journal", "TensorBoard", "read_log", "tensorboard_writer"]
 
 LOG_NAME = "log.csv"
+FORMULA = frozenset("=+-@\t")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*(e[+-]?\d+)?|inf|nan)")
 Value = int | float | str
 
 
@@ -88,7 +91,7 @@ class Journal:
             self._columns += new
             self._rewrite(read_log(self._path))
         assert self._stream
-        csv.DictWriter(self._stream, self._columns, restval="", lineterminator="\n").writerow(row)
+        csv.DictWriter(self._stream, self._columns, restval="", lineterminator="\n").writerow(_cells(row))
         self._stream.flush()
 
     def _rewrite(self, rows: Sequence[Mapping[str, Value]]) -> None:
@@ -99,9 +102,18 @@ class Journal:
         writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
         if self._columns:
             writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(_cells(row) for row in rows)
         write_text(self._path, text.getvalue())
         self._stream = self._path.open("a", newline="")
+
+
+def _cells(row: Mapping[str, Value]) -> dict[str, Value]:
+    """The row for a file that spreadsheets open too: words that they would take for a formula are marked as words."""
+    return {name: f"'{value}" if isinstance(value, str) and _is_formula(value) else value for name, value in row.items()}
+
+
+def _is_formula(words: str) -> bool:
+    return words[:1] in FORMULA and not NUMBER.fullmatch(words)
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

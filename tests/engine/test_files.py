@@ -127,3 +127,58 @@ def test_path_that_leads_out_is_refused(relative, tmp_path):
 @pytest.mark.parametrize("relative", ["x", "a/b", "a/../x", "."])
 def test_path_inside_is_resolved(relative, tmp_path):
     assert inside(tmp_path, relative).is_relative_to(tmp_path.resolve())
+
+
+class Recorded:
+    """What is asked of the operating system, in order: (what, which file)."""
+
+    def __init__(self, patch):
+        self.calls = []
+        sync, replace = os.fsync, Path.replace
+
+        def recorded_sync(descriptor):
+            self.calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+            sync(descriptor)
+
+        def recorded_replace(path, target):
+            self.calls.append(("rename", Path(path)))
+            return replace(path, target)
+
+        patch.setattr(os, "fsync", recorded_sync)
+        patch.setattr(Path, "replace", recorded_replace)
+
+
+@pytest.mark.guarantee("G8")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the files behind descriptors are told by /proc")
+@pytest.mark.parametrize("before", ["absent", "old"])
+def test_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path, monkeypatch, before):
+    if before == "old":
+        write_text(tmp_path / "target", "old")
+    recorded = Recorded(monkeypatch)
+    write_text(tmp_path / "target", "new")
+    (first, temporary), (second, renamed), (third, folder) = recorded.calls
+    assert (first, second, third) == ("sync", "rename", "sync")
+    assert temporary == renamed
+    assert temporary.name.startswith(TEMPORARY)
+    assert folder == tmp_path
+
+
+@pytest.mark.guarantee("G8")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the files behind descriptors are told by /proc")
+def test_every_file_of_a_folder_is_synced_before_the_folder_gets_its_name(tmp_path, monkeypatch):
+    recorded = Recorded(monkeypatch)
+    with atomic_directory(tmp_path / "target") as made:
+        (made / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            (made / name).write_text(name)
+    renamed = recorded.calls.index(("rename", made))
+    assert {path for what, path in recorded.calls[:renamed] if what == "sync"} == {made, made / "a", made / "inner", made / "inner" / "b"}
+    assert recorded.calls[renamed + 1 :] == [("sync", tmp_path)]
+
+
+@pytest.mark.guarantee("G8")
+def test_nothing_in_the_engine_renames_or_syncs_but_this_file():
+    """One place for it: whoever writes state elsewhere by hand would have to say so here."""
+    root = Path(__file__).parents[2] / "engine"
+    syncing = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.py")) if "os.fsync" in path.read_text()]
+    assert syncing == ["files.py"]

@@ -50,6 +50,7 @@ class Fake:
         """in which it writes its times; None for UTC, as the real one does"""
         self.hides_annotations = False
         self.storages: list[dict[str, Any]] = []
+        self.backends: list[dict[str, Any]] = []
         self.pictures: Path | None = None
         """the folder that it serves local files from"""
         self.url = ""
@@ -76,6 +77,10 @@ class Refusal(Exception):
 
 def whoami(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
     return 200, USERS[0]
+
+
+def list_backends(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
+    return 200, fake.backends
 
 
 def users(fake: Fake, _query: dict[str, str], _body: Any) -> Any:
@@ -260,6 +265,7 @@ def known(table: dict[int, dict[str, Any]], number: int) -> dict[str, Any]:
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", "/api/current-user/whoami", whoami),
     ("GET", "/api/users", users),
+    ("GET", "/api/ml", list_backends),
     ("POST", "/api/token", personal_token),
     ("GET", "/api/projects", list_projects),
     ("POST", "/api/projects", make_project),

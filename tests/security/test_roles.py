@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -161,6 +162,24 @@ def test_navigation_names_the_pages_that_one_may_open(blocks, visited):
         shown = {path for _, path in visited(links, name, gr.Request(username=name))["value"]}
         assert shown == {path for path, needs in roles.PAGES.items() if path and may(role, needs)}
     assert all(not shown for path, _, shown in blocks.pages if path), "Gradio itself shows none of them to everybody"
+
+
+def rules_in_words(blocks):
+    """The table of docs/security.md: who may open which page, and what of its buttons changes something for whom."""
+    shown = {True: "yes", False: "–"}
+    for path, (title, _) in site.PAGES.items():
+        yield f"| {title}: look | " + " | ".join(shown[may(role, roles.PAGES[path])] for role in ROLES) + " |"
+        for event in changing(blocks):
+            if event.page == path:
+                label = " ".join(str(blocks.blocks[event.targets[0][0]].value).split())
+                allowed = [may(role, roles.PAGES[path]) and may(role, event.fn.needs) for role in ROLES]
+                yield f"| {title}: *{label}* | " + " | ".join(shown[each] for each in allowed) + " |"
+
+
+def test_page_about_security_says_what_the_code_does(blocks):
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    written = [line for line in page.splitlines() if line.endswith(("| yes |", "| – |"))]
+    assert written == list(rules_in_words(blocks)), "write the table anew from rules_in_words"
 
 
 def test_somebody_at_this_machine_may_do_everything(workspace, fake):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from connectors.label_studio.client import LabelStudioServer
-from connectors.label_studio.registration import TITLE, register_backend
+from connectors.label_studio.registration import TITLE, backend_answers, register_backend
 from engine.errors import BadInput, TilehawkError
 
 ADDRESS = "https://tiles.example.org/label-studio"
@@ -107,3 +107,13 @@ def test_a_backend_that_is_not_reached_is_told_of_without_its_secret(studio, ent
         enter()
     assert "s3cret" not in str(refused.value)
     assert "model_version" not in studio.project
+
+
+@pytest.mark.parametrize(("state", "answers"), [("CO", True), ("DI", False), ("ER", False)])
+def test_whether_it_is_reached_is_what_label_studio_says(studio, enter, state, answers):
+    server = LabelStudioServer("http://ls.example.org", TOKEN, transport=httpx.MockTransport(studio), pause=lambda _: None)
+    studio.backends.append({"id": 0, "url": "http://other:9090", "state": "CO", "project": 7})
+    assert backend_answers(server, 7, ADDRESS) is None
+    enter()
+    studio.backends[1]["state"] = state
+    assert backend_answers(server, 7, ADDRESS) is answers

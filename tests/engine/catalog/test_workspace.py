@@ -213,3 +213,13 @@ def test_the_holder_of_the_right_to_run_stages_is_named_as_long_as_there_is_one(
     with workspace.as_worker():
         assert workspace.worker_holder().purpose == "worker"
     assert workspace.worker_holder() is None
+
+
+@pytest.mark.guarantee("G8")
+def test_what_is_committed_is_on_the_disk(tmp_path):
+    """Every connection that writes waits until the disk has it; a reader's too, for it may become one."""
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        for write in (True, False):
+            with workspace.session(write=write) as session:
+                pragmas = {name: session.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")}
+            assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}

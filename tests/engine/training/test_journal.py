@@ -82,3 +82,13 @@ def test_the_line_says_loss_ap_speed_and_time_left():
     assert clock.line(100, 1.25, 0.4321).startswith("loss 1.250, best dev AP 0.432, ")
     assert clock.line(100, 1.25, None).endswith(" s left")
     assert clock.line(10, 1.25, None).endswith(" min left")
+
+
+@pytest.mark.guarantee("G34")
+@pytest.mark.parametrize("words", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1"])
+def test_words_are_no_formula_to_a_spreadsheet_and_numbers_stay_numbers(tmp_path, words):
+    with Journal(tmp_path) as journal:
+        journal.write({"step": 1, "loss": -0.5, "tiles": words})
+        journal.write({"step": 2, "loss": -1e-05, "tiles": "3 4", "more": 1.0})
+    first, second = rows(tmp_path)
+    assert (first["tiles"], first["loss"], second["loss"]) == (f"'{words}", "-0.5", "-1e-05")
