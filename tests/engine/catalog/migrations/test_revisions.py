@@ -9,12 +9,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 
 import engine.catalog.migrations
 from engine.catalog import ledger
 from engine.catalog.migrations import HEAD, REVISIONS
-from engine.catalog.schema import Base
+from engine.catalog.schema import Base, LabelSetRow, UserRow
 from engine.catalog.workspace import Workspace
 
 TOMORROW = f"{int(HEAD) + 1:04}"
@@ -86,6 +86,31 @@ def test_a_migration_that_fails_changes_nothing(sqlite_workspace, later_code):
     later_code(LATER)
     Workspace.open(sqlite_workspace.root).close()
     assert "weather" in columns(sqlite_workspace.root / "catalog.sqlite")
+
+
+KEPT = Path(__file__).parents[3] / "data" / "workspaces"
+
+
+def test_a_catalog_of_every_revision_is_kept():
+    """A new revision brings one: the catalog as the version that had it wrote it, with a few rows."""
+    assert sorted(path.stem for path in KEPT.glob("*.sql")) == list(REVISIONS)
+
+
+@pytest.mark.guarantee("G33")
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_workspace_of_every_earlier_version_is_opened_with_all_its_rows(tmp_path, revision):
+    root = tmp_path / "workspace"
+    root.mkdir()
+    (root / "tilehawk.json").write_text('{"format": 1}')
+    with closing(sqlite3.connect(root / "catalog.sqlite")) as connection:
+        connection.executescript((KEPT / f"{revision}.sql").read_text())
+    with Workspace.open(root) as opened, opened.session(write=False) as session:
+        assert [event.details for event in ledger.events(session)] == [{"tiles": 1}]
+        assert session.get_one(LabelSetRow, 1).names == ["car", "ship"]
+        accounts = {row.name: row.role for row in session.scalars(select(UserRow))}
+        assert compare_metadata(MigrationContext.configure(session.connection()), Base.metadata) == []
+    expected = {"0001": {}, "0004": {"anna": "engineer", "berta": "annotator"}}
+    assert accounts == expected.get(revision, {"anna": "engineer"}), "who had an account could do everything, and goes on so"
 
 
 def test_migrating_says_nothing(tmp_path, caplog, capfd):
