@@ -17,4 +17,5 @@ def what_would_be_pushed(workspace: Workspace, config: PushConfig, *, progress: 
         BadInput: it is connected to none, or as :func:`engine.stages.push.plan_push`.
         TilehawkError: the server cannot be reached.
     """
-    return plan_push(workspace, *VERBS["push"].given(workspace, {}), config, progress=progress)
+    server, image_url = VERBS["push"].given(workspace, {})
+    return plan_push(workspace, server, image_url, config, progress=progress)

@@ -97,7 +97,7 @@ def withdraw(session: Session, tile_id: int, origin: str) -> Withdrawn | None:
     documents = [asdict(change) for change in left if change not in left_earlier]
     ledger.record(session, WITHDRAWAL, tile=tile_id, scene=scene_id, origin=origin, **counts, left=documents)
     session.flush()
-    return Withdrawn(**counts, left=len(documents))
+    return Withdrawn(counts["removed"], counts["restored"], left=len(documents))
 
 
 def _events(session: Session, kind: str, tile_id: int) -> list[LedgerEvent]:
