@@ -137,7 +137,7 @@ class Recorded:
         sync, replace = os.fsync, Path.replace
 
         def recorded_sync(descriptor):
-            self.calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+            self.calls.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
             sync(descriptor)
 
         def recorded_replace(path, target):

@@ -221,5 +221,7 @@ def test_what_is_committed_is_on_the_disk(tmp_path):
     with Workspace.create(tmp_path / "workspace") as workspace:
         for write in (True, False):
             with workspace.session(write=write) as session:
-                pragmas = {name: session.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")}
+                pragmas = {
+                    name: session.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+                }
             assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
