@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import gradio as gr
@@ -14,6 +14,7 @@ from app.pages.jobs import follow
 from app.pages.outlook import Outlook, doubtful_labels, foretold_against_measured, strategies_table
 from app.pages.reviewing import workspace_classes
 from app.pages.spending import HOUR, maps, round_cards, rounds_table
+from app.roles import Role
 from engine.catalog.rounds import rounds
 from engine.errors import UsageError
 from engine.selection.config import Strategy
@@ -191,10 +192,11 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         event(listener, inputs=budget, outputs=filled, preprocess=False, trigger_mode="always_last", **quiet)
     history.change(context.answer(actions.hold, outputs=1), outputs=held, **quiet)
     number.input(actions.show, inputs=number, outputs=[cards, ground], **quiet)
-    for button, action, given, needs in (
+    asked_for: list[tuple[gr.Button, Callable[..., str], list[Any], Role]] = [
         (choose, actions.choose, [*budget, strategy, wanted], "manager"),
         (simulate, actions.simulate, [strategies, seeds], "engineer"),
         (audit, actions.audit, [], "manager"),
-    ):
+    ]
+    for button, action, given, needs in asked_for:
         asked = context.answer(action, outputs=1, changes=True, needs=needs)
         button.click(asked, inputs=given, outputs=news, preprocess=False, api_visibility="private")

@@ -9,7 +9,6 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -52,7 +51,7 @@ Tick = Callable[[int], None]
 class Head:
     """What a backup says of itself before anything else.
 
-    ``schema``: revision of the catalog in it. ``identity``: of the workspace, None where it had none. ``bytes``: about what is in it.
+    ``schema``: revision of the catalog in it. ``identity``: of the workspace, None where it had none. ``size``: about the bytes in it.
     """
 
     schema: str
@@ -60,7 +59,7 @@ class Head:
     created: float
     identity: str | None
     secrets: bool
-    bytes: int
+    size: int
     format: int = FORMAT
 
     @classmethod
@@ -116,7 +115,7 @@ class _Tar:
         member = tarfile.TarInfo(name)
         member.size, member.mode = size, 0o600
         counted = _Counted(stream, size, tick)
-        self._archive.addfile(member, counted)  # type: ignore[arg-type]
+        self._archive.addfile(member, counted)
         return counted.entry(name)
 
     def __iter__(self) -> Iterator[tuple[str, IO[bytes]]]:
@@ -237,9 +236,9 @@ def copied(name: str, content: IO[bytes], root: Path, tick: Tick) -> Entry:
     return Entry(digest.hexdigest(), size)
 
 
-def manifest(entries: dict[str, Entry]) -> IO[bytes]:
+def manifest(entries: dict[str, Entry]) -> bytes:
     """The last file of a backup."""
-    return BytesIO(json.dumps({"files": {name: asdict(entry) for name, entry in entries.items()}}, indent=1).encode())
+    return json.dumps({"files": {name: asdict(entry) for name, entry in entries.items()}}, indent=1).encode()
 
 
 def read_manifest(document: bytes, where: Path) -> dict[str, Entry]:

@@ -126,14 +126,14 @@ class _Backup:
         self._total = catalog.stat().st_size + sum(_bytes(path) for unit in (*whole, *units) for path in backups.files_of(unit))
         self._require_room(free_bytes(self._target.parent))
         head = backups.Head(
-            NEWEST, version("tilehawk"), time.time(), self._workspace.identity, secrets=self._config.secrets, bytes=self._total
+            NEWEST, version("tilehawk"), time.time(), self._workspace.identity, secrets=self._config.secrets, size=self._total
         ).written()
         writer.add(backups.HEAD, BytesIO(head), len(head), lambda _bytes: None)
         self._add(writer, catalog, CATALOG)
         for unit in (*whole, *units):
             self._add_unit(writer, unit)
         last = backups.manifest(self._entries)
-        writer.add(backups.MANIFEST, last, len(last.getbuffer()), lambda _bytes: None)
+        writer.add(backups.MANIFEST, BytesIO(last), len(last), lambda _bytes: None)
         return BackupReport(
             str(self._target), len(self._entries), sum(each.bytes for each in self._entries.values()), self._config.secrets, self._outside()
         )

@@ -73,7 +73,7 @@ def restore(
             staged.mkdir()
             head, entries = _unpacked(reader, backup, staged, progress, free_bytes)
             with Workspace.create(made) as workspace:
-                _settle(workspace, staged, head, lambda: progress(head.bytes, head.bytes, "restoring the catalog"))
+                _settle(workspace, staged, head, lambda: progress(head.size, head.size, "restoring the catalog"))
                 missing, locked = _lacking(workspace)
     return RestoreReport(str(folder), len(entries), sum(each.bytes for each in entries.values()), head.secrets, missing, locked)
 
@@ -98,15 +98,15 @@ def _unpacked(
     if name != HEAD or stream is None:
         raise BadInput(f"{backup} is no backup: it begins with {name!r}", expected=HEAD, remedy="Name what `tilehawk backup` wrote")
     head = Head.read(stream.read(), backup)
-    _require_room(staged, head.bytes, free_bytes(staged))
+    _require_room(staged, head.size, free_bytes(staged))
     done, found, promised = 0, {}, None
 
     def tick(more: int) -> None:
         nonlocal done
         done += more
-        progress(min(done, head.bytes), head.bytes, "restoring")
+        progress(min(done, head.size), head.size, "restoring")
 
-    progress(0, head.bytes, "restoring")
+    progress(0, head.size, "restoring")
     for name, stream in content:
         if name == MANIFEST:
             promised = backups.read_manifest(stream.read(), backup)
