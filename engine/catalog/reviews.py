@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import exists, select
+from sqlalchemy import exists, insert, select
 from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes, box_iou, visible_share
@@ -156,14 +156,13 @@ def save_review(
     partner = _partners(wanted.xyxy, shown)
     counts = {"added": 0, "moved": 0, "relabelled": 0, "removed": 0, "unchanged": 0}
     before: list[dict[str, Any]] = []
-    drawn_now: list[Annotation] = []
+    fresh: list[dict[str, Any]] = []
     reviewed_before = None if review is None else {"by": review.by, "seconds": review.seconds}
     for index, xyxy in enumerate(wanted.xyxy):
         label = int(wanted.labels[index])
         if index not in partner:
             x1, y1, x2, y2 = xyxy.tolist()
-            fresh = Annotation(scene_id=tile.scene_id, x1=x1, y1=y1, x2=x2, y2=y2, label=label, source=source, annotator=annotator)
-            drawn_now.append(fresh)
+            fresh.append({"scene_id": tile.scene_id, "x1": x1, "y1": y1, "x2": x2, "y2": y2, "label": label})
             counts["added"] += 1
             continue
         row = rows[partner[index]]
@@ -180,7 +179,7 @@ def save_review(
         before.append(_as_document(row))
         row.state, row.annotator, row.version = "deleted", annotator, row.version + 1
         counts["removed"] += 1
-    session.add_all(drawn_now)
+    drawn_now = _added(session, [{**each, "source": source, "annotator": annotator} for each in fresh])
     if complete:
         review = _marked(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
     charged = _charge(session, tile_id, seconds, in_all=seconds_in_all, complete=complete)
@@ -191,8 +190,7 @@ def save_review(
     if complete and opening is not None and seconds is not None:
         acts = _acts(wanted, opening.boxes_tile.shifted(tile.window.x, tile.window.y))
         record_visit(session, MeasuredVisit(tile_id, annotator or source, source, opening.seconds + seconds, **acts), in_all=seconds_in_all)
-    session.flush()
-    now = _shown(session, tile)[0]
+    now = _seen([*(row for row in rows if row.state == "accepted"), *drawn_now], tile)[0]
     undo = {
         "before": before,
         "after": [_as_document(row) for row in now],
@@ -219,10 +217,20 @@ def _shown(session: Session, tile: TileRecord) -> tuple[list[Annotation], NDArra
     x1, y1, x2, y2 = tile.window.xyxy
     touching = (Annotation.x1 < x2, Annotation.x2 > x1, Annotation.y1 < y2, Annotation.y2 > y1)
     query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "accepted", *touching)
-    rows = list(session.scalars(query.order_by(Annotation.id)))
+    return _seen(list(session.scalars(query.order_by(Annotation.id))), tile)
+
+
+def _seen(rows: Sequence[Annotation], tile: TileRecord) -> tuple[list[Annotation], NDArray[np.float64]]:
+    """Of annotations, those of which the tile shows enough, and what it shows of them."""
+    x1, y1, x2, y2 = tile.window.xyxy
     xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in rows], dtype=np.float64).reshape(-1, 4)
     seen = np.flatnonzero(visible_share(xyxy, tile.window.xyxy) >= MINIMUM_VISIBLE_SHARE)
     return [rows[index] for index in seen.tolist()], np.clip(xyxy[seen], [x1, y1, x1, y1], [x2, y2, x2, y2])
+
+
+def _added(session: Session, rows: Sequence[dict[str, Any]]) -> list[Annotation]:
+    """New annotations by id, inserted by one statement."""
+    return sorted(session.scalars(insert(Annotation).returning(Annotation), rows), key=lambda row: row.id) if rows else []
 
 
 def _in_scene(session: Session, tile: TileRecord, drawn: Boxes) -> Boxes:

@@ -320,6 +320,7 @@ def _apply(
     boxes = reader.joined(drawn)
     seconds = [answer.seconds for answer in counted if answer.seconds is not None]
     shown = remote.shown_boxes(task)
+    task.state = remote.ANNOTATED
     saved = save_review(
         session,
         task.tile_id,
@@ -333,7 +334,6 @@ def _apply(
         origin=_origin(task, said),
         unsettled=tally.unsettled,
     )
-    task.state = remote.ANNOTATED
     tally.counts["tiles"] += 1
     tally.counts["empty"] += not len(boxes)
     for kind in ("added", "moved", "relabelled", "removed", "unchanged"):
