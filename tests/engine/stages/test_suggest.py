@@ -5,14 +5,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from engine.annotation_server import ACCEPTED
 from engine.boxes import Boxes, box_iou
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.models import add_model, model_directory
 from engine.catalog.predictions import predictions_directory
-from engine.catalog.schema import Annotation
+from engine.catalog.schema import Annotation, PredictionSet, RoundRow
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, CheckpointRefused
@@ -52,6 +52,13 @@ def add(workspace, squares, name, stage, **changes):
     save_model(model_directory(workspace, name), model, stage=stage, label_set=labels, metrics={}, provenance={})
     with workspace.session() as session:
         add_model(session, name=name, stage=stage, config={}, data_hash="0")
+
+
+def forget_predictions(workspace):
+    """Those that other tests of the trained workspace may have stored."""
+    with workspace.session() as session:
+        session.execute(update(RoundRow).values(prediction_set_id=None))
+        session.execute(delete(PredictionSet))
 
 
 def first_tile(workspace, split="train"):
@@ -119,6 +126,7 @@ def test_without_a_detector_the_accepted_boxes_are_shown(untrained):
 
 def test_a_detector_is_loaded_once_and_a_newer_one_takes_its_place(copy, squares):
     tile, _ = first_tile(copy)
+    forget_predictions(copy)
     suggestions = TileSuggestions(copy)
     before = suggestions.on_tiles([tile.id])[tile.id].model
     kept = suggestions._kept["detector"].model
