@@ -126,8 +126,9 @@ def everything_answered(workspace: Workspace, people: Any, fake: Fake) -> int:
     return len(sent)
 
 
-def test_from_an_archive_to_a_layer_of_a_map(page: Any, service: tuple[str, Workspace], archive: Path, people: Any, fake: Fake) -> None:
-    visitor = fake("visitor")
+def test_from_an_archive_to_a_layer_of_a_map(
+    page: Any, service: tuple[str, Workspace], archive: Path, people: Any, fake: Fake, visitor: Any
+) -> None:
     _, workspace = service
 
     page.goto("/imagery")

@@ -6,10 +6,8 @@ With ``TILEHAWK_SCREENSHOTS`` naming a folder, the pictures of the README are wr
 from __future__ import annotations
 
 import json
-import os
-import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.jobs import Jobs
-from app.pages.jobs import SHORT_ID
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.reviews import tile_state
 from engine.catalog.searches import hits, searches
@@ -29,9 +25,6 @@ from engine.catalog.workspace import Workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
-SECONDS = 1000.0
-JOB_SECONDS = 480 * SECONDS
-ENDS = ("done", "failed", "cancelled")
 SCENES = 6
 SIDE = 640
 
@@ -72,7 +65,7 @@ def page(browser: Any, service: tuple[str, Workspace]) -> Iterator[Any]:
     address, _ = service
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
     tab = context.new_page()
-    tab.set_default_timeout(60 * SECONDS)
+    tab.set_default_timeout(60_000)
     asked: list[str] = []
     errors: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
@@ -83,105 +76,29 @@ def page(browser: Any, service: tuple[str, Workspace]) -> Iterator[Any]:
     assert errors == []
 
 
-def keep_picture(page: Any, name: str, *, whole: bool = False) -> None:
-    if folder := os.environ.get("TILEHAWK_SCREENSHOTS"):
-        page.evaluate("window.scrollTo(0, 0)")
-        page.wait_for_timeout(2 * SECONDS)
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=whole)
-
-
-def news(page: Any, words: str) -> None:
-    """Wait until the line of news says ``words``."""
-    page.wait_for_function("words => document.querySelector('#news')?.innerText.includes(words)", arg=words)
-
-
-def upload(page: Any, component: str, file: Path) -> None:
-    """Choose ``file`` in ``component``, and wait until the app holds all of it."""
-    page.set_input_files(f"{component} input[type=file]", file)
-    page.locator(f"{component} [data-state=complete]").wait_for()
-
-
-def known_jobs(workspace: Workspace) -> list[str]:
-    """The numbers of all jobs so far, as the pages show them."""
-    with Jobs(workspace) as jobs:
-        return [job.id[:SHORT_ID] for job in jobs.list()]
-
-
-def wait_for_job(page: Any, verb: str, state: str = "done", *, besides: Sequence[str] = (), ends: Sequence[str] = ENDS) -> None:
-    """Wait until the newest job, one ``besides`` those known, has come to an end, which must be ``state``."""
-    ended = """([verb, states, known]) => {
-        const cells = document.querySelector('#jobs tbody tr')?.cells
-        return cells?.[0].innerText === verb && states.includes(cells[1].innerText) && !known.includes(cells[5].innerText)
-    }"""
-    page.wait_for_function(ended, arg=[verb, list(ends), list(besides)], timeout=JOB_SECONDS)
-    assert page.locator("#jobs tbody tr").first.locator("td").nth(1).inner_text() == state, page.locator("#jobs").inner_text()
-
-
-def drawing(page: Any) -> Any:
-    """The surface once it shows a picture and may be drawn on: its box on the page."""
-    canvas = page.locator("#drawing canvas").first
-    canvas.wait_for()
-    page.wait_for_function("document.querySelector('#drawing:not(.waits) canvas')?.height > 300")
-    canvas.scroll_into_view_if_needed()
-    return canvas.bounding_box()
-
-
-def draw(page: Any, box: tuple[float, float, float, float], *, tile: int = 320, enlarged: int = 2) -> None:
-    """Draw a box given in tile pixels."""
-    surface = drawing(page)
-    left = surface["x"] + (surface["width"] - tile * enlarged) / 2
-    x1, y1, x2, y2 = (side * enlarged for side in box)
-    page.mouse.move(left + x1, surface["y"] + y1)
-    page.mouse.down()
-    page.mouse.move(left + (x1 + x2) / 2, surface["y"] + (y1 + y2) / 2)
-    page.mouse.move(left + x2, surface["y"] + y2)
-    page.mouse.up()
-
-
-def open_tile(page: Any, path: str, tile_id: int) -> None:
-    """Visit a page on a tile, until the page shows that tile."""
-    page.goto(f"/{path}?tile={tile_id}")
-    page.wait_for_function("id => document.querySelector('#tile-number input')?.value === String(id)", arg=tile_id)
-    drawing(page)
-
-
-def objects_inside(workspace: Workspace, fake: Callable[[str], ModuleType], kind: str) -> list[tuple[int, list[float]]]:
-    """(tile id, box in tile pixels) of generated objects that lie whole in a tile of the training ground."""
-    found = []
-    with workspace.session(write=False) as session:
-        known = tiles(session, split="train")
-    for tile in known:
-        scene = fake("landscape").landscape(int(re.findall(r"\d+", tile.scene_name)[0]), side=SIDE)
-        shift = np.array([tile.window.x, tile.window.y] * 2)
-        for box in getattr(scene, kind) - shift:
-            if box.min() >= 6 and box.max() <= 314:
-                found.append((tile.id, box.tolist()))
-    return found
-
-
-def test_1_an_upload_that_is_no_archive_is_named_and_the_worker_goes_on(page, service, tmp_path):
+def test_1_an_upload_that_is_no_archive_is_named_and_the_worker_goes_on(page, service, tmp_path, visitor):
     broken = tmp_path / "not-an-archive.zip"
     broken.write_bytes(b"PK\x03\x04 this is no archive" * 50)
     page.goto("/imagery")
-    upload(page, "#upload-imagery", broken)
+    visitor.upload(page, "#upload-imagery", broken)
     page.locator("#ingest").click()
-    news(page, "not-an-archive.zip is queued")
-    wait_for_job(page, "ingest", "failed")
+    visitor.news(page, "not-an-archive.zip is queued")
+    visitor.wait_for_job(page, "ingest", "failed")
     assert "do:" in page.locator("#jobs").inner_text()
 
 
-def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, service, archive):
+def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, service, archive, visitor):
     _, workspace = service
-    earlier = known_jobs(workspace)
+    earlier = visitor.known_jobs(workspace)
     page.goto("/imagery")
-    upload(page, "#upload-imagery", archive)
+    visitor.upload(page, "#upload-imagery", archive)
     page.locator("#ingest").click()
-    news(page, "flight.zip is queued")
-    wait_for_job(page, "ingest", besides=earlier)
+    visitor.news(page, "flight.zip is queued")
+    visitor.wait_for_job(page, "ingest", besides=earlier)
     page.wait_for_function("document.querySelectorAll('#tiles img').length > 20")
     assert "cut-off.png" in page.locator("#set-aside").inner_text()
     page.wait_for_function("[...document.querySelectorAll('#tiles img')].slice(0, 8).every(img => img.complete && img.naturalWidth > 0)")
-    keep_picture(page, "imagery", whole=True)
+    visitor.keep_picture(page, "imagery", whole=True)
     shown = page.locator("#tiles img").count()
     page.reload()
     page.wait_for_function("shown => document.querySelectorAll('#tiles img').length === shown", arg=shown)
@@ -189,92 +106,92 @@ def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, servic
         assert len(tiles(session)) == shown
 
 
-def test_3_a_job_is_seen_to_progress_and_is_cancelled_and_goes_on(page, service):
+def test_3_a_job_is_seen_to_progress_and_is_cancelled_and_goes_on(page, service, visitor):
     page.goto("/training")
     page.locator("#pretrain").wait_for()
     page.get_by_label("Name what was hidden (MIM)").check()
     page.locator("#pretrain-images input").fill("40")
     page.locator("#pretrain").click()
-    news(page, "Pre-training is queued")
+    visitor.news(page, "Pre-training is queued")
     page.goto("/")
-    page.wait_for_function("Number(document.querySelector('#jobs progress')?.getAttribute('value')) >= 1", timeout=JOB_SECONDS)
-    keep_picture(page, "overview")
+    page.wait_for_function("Number(document.querySelector('#jobs progress')?.getAttribute('value')) >= 1", timeout=visitor.JOB_SECONDS)
+    visitor.keep_picture(page, "overview")
     page.wait_for_function("document.querySelector('#job-to-cancel input')?.value.includes('pretrain')")
     page.locator("#cancel-job").click()
-    wait_for_job(page, "pretrain", "cancelled")
+    visitor.wait_for_job(page, "pretrain", "cancelled")
     page.reload()
-    wait_for_job(page, "pretrain", "cancelled")
+    visitor.wait_for_job(page, "pretrain", "cancelled")
     page.wait_for_function("document.querySelector('#job-to-resume input')?.value.includes('cancelled')")
     page.locator("#resume-job").click()
-    news(page, "goes on where it was")
-    wait_for_job(page, "pretrain", "done", ends=("done", "failed"))
+    visitor.news(page, "goes on where it was")
+    visitor.wait_for_job(page, "pretrain", "done", ends=("done", "failed"))
     assert "pretrain" in page.locator("#models").inner_text()
     page.goto("/training")
     drawn = "[...document.querySelectorAll('#curves img, #training-pictures img')]"
     page.wait_for_function(f"{drawn}.length >= 3 && {drawn}.every(img => img.complete && img.naturalWidth > 0)")
-    keep_picture(page, "training", whole=True)
+    visitor.keep_picture(page, "training", whole=True)
 
 
-def test_4_a_drawn_box_is_saved_exactly_and_survives_a_reload(page, service, fake):
+def test_4_a_drawn_box_is_saved_exactly_and_survives_a_reload(page, service, fake, visitor):
     _, workspace = service
-    (tile, box), *_ = objects_inside(workspace, fake, "houses")
-    open_tile(page, "review", tile)
+    (tile, box), *_ = visitor.objects_inside(workspace, fake, "houses")
+    visitor.open_tile(page, "review", tile)
     page.locator("#class-names input, #class-names textarea").first.fill("house, car")
-    draw(page, tuple(box))
+    visitor.draw(page, tuple(box))
     page.locator("#name-classes").click()
-    news(page, "The classes are house, car")
+    visitor.news(page, "The classes are house, car")
     page.locator("#save").click()
-    news(page, f"Tile {tile} saved: 1 added")
-    keep_picture(page, "review")
+    visitor.news(page, f"Tile {tile} saved: 1 added")
+    visitor.keep_picture(page, "review")
     with workspace.session(write=False) as session:
         (saved,) = tile_state(session, tile).boxes_tile.xyxy
     assert np.abs(saved - np.array(box)).max() <= 1.0, "as drawn, within a pixel of the screen"
-    open_tile(page, "review", tile)
+    visitor.open_tile(page, "review", tile)
     page.wait_for_function("document.querySelector('#tile').innerText.includes('1 accepted')")
     page.locator("#complete").click()
-    news(page, f"Tile {tile} saved as complete: 0 added, 0 moved, 0 relabelled, 0 removed, 1 unchanged")
+    visitor.news(page, f"Tile {tile} saved as complete: 0 added, 0 moved, 0 relabelled, 0 removed, 1 unchanged")
     with workspace.session(write=False) as session:
         assert tile_state(session, tile).reviewed
         assert np.array_equal(tile_state(session, tile).boxes_tile.xyxy[0], saved)
 
 
-def test_5_two_tabs_on_one_tile_the_second_is_told_and_nothing_is_overwritten(page, browser, service, fake):
+def test_5_two_tabs_on_one_tile_the_second_is_told_and_nothing_is_overwritten(page, browser, service, fake, visitor):
     address, workspace = service
-    (tile, box) = objects_inside(workspace, fake, "cars")[-1]
+    (tile, box) = visitor.objects_inside(workspace, fake, "cars")[-1]
     other = browser.new_page(viewport={"width": 1280, "height": 900})
-    other.set_default_timeout(60 * SECONDS)
-    open_tile(page, "review", tile)
+    other.set_default_timeout(60 * visitor.SECONDS)
+    visitor.open_tile(page, "review", tile)
     other.goto(f"{address}/review?tile={tile}")
     other.wait_for_function("id => document.querySelector('#tile-number input')?.value === String(id)", arg=tile)
-    draw(page, tuple(box))
+    visitor.draw(page, tuple(box))
     page.locator("#save").click()
-    news(page, "1 added")
-    draw(other, (40, 40, 90, 90))
+    visitor.news(page, "1 added")
+    visitor.draw(other, (40, 40, 90, 90))
     other.locator("#save").click()
-    news(other, "was changed by")
+    visitor.news(other, "was changed by")
     other.close()
     with workspace.session(write=False) as session:
         assert len(tile_state(session, tile).boxes_tile) == 1
 
 
-def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
+def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake, visitor):
     _, workspace = service
-    (tile, box) = objects_inside(workspace, fake, "houses")[1]
-    open_tile(page, "find", tile)
-    draw(page, tuple(box))
+    (tile, box) = visitor.objects_inside(workspace, fake, "houses")[1]
+    visitor.open_tile(page, "find", tile)
+    visitor.draw(page, tuple(box))
     page.get_by_label("Look-alikes at most").fill("12")
     page.locator("#find").click()
-    news(page, "The search is queued")
-    wait_for_job(page, "search")
+    visitor.news(page, "The search is queued")
+    visitor.wait_for_job(page, "search")
     page.wait_for_function("document.querySelectorAll('#hits img').length > 3")
     page.wait_for_function(
         "[...document.querySelectorAll('#hits img, #hit img')].slice(0, 6).every(img => img.complete && img.naturalWidth > 0)"
     )
-    keep_picture(page, "find", whole=True)
+    visitor.keep_picture(page, "find", whole=True)
     page.locator("#yes").click()
-    news(page, "Kept as house")
+    visitor.news(page, "Kept as house")
     page.locator("#no").click()
-    news(page, "not one of them")
+    visitor.news(page, "not one of them")
     page.reload()
     page.wait_for_function("document.querySelector('#standing')?.innerText.includes('2 of')")
     with workspace.session(write=False) as session:
@@ -284,49 +201,49 @@ def test_6_look_alikes_are_found_and_one_is_accepted(page, service, fake):
         assert len(tile_boxes(session, [first.tile])[first.tile.id]) >= 1
 
 
-def test_7_a_round_with_the_oracle_ends_in_a_measured_detector_that_is_exported(page, service, archive):
+def test_7_a_round_with_the_oracle_ends_in_a_measured_detector_that_is_exported(page, service, archive, visitor):
     page.goto("/imagery")
-    upload(page, "#upload-labels", archive.parent / "labels.json")
+    visitor.upload(page, "#upload-labels", archive.parent / "labels.json")
     page.get_by_label("Withhold those on training ground").check()
     page.locator("#labels-import").click()
-    wait_for_job(page, "labels-import")
+    visitor.wait_for_job(page, "labels-import")
     page.goto("/rounds")
     page.get_by_label("Annotator minutes to spend").fill("10")
     page.get_by_label("Training images seen in all").fill("16")
     page.locator("#annotate input").click()
     page.get_by_role("option", name="the oracle").click()
     page.locator("#start-round").click()
-    news(page, "The round is queued")
-    wait_for_job(page, "round")
+    visitor.news(page, "The round is queued")
+    visitor.wait_for_job(page, "round")
     page.wait_for_function("document.querySelectorAll('#round-tiles img').length > 2")
     assert "s expected" in page.locator("#round-tiles").inner_text()
-    keep_picture(page, "rounds", whole=True)
+    visitor.keep_picture(page, "rounds", whole=True)
     page.goto("/export")
     page.wait_for_function("document.querySelector('#model input')?.value.length > 0")
     page.locator("#export").click()
-    wait_for_job(page, "export")
+    visitor.wait_for_job(page, "export")
     page.wait_for_function("document.querySelectorAll('#files a').length >= 2")
     with page.expect_download() as started:
         page.locator("#files a[href*='/downloads/exports/']").first.click()
     with zipfile.ZipFile(started.value.path()) as taken:
         assert any(name.endswith("model.onnx") for name in taken.namelist())
     page.locator("#layers").click()
-    wait_for_job(page, "layers")
+    visitor.wait_for_job(page, "layers")
     page.wait_for_function("document.querySelectorAll(\"#files a[href*='/downloads/layers/']\").length === 1")
-    keep_picture(page, "export")
+    visitor.keep_picture(page, "export")
 
 
 @pytest.mark.guarantee("G27")
-def test_8_a_second_app_says_who_is_in_charge_and_changes_nothing(page, service, serve, browser):
+def test_8_a_second_app_says_who_is_in_charge_and_changes_nothing(page, service, serve, browser, visitor):
     _, workspace = service
     with serve(workspace, "--no-worker") as address:
         other = browser.new_page()
-        other.set_default_timeout(60 * SECONDS)
+        other.set_default_timeout(60 * visitor.SECONDS)
         other.goto(f"{address}/imagery")
         other.wait_for_function("document.querySelector('#banner')?.innerText.includes('Read only')")
-        before = known_jobs(workspace)
+        before = visitor.known_jobs(workspace)
         other.get_by_label("on the server").fill("/somewhere")
         other.locator("#ingest").click()
-        news(other, "is in charge of this workspace")
-        assert known_jobs(workspace) == before
+        visitor.news(other, "is in charge of this workspace")
+        assert visitor.known_jobs(workspace) == before
         other.close()
