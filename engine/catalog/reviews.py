@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ from sqlalchemy.orm import Session
 from engine.boxes import Boxes, box_iou, visible_share
 from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
-from engine.catalog.rounds import AUDIT, newest_link, round_tiles, rounds, seconds_spent
+from engine.catalog.rounds import AUDIT, newest_links, round_tiles, rounds, seconds_spent
 from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
-from engine.catalog.tiles import TileRecord, tiles
+from engine.catalog.tiles import TileRecord, chunks, tiles
 from engine.catalog.visits import MeasuredVisit, Opening, record_visit
 from engine.errors import BadInput, StaleReview
 
@@ -25,11 +26,11 @@ __all__ = [
     "REVIEW",
     "SAME_EDGE_PIXELS",
     "SAME_OBJECT_IOU",
+    "ReviewBatch",
     "SavedReview",
     "TileState",
     "review_queue",
     "save_review",
-    "settle_rounds",
     "tile_state",
 ]
 
@@ -66,6 +67,74 @@ class SavedReview:
     version: str
 
 
+class ReviewBatch:
+    """Tiles that are saved in one transaction: what is known of them is asked for once, and their rounds are summed up once, at the end.
+
+    Args:
+        session: the open transaction that may write.
+        tile_ids: of the tiles that may be saved; unknown ids are left out.
+    """
+
+    def __init__(self, session: Session, tile_ids: Sequence[int]) -> None:
+        self._session = session
+        self._tiles: dict[int, TileRecord] = {}
+        self._links: dict[int, RoundTile] = {}
+        self._unsettled: set[int] = set()
+        self._audits = {row.id for row in rounds(session) if row.strategy == AUDIT}
+        named = session.get(LabelSetRow, 1)
+        self.classes = len(named.names) if named else 0
+        """how many the workspace has"""
+        self.reviews: dict[int, Review] = {}
+        """of the tiles that somebody looked at"""
+        self.read(tile_ids)
+
+    def read(self, tile_ids: Sequence[int]) -> None:
+        """Ask for more tiles, or again for those that something else than saving changed."""
+        found = {tile.id: tile for tile in tiles(self._session, ids=tile_ids)}
+        self._tiles |= found
+        self._links |= newest_links(self._session, sorted(found))
+        asked = [select(Review).where(Review.tile_id.in_(chunk)) for chunk in chunks(sorted(found))]
+        reviews = {review.tile_id: review for query in asked for review in self._session.scalars(query)}
+        self.reviews = {tile_id: review for tile_id, review in self.reviews.items() if tile_id not in found} | reviews
+
+    def __contains__(self, tile_id: int) -> bool:
+        return tile_id in self._tiles
+
+    def tile(self, tile_id: int) -> TileRecord:
+        """The tile.
+
+        Raises:
+            BadInput: no such tile, or one that belongs to no split.
+        """
+        return _known(tile_id, self._tiles)
+
+    def charge(self, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> None:
+        """Count the seconds for the newest round that chose the tile."""
+        link = self._links.get(tile_id)
+        if link is None:
+            return
+        link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)
+        if complete and link.measured_seconds is None and link.round_id in self._audits:
+            link.measured_seconds = 0.0
+        self._unsettled.add(link.round_id)
+
+    def settle_rounds(self) -> None:
+        """Sum up what the tiles of rounds took, and close the rounds whose tiles are all done."""
+        self._session.flush()
+        for number in self._unsettled:
+            row = self._session.get_one(RoundRow, number)
+            row.measured_seconds = seconds_spent(self._session, row) or row.measured_seconds
+            if row.state == "ranked":
+                todo = select(RoundTile.tile_id).where(RoundTile.round_id == number)
+                if row.strategy == AUDIT:
+                    todo = todo.where(RoundTile.measured_seconds.is_(None))
+                else:
+                    todo = todo.where(~exists().where(Review.tile_id == RoundTile.tile_id))
+                if self._session.scalar(todo.limit(1)) is None:
+                    row.state = "annotated"
+        self._unsettled.clear()
+
+
 def tile_state(session: Session, tile_id: int) -> TileState:
     """The tile with its accepted boxes, clipped to it.
 
@@ -74,7 +143,7 @@ def tile_state(session: Session, tile_id: int) -> TileState:
     """
     tile = _tile(session, tile_id)
     rows, shown = _shown(session, tile)
-    review = _review(session, tile_id)
+    review = session.scalar(select(Review).where(Review.tile_id == tile_id))
     boxes = Boxes(shown, np.asarray([row.label for row in rows], dtype=np.int64)).shifted(-tile.window.x, -tile.window.y)
     return TileState(tile, boxes, _version(rows, review), review is not None, None if review is None else review.by)
 
@@ -116,7 +185,7 @@ def save_review(
     seconds_in_all: bool = False,
     opening: Opening | None = None,
     origin: str | None = None,
-    unsettled: set[int] | None = None,
+    batch: ReviewBatch | None = None,
 ) -> SavedReview:
     """Make the accepted boxes of a tile those that were drawn, in the caller's transaction.
 
@@ -136,16 +205,18 @@ def save_review(
         seconds_in_all: ``seconds`` are those of all work on the tile, not of this save alone.
         opening: what the person found there; with it a complete tile's acts and seconds are kept for the cost model.
         origin: what on another server this is the answer of; by it the review can be withdrawn again.
-        unsettled: collects the rounds that are to be summed up by :func:`settle_rounds` once many tiles are saved; None does it now.
+        batch: of the tiles that are saved together; None for this tile alone, of which the round is summed up at once.
 
     Raises:
         BadInput: no such tile, a box outside the tile or with a side under one pixel, a label that the workspace does not have.
         StaleReview: somebody else changed the tile since; nothing is written.
     """
-    tile = _tile(session, tile_id)
-    wanted = _in_scene(session, tile, drawn)
-    rows, shown = _shown(session, tile)
-    review = _review(session, tile_id)
+    known = ReviewBatch(session, [tile_id]) if batch is None else batch
+    tile = known.tile(tile_id)
+    wanted = _in_scene(tile, drawn, known.classes)
+    with session.no_autoflush:
+        rows, shown = _shown(session, tile)
+    review = known.reviews.get(tile_id)
     version = _version(rows, review)
     if expected_version is not None and expected_version != version:
         raise StaleReview(
@@ -179,14 +250,16 @@ def save_review(
         before.append(_as_document(row))
         row.state, row.annotator, row.version = "deleted", annotator, row.version + 1
         counts["removed"] += 1
-    drawn_now = _added(session, [{**each, "source": source, "annotator": annotator} for each in fresh])
+    if before:
+        session.flush()  # the next tile may show the same annotations, and asks for them by their place
+    with session.no_autoflush:
+        drawn_now = _added(session, [{**each, "source": source, "annotator": annotator} for each in fresh])
     if complete:
         review = _marked(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
-    charged = _charge(session, tile_id, seconds, in_all=seconds_in_all, complete=complete)
-    if charged is not None and unsettled is None:
-        settle_rounds(session, [charged])
-    elif charged is not None and unsettled is not None:
-        unsettled.add(charged)
+        known.reviews[tile_id] = review
+    known.charge(tile_id, seconds, in_all=seconds_in_all, complete=complete)
+    if batch is None:
+        known.settle_rounds()
     if complete and opening is not None and seconds is not None:
         acts = _acts(wanted, opening.boxes_tile.shifted(tile.window.x, tile.window.y))
         record_visit(session, MeasuredVisit(tile_id, annotator or source, source, opening.seconds + seconds, **acts), in_all=seconds_in_all)
@@ -202,14 +275,13 @@ def save_review(
 
 
 def _tile(session: Session, tile_id: int) -> TileRecord:
-    found = tiles(session, ids=[tile_id])
-    if not found:
+    return _known(tile_id, {tile.id: tile for tile in tiles(session, ids=[tile_id])})
+
+
+def _known(tile_id: int, found: Mapping[int, TileRecord]) -> TileRecord:
+    if tile_id not in found:
         raise BadInput(f"no tile {tile_id} that can be annotated", remedy="Take a number from the pages, or from `tilehawk rank --json`")
-    return found[0]
-
-
-def _review(session: Session, tile_id: int) -> Review | None:
-    return session.scalar(select(Review).where(Review.tile_id == tile_id))
+    return found[tile_id]
 
 
 def _shown(session: Session, tile: TileRecord) -> tuple[list[Annotation], NDArray[np.float64]]:
@@ -233,9 +305,7 @@ def _added(session: Session, rows: Sequence[dict[str, Any]]) -> list[Annotation]
     return sorted(session.scalars(insert(Annotation).returning(Annotation), rows), key=lambda row: row.id) if rows else []
 
 
-def _in_scene(session: Session, tile: TileRecord, drawn: Boxes) -> Boxes:
-    names = session.get(LabelSetRow, 1)
-    classes = len(names.names) if names else 0
+def _in_scene(tile: TileRecord, drawn: Boxes, classes: int) -> Boxes:
     unknown = sorted({int(label) for label in drawn.labels if not 0 <= label < classes})
     if unknown:
         raise BadInput(f"the class number {unknown[0]}", expected=f"one of the workspace's {classes} classes", remedy="Choose a class")
@@ -280,7 +350,7 @@ def _as_document(row: Annotation) -> dict[str, Any]:
 
 def _marked(session: Session, tile_id: int, review: Review | None, *, by: str, seconds: float | None, in_all: bool) -> Review:
     if review is None:
-        review = Review(tile_id=tile_id, by=by, seconds=seconds)
+        review = Review(tile_id=tile_id, by=by, seconds=seconds, created=time.time())
         session.add(review)
     else:
         review.by, review.seconds = by, _sum(review.seconds, seconds, in_all=in_all)
@@ -291,30 +361,3 @@ def _sum(earlier: float | None, seconds: float | None, *, in_all: bool) -> float
     if seconds is None:
         return earlier
     return seconds if in_all else (earlier or 0.0) + seconds
-
-
-def _charge(session: Session, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> int | None:
-    """Count the seconds for the newest round that chose the tile; returns the round, whose sum has to be made anew."""
-    link = newest_link(session, tile_id)
-    if link is None:
-        return None
-    link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)
-    if complete and link.measured_seconds is None and session.get_one(RoundRow, link.round_id).strategy == AUDIT:
-        link.measured_seconds = 0.0
-    return link.round_id
-
-
-def settle_rounds(session: Session, round_ids: Iterable[int]) -> None:
-    """Sum up what the tiles of rounds took, and close the rounds whose tiles are all done."""
-    session.flush()
-    for number in round_ids:
-        row = session.get_one(RoundRow, number)
-        row.measured_seconds = seconds_spent(session, row) or row.measured_seconds
-        if row.state == "ranked":
-            todo = select(RoundTile.tile_id).where(RoundTile.round_id == number)
-            if row.strategy == AUDIT:
-                todo = todo.where(RoundTile.measured_seconds.is_(None))
-            else:
-                todo = todo.where(~exists().where(Review.tile_id == RoundTile.tile_id))
-            if session.scalar(todo.limit(1)) is None:
-                row.state = "annotated"

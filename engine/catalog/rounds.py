@@ -10,9 +10,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from engine.catalog.schema import RoundRow, RoundTile
+from engine.catalog.tiles import chunks
 from engine.errors import BadInput
 
-__all__ = ["AUDIT", "ChosenTile", "add_round", "get_round", "newest_link", "round_tiles", "rounds", "seconds_spent"]
+__all__ = ["AUDIT", "ChosenTile", "add_round", "get_round", "newest_link", "newest_links", "round_tiles", "rounds", "seconds_spent"]
 
 AUDIT = "audit"
 """The strategy of a round whose tiles are labelled already and are to be looked at again."""
@@ -86,8 +87,14 @@ def round_tiles(session: Session, row: RoundRow) -> list[RoundTile]:
 
 def newest_link(session: Session, tile_id: int) -> RoundTile | None:
     """The tile in the newest round that chose it, None where none did."""
-    query = select(RoundTile).join(RoundRow, RoundRow.id == RoundTile.round_id).where(RoundTile.tile_id == tile_id)
-    return session.scalars(query.order_by(RoundRow.number.desc()).limit(1)).first()
+    return newest_links(session, [tile_id]).get(tile_id)
+
+
+def newest_links(session: Session, tile_ids: Sequence[int]) -> dict[int, RoundTile]:
+    """By tile id, the tile in the newest round that chose it; those that none chose are left out."""
+    query = select(RoundTile).join(RoundRow, RoundRow.id == RoundTile.round_id).order_by(RoundRow.number)
+    asked = [query.where(RoundTile.tile_id.in_(chunk)) for chunk in chunks(tile_ids)]
+    return {link.tile_id: link for each in asked for link in session.scalars(each)}
 
 
 def seconds_spent(session: Session, row: RoundRow) -> float:

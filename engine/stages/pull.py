@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,13 +13,12 @@ import numpy as np
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from engine.annotation_server import AnnotationServer, Answer, Cursor, DrawnBoxes, TaskAnswers
+from engine.annotation_server import AnnotationServer, Answer, AnswerPage, Cursor, DrawnBoxes, TaskAnswers
 from engine.boxes import Boxes
 from engine.catalog import remote
 from engine.catalog.annotations import label_set
-from engine.catalog.reviews import save_review, settle_rounds
+from engine.catalog.reviews import ReviewBatch, save_review
 from engine.catalog.schema import RemoteProject, RemoteTask
-from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.visits import Opening
 from engine.catalog.withdrawals import saved_here_since, withdraw
 from engine.catalog.workspace import Workspace
@@ -48,7 +48,7 @@ class PullConfig(StageConfig):
     """Boxes of two people are of one object where they are of one class and overlap (IoU) by this much; None as before, at first 0.5."""
     overlap_seconds: float = Field(default=60.0, ge=0)
     """How far behind the last answer taken in the next pull looks again: a server does not finish changes in the order of their times."""
-    page: int = Field(default=200, ge=1, le=1000)
+    page: int = Field(default=500, ge=1, le=1000)
     """Tasks in one request; each page is taken in as a whole or not at all."""
 
 
@@ -106,8 +106,6 @@ class _Tally:
     rejected: list[HeldAnswer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     agreements: list[float] = field(default_factory=list)
-    unsettled: set[int] = field(default_factory=set)
-    """rounds of which the sums are to be made anew before the transaction ends"""
 
 
 def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, progress: Progress = silent) -> PullReport:
@@ -199,22 +197,35 @@ def _pull_project(
     config = reader.config
     position = Cursor() if reader.full else remote.cursor_of(project).back(config.overlap_seconds)
     seen: set[int] = set()
-    while True:
-        progress(min(len(seen), tasks), tasks, f"asking for answers: {project.title}")
-        page = server.answers(int(project.remote_id), position, config.page)
+    progress(0, tasks, f"asking for answers: {project.title}")
+    for page in _pages(server, int(project.remote_id), position, config.page):
         pending = _Tally()
         with workspace.session() as session:
             _take_in(session, session.get_one(RemoteProject, project.id), page.tasks, reader, pending)
         _merge(tally, pending)
         seen |= {task.task_id for task in page.tasks}
-        if page.complete or not page.tasks:
-            break
-        position = page.tasks[-1].position
+        progress(min(len(seen), tasks), tasks, f"asking for answers: {project.title}")
     if reader.full:
         with workspace.session(write=False) as session:
             known = {int(row.remote_id) for row in remote.tasks_of(session, project).values()}
         tally.counts["missing"] += len(known - seen)
     progress(tasks, tasks, f"pulled: {project.title}")
+
+
+def _pages(server: AnnotationServer, project_id: int, position: Cursor, size: int) -> Iterator[AnswerPage]:
+    """Page after page of what changed since ``position``; the server works on the next one while a page is taken in."""
+    ahead = ThreadPoolExecutor(1, thread_name_prefix="pull")
+    try:
+        coming = ahead.submit(server.answers, project_id, position, size)
+        while True:
+            page = coming.result()
+            if page.complete or not page.tasks:
+                yield page
+                return
+            coming = ahead.submit(server.answers, project_id, page.tasks[-1].position, size)
+            yield page
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)
 
 
 def _merge(tally: _Tally, more: _Tally) -> None:
@@ -229,11 +240,11 @@ def _take_in(session: Session, project: RemoteProject, page: Sequence[TaskAnswer
     """Apply a page and advance the cursor past it, in the caller's transaction."""
     named = {said.task_id: remote.tile_of_key(reader.key, said.key) for said in page}
     wanted = [tile for tile in named.values() if tile is not None]
-    rows, records = remote.tasks_of(session, project, wanted), {tile.id: tile for tile in tiles(session, ids=wanted)}
+    rows, batch = remote.tasks_of(session, project, wanted), ReviewBatch(session, wanted)
     for said in page:
         tile_id = named[said.task_id]
         task = rows.get(tile_id) if tile_id is not None else remote.find_task(session, project, remote_id=said.task_id)
-        if task is None and tile_id in records:
+        if task is None and tile_id is not None and tile_id in batch:
             [task] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
             rows[tile_id] = task
         submitted = _newest_of_each(said.answers)
@@ -242,12 +253,13 @@ def _take_in(session: Session, project: RemoteProject, page: Sequence[TaskAnswer
         elif not _speaks_for(task, said, submitted):
             tally.counts["known"] += 1
         elif submitted:
-            tile = records.get(task.tile_id) or tiles(session, ids=[task.tile_id])[0]
-            _take_answers(session, task, tile, said, submitted, reader, tally)
+            if task.tile_id not in batch:
+                batch.read([task.tile_id])
+            _take_answers(session, task, batch, said, submitted, reader, tally)
         else:
             tally.counts["skipped"] += bool(said.answers)
-            _take_back(session, task, said, tally)
-    settle_rounds(session, tally.unsettled)
+            _take_back(session, task, batch, said, tally)
+    batch.settle_rounds()
     if page:
         remote.advance(project, page[-1].position)
 
@@ -273,11 +285,12 @@ def _origin(task: RemoteTask, said: TaskAnswers) -> str:
     return f"{task.project_id}/{said.task_id}"
 
 
-def _take_back(session: Session, task: RemoteTask, said: TaskAnswers, tally: _Tally) -> None:
+def _take_back(session: Session, task: RemoteTask, batch: ReviewBatch, said: TaskAnswers, tally: _Tally) -> None:
     """Nobody's answer stands: undo what was taken in, and let the tile wait again."""
     if task.applied_hash is None:
         return
     undone = withdraw(session, task.tile_id, _origin(task, said))
+    batch.read([task.tile_id])
     kept = undone is not None and undone.kept
     task.applied_hash, task.applied_at = None, None
     task.state = remote.ANNOTATED if kept else remote.PUSHED
@@ -285,7 +298,7 @@ def _take_back(session: Session, task: RemoteTask, said: TaskAnswers, tally: _Ta
 
 
 def _take_answers(
-    session: Session, task: RemoteTask, tile: TileRecord, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
+    session: Session, task: RemoteTask, batch: ReviewBatch, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
 ) -> None:
     counted = reader.counted(submitted)
     digest, at = reader.digest(counted), max(answer.at for answer in counted)
@@ -297,13 +310,14 @@ def _take_answers(
     if nothing_newer and saved_here_since(session, task.tile_id, _origin(task, said)):
         tally.counts["kept"] += 1
         return
-    _apply(session, task, tile, said, submitted, reader, tally)
+    _apply(session, task, batch, said, submitted, reader, tally)
 
 
 def _apply(
-    session: Session, task: RemoteTask, tile: TileRecord, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
+    session: Session, task: RemoteTask, batch: ReviewBatch, said: TaskAnswers, submitted: Sequence[Answer], reader: _Reader, tally: _Tally
 ) -> None:
-    size = (tile.window.width, tile.window.height)
+    window = batch.tile(task.tile_id).window
+    size = (window.width, window.height)
     everybody = {answer.id: answer.read(*size, reader.label_set) for answer in submitted}
     counted = reader.counted(submitted)
     drawn = [everybody[answer.id] for answer in counted]
@@ -332,7 +346,7 @@ def _apply(
         seconds_in_all=True,
         opening=Opening(shown) if shown is not None and len(counted) == 1 else None,
         origin=_origin(task, said),
-        unsettled=tally.unsettled,
+        batch=batch,
     )
     tally.counts["tiles"] += 1
     tally.counts["empty"] += not len(boxes)

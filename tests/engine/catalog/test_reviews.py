@@ -6,7 +6,7 @@ import pytest
 from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import scene_boxes, set_label_set, tile_boxes
-from engine.catalog.reviews import review_queue, save_review, tile_state
+from engine.catalog.reviews import ReviewBatch, review_queue, save_review, tile_state
 from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
 from engine.catalog.schema import Annotation
 from engine.catalog.tiles import tiles
@@ -166,3 +166,43 @@ def test_an_unknown_tile_is_named(filled):
     workspace, *_ = filled
     with workspace.session(write=False) as session, pytest.raises(BadInput, match="no tile 999"):
         tile_state(session, 999)
+
+
+def test_tiles_saved_together_see_one_anothers_changes_of_an_object_across_their_border(filled):
+    workspace, left, right, scene = filled
+    with workspace.session() as session:
+        batch = ReviewBatch(session, [left, right])
+        save_review(session, left, drawn((55, 10, 64, 30), (5.25, 5, 15, 16.5), labels=[0, 1]), **WHO, batch=batch)
+        assert len(tile_state(session, right).boxes_tile) == 1, "with its left edge at 55, two fifths of the object lie on the right tile"
+        saved = save_review(session, right, drawn(), **WHO, batch=batch)
+    assert saved.removed == 1
+    assert accepted(workspace, scene) == {(5.25, 5, 15, 16.5): 1}
+
+
+def test_rounds_of_tiles_saved_together_are_summed_up_at_the_end_as_those_saved_alone_are(filled):
+    workspace, left, right, _ = filled
+    done = {**WHO, "complete": True}
+    with workspace.session() as session:
+        chosen = [ChosenTile(tile, 1.0, 10.0, {}) for tile in (left, right)]
+        add_round(session, budget_seconds=100, strategy="random", seed=0, chosen=chosen)
+    with workspace.session() as session:
+        batch = ReviewBatch(session, [left, right])
+        first = save_review(session, left, drawn(), **done, batch=batch)
+        again = save_review(session, left, drawn(), **done, expected_version=first.version, batch=batch)
+        assert tile_state(session, left).version == again.version
+        assert get_round(session).state == "ranked"
+        save_review(session, right, drawn(), **done, batch=batch)
+        batch.settle_rounds()
+        assert (get_round(session).state, get_round(session).measured_seconds) == ("annotated", 21.0)
+
+
+def test_a_tile_that_is_not_in_the_batch_is_named_and_may_be_read_later(filled):
+    workspace, left, right, _ = filled
+    with workspace.session() as session:
+        batch = ReviewBatch(session, [left, 999])
+        for tile in (right, 999):
+            assert tile not in batch
+            with pytest.raises(BadInput, match=f"no tile {tile} "):
+                save_review(session, tile, drawn(), **WHO, batch=batch)
+        batch.read([right])
+        save_review(session, right, drawn(), **WHO, batch=batch)

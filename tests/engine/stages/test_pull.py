@@ -272,6 +272,31 @@ def test_small_pages_and_equal_times_lose_nothing(workspace, studio, server, peo
         assert get_round(session).state == "annotated"
 
 
+class _LosingTheLine:
+    """A server that cannot be reached after so many pages of answers."""
+
+    def __init__(self, server: LabelStudioServer, pages: int) -> None:
+        self._server, self._pages = server, pages
+        self.address, self.project = server.address, server.project
+
+    def answers(self, *asked: Any) -> Any:
+        if not self._pages:
+            raise TilehawkError("the line is gone")
+        self._pages -= 1
+        return self._server.answers(*asked)
+
+
+def test_pages_before_a_lost_line_are_taken_in_and_the_next_pull_goes_on(workspace, studio, server, people, draw):
+    for task in range(1, TILES + 1):
+        people.submit(task, [draw(2, 3, 10, 12)])
+        studio.now += timedelta(minutes=10)
+    with pytest.raises(TilehawkError, match="the line is gone"):
+        pull(workspace, _LosingTheLine(server, pages=2), PullConfig(page=2))
+    taken = len(reviewed(workspace))
+    assert 2 <= taken < TILES, "two pages"
+    assert pull(workspace, server, PullConfig(page=2)).tiles == TILES - taken
+
+
 def test_a_server_that_gives_less_than_is_asked_for_loses_nothing(workspace, studio, server, people, draw):
     studio.largest_page = 3
     for task in range(1, TILES + 1):
