@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -15,7 +15,7 @@ from engine.catalog.models import models
 from engine.catalog.training_logs import LoggedRun, logged_runs
 from engine.errors import UsageError
 
-__all__ = ["BESIDE", "TASKS", "Actions", "add"]
+__all__ = ["BESIDE", "PRESETS", "TASKS", "Actions", "Preset", "add"]
 
 TASKS: dict[str, dict[str, Any]] = {
     "Find patches that were cut out (UP-DETR)": {"patches": {}},
@@ -24,6 +24,21 @@ TASKS: dict[str, dict[str, Any]] = {
     "Name what was hidden (MIM)": {"encoder": {"task": "mim-discrete"}},
     "Say what was where (jigsaw)": {"encoder": {"task": "jigsaw-discrete"}},
     "Paint the tile (reconstruction)": {"encoder": {"task": "reconstruction"}},
+}
+
+
+class Preset(NamedTuple):
+    """Tasks that go well together, and whether the backbone learns with them."""
+
+    tasks: tuple[str, ...]
+    backbone: bool
+
+
+_PATCHES, _REGIONS, _LOOK_ALIKES, *_ = TASKS
+PRESETS = {
+    "Regions: the best start for a detector of classes": Preset((_REGIONS,), backbone=True),
+    "Look-alikes: the start for a detector that is asked by a box": Preset((_LOOK_ALIKES,), backbone=True),
+    "UP-DETR, as published: patches, the backbone frozen": Preset((_PATCHES,), backbone=False),
 }
 NOTHING = "nothing beside"
 BESIDE = {NOTHING: None} | {label: task["encoder"] for label, task in TASKS.items() if "encoder" in task}
@@ -53,6 +68,11 @@ class Actions:
         chosen |= {"freeze_backbone": not backbone, "schedule": {"images_seen": int(images)}}
         self._context.jobs.enqueue("pretrain", chosen)
         return text.done("Pre-training is queued.")
+
+    def preset(self, name: str) -> tuple[list[str], bool]:
+        """Tasks of a preset, and whether the backbone learns: what the details then say."""
+        chosen = PRESETS[name]
+        return list(chosen.tasks), chosen.backbone
 
     def finetune(self, images: float, beside: str, believe: bool) -> str:
         """Queue fine-tuning on what was reviewed, with an encoder task beside it, or with what the newest detector believes of the rest."""
@@ -102,7 +122,7 @@ def _pictures(run: LoggedRun) -> str:
     for name in run.pictures:
         kinds.setdefault(re.sub(r"-\d+$", "", name), []).append(name)
     if not kinds:
-        return text.note("This run draws no pictures: there are some of patches and of encoder tasks.")
+        return text.note("This run draws no pictures: there are some of pre-training.")
     shown = [name for names in kinds.values() for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1]))]
     return text.gallery([(address := f"/training/{run.name}/{name}.png", _caption(name), address) for name in shown], width=PICTURE_PIXELS)
 
@@ -112,6 +132,7 @@ def _caption(name: str) -> str:
     said = {
         "encoder": "what the encoder saw, what was asked for, what it answered",
         "patches": "where patches were cut out (thin) and found (thick)",
+        "regions": "regions that were taught, and beside them what is found now",
     }.get(kind, kind)
     return f"{said} · after {int(seen):,} images"
 
@@ -119,21 +140,25 @@ def _caption(name: str) -> str:
 def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
     actions = Actions(context)
-    first, *_ = TASKS
+    usual, *_ = PRESETS
+    usual_tasks, usual_backbone = actions.preset(usual)
     gr.Markdown("# Training")
     news = gr.HTML(elem_id="news")
     with gr.Row():
         with gr.Column():
             gr.Markdown("## Without labels, on all training tiles")
-            tasks = gr.CheckboxGroup(list(TASKS), value=[first], label="What is learned", elem_id="tasks")
+            preset = gr.Radio(list(PRESETS), value=usual, label="What for", elem_id="preset")
             images = gr.Number(1200, label="Training images seen in all", precision=0, minimum=1, elem_id="pretrain-images")
-            backbone = gr.Checkbox(False, label="The backbone learns too", elem_id="pretrain-backbone")
+            with gr.Accordion("Details: what is learned", open=False, elem_id="pretrain-details"):
+                tasks = gr.CheckboxGroup(list(TASKS), value=usual_tasks, label="Tasks, side by side", elem_id="tasks")
+                backbone = gr.Checkbox(usual_backbone, label="The backbone learns too", elem_id="pretrain-backbone")
             pretrain = gr.Button("Pre-train", elem_id="pretrain")
         with gr.Column():
             gr.Markdown("## From what was reviewed")
-            beside = gr.Dropdown(list(BESIDE), value=NOTHING, label="Beside the labels, on all training tiles", elem_id="beside")
-            believe = gr.Checkbox(False, label="Learn what the newest detector is sure of elsewhere (self-training)", elem_id="believe")
             labelled = gr.Number(2400, label="Training images seen in all", precision=0, minimum=1, elem_id="finetune-images")
+            with gr.Accordion("Details: what unlabelled tiles add", open=False, elem_id="finetune-details"):
+                beside = gr.Dropdown(list(BESIDE), value=NOTHING, label="Beside the labels, on all training tiles", elem_id="beside")
+                believe = gr.Checkbox(False, label="Learn what the newest detector is sure of elsewhere (self-training)", elem_id="believe")
             finetune = gr.Button("Fine-tune a detector", elem_id="finetune")
             one_shot = gr.Button("Train a detector that is asked by a box (one-shot)", elem_id="one-shot")
     jobs_here = gr.Column()
@@ -147,6 +172,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     run.input(actions.show, inputs=run, outputs=[curves, pictures], api_visibility="private", show_progress="hidden")
     look = gr.Button("Look again", elem_id="look-again")
     look.click(actions.refresh, inputs=run, outputs=[run, curves, pictures], api_visibility="private", show_progress="hidden")
+    preset.input(actions.preset, inputs=preset, outputs=[tasks, backbone], api_visibility="private", show_progress="hidden")
     for button, action, given in (
         (pretrain, actions.pretrain, [tasks, images, backbone]),
         (finetune, actions.finetune, [labelled, beside, believe]),

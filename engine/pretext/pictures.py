@@ -13,12 +13,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from engine.evaluation.drawing import PALETTE, write_png
-from engine.pretext.encoder_tasks import EncoderTask, Shown
+from engine.pretext.encoder_tasks import Shown
 from engine.pretext.plan import Pretext
-from engine.pretext.query_patches import FoundPatches, QueryPatchTask
-from engine.training.data import TileSource, readable, step_generator
+from engine.pretext.query_patches import FoundPatches
+from engine.pretext.region_looks import FoundRegions, find_look_alikes, find_regions_again
+from engine.training.data import Sample, readable, step_generator
+from engine.training.one_shot import OneShotTask
 
-__all__ = ["PretextPictures", "encoder_picture", "patches_picture"]
+__all__ = ["PretextPictures", "encoder_picture", "patches_picture", "regions_picture"]
 
 GAP = 6
 BACKGROUND = 24
@@ -80,26 +82,51 @@ def patches_picture(found: FoundPatches) -> Pixels:
     return _table(rows)
 
 
+def regions_picture(found: FoundRegions) -> Pixels:
+    """A row a tile: the regions that were taught, framed thinly, and what is found now, framed thickly; a cluster has one colour.
+
+    What was asked for, where something was, stands in a corner of the second picture.
+    """
+    rows = []
+    for image, tile in enumerate(_pixels(found.images)):
+        pair = []
+        for (boxes, labels), width, query in ((found.taught[image], 1, None), (found.found[image], 2, found.queries[image])):
+            picture = Image.fromarray(tile)
+            draw = ImageDraw.Draw(picture)
+            for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+                corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+                draw.rectangle(corners, outline=PALETTE[label % len(PALETTE)], width=width)
+            if query is not None:
+                side = min(PATCH_SIDE, tile.shape[0] // 4)
+                picture.paste(Image.fromarray(_pixels(query[None])[0]).resize((side, side)), (2, 2))
+                draw.rectangle((0, 0, side + 3, side + 3), outline=(255, 255, 255), width=2)
+            pair.append(np.asarray(picture))
+        rows.append(pair)
+    return _table(rows)
+
+
 class PretextPictures:
     """Writes pictures of a run: always of the same tiles, asked the same, so that progress can be seen.
 
     Args:
-        pretext: what is learned.
-        source: the tiles; a few that can be read are taken now, so that no thread reads them later.
-        folder: where pictures go, as ``encoder-00001200.png`` and ``patches-00001200.png``.
+        pretext: what is learned, and its tiles; a few that can be read are taken now, so that no thread reads them later.
+        folder: where pictures go, as ``encoder-00001200.png``, ``patches-00001200.png`` and ``regions-00001200.png``.
         seed: decides the tiles and what they are asked.
     """
 
-    def __init__(self, pretext: Pretext, source: TileSource, folder: Path, *, seed: int) -> None:
-        self._encoder: EncoderTask | None = pretext.encoder
-        self._patches: QueryPatchTask | None = pretext.patches
+    def __init__(self, pretext: Pretext, folder: Path, *, seed: int) -> None:
+        self._encoder, self._patches, self._regions = pretext.encoder, pretext.patches, pretext.regions
         self._folder, self._seed = folder, seed
-        drawn = torch.randperm(len(source), generator=step_generator(seed, 0, "pictures")).tolist()
-        self._samples = [sample for _, sample in islice(readable(source, drawn), COUNT)]
+        generator = step_generator(seed, 0, "pictures")
+        drawn = torch.randperm(len(pretext.source), generator=generator).tolist()
+        known = list(islice(readable(pretext.source, drawn), COUNT))
+        self._samples = [sample._replace(tile=index) for index, sample in known]
+        asks = self._regions.query_for if isinstance(self._regions, OneShotTask) else None
+        self._queries = [asks(sample, generator) for sample in self._samples] if asks else []
 
     def __call__(self, images_seen: int) -> None:
         """Write the pictures of now."""
-        learned = self._encoder or self._patches
+        learned = self._encoder or self._patches or self._regions
         if learned is None or not self._samples:
             return
         device = next(learned.model.parameters()).device
@@ -110,3 +137,10 @@ class PretextPictures:
         if self._patches:
             found = self._patches.show(batch, step_generator(self._seed, 0, "shown"))
             write_png(self._folder / f"patches-{images_seen:08d}.png", patches_picture(found))
+        if self._regions:
+            write_png(self._folder / f"regions-{images_seen:08d}.png", regions_picture(self._find_regions(batch)))
+
+    def _find_regions(self, batch: list[Sample]) -> FoundRegions:
+        assert self._regions is not None
+        detector = self._regions.detector
+        return find_look_alikes(detector, batch, self._queries) if self._queries else find_regions_again(detector, batch)

@@ -71,6 +71,8 @@ class Pretext(NamedTuple):
     """for pictures"""
     patches: QueryPatchTask | None
     """for pictures"""
+    regions: RegionTask | OneShotTask | None = None
+    """for pictures; the tiles of ``source`` then have the regions in place of labels"""
 
 
 def plan_pretext(
@@ -101,12 +103,13 @@ def plan_pretext(
     """
     require_slots(model.config, config)
     tasks: dict[str, Weighted] = {}
-    tokenizer, encoder, patches = None, None, None
+    tokenizer, encoder, patches, taught = None, None, None, None
     frozen = config.freeze_backbone
     if config.regions:
         regions = _kept_regions(model, config.regions, source, seed, keep, origin, progress)
         source = regions.on(source)
-        tasks["regions"] = Weighted(_region_task(model, config.regions, source, frozen=frozen, progress=progress), config.regions_weight)
+        taught = _region_task(model, config.regions, source, frozen=frozen, progress=progress)
+        tasks["regions"] = Weighted(taught, config.regions_weight)
     if config.patches:
         patches = QueryPatchTask(model, config.patches, freeze_backbone=frozen)
         tasks["patches"] = Weighted(patches, config.patches_weight)
@@ -128,7 +131,7 @@ def plan_pretext(
         tasks["encoder"] = Weighted(encoder, config.encoder_weight)
     only = next(iter(tasks.values()))
     plain = len(tasks) == 1 and only.weight == WeightConfig()
-    return Pretext(only.task if plain else JointTask(tasks), source, tokenizer, encoder, patches)
+    return Pretext(only.task if plain else JointTask(tasks), source, tokenizer, encoder, patches, taught)
 
 
 def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
@@ -146,7 +149,9 @@ def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
         )
 
 
-def _region_task(model: Detector, config: RegionConfig, regions: TileSource, *, frozen: bool, progress: Progress) -> Task:
+def _region_task(
+    model: Detector, config: RegionConfig, regions: TileSource, *, frozen: bool, progress: Progress
+) -> RegionTask | OneShotTask:
     if config.taught != "look-alikes":
         return RegionTask(model, config, freeze_backbone=frozen)
     bank = QueryBank(regions, config.asked.patch_size, progress=progress)

@@ -92,7 +92,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
                     progress=progress,
                 )
             log = run_log(workspace, identity)
-            pictures = PretextPictures(pretext, source, log / PICTURES, seed=config.schedule.seed)
+            pictures = PretextPictures(pretext, log / PICTURES, seed=config.schedule.seed)
             run = train(
                 pretext.task,
                 pretext.source,

@@ -21,7 +21,7 @@ from engine.progress import Progress, silent
 from engine.training.data import Sample, TileSource, readable
 from engine.training.detection import dropout_from, stack_images, targets_of
 
-__all__ = ["OneShotConfig", "OneShotTask", "QueryBank", "cut"]
+__all__ = ["OneShotConfig", "OneShotTask", "Query", "QueryBank", "cut"]
 
 SMALLEST_SIDE_PIXELS = 8.0
 """A box with a shorter side shows too little to be asked for."""
@@ -44,6 +44,14 @@ class _Entry(NamedTuple):
     tile: int
     box: Tensor
     """(4,) as (x1, y1, x2, y2) in pixels."""
+
+
+class Query(NamedTuple):
+    """What an image is asked for."""
+
+    label: int
+    patch: Tensor
+    """(3, s, s) in [0, 1]."""
 
 
 def cut(image: Tensor, boxes: Tensor, side: int) -> Tensor:
@@ -138,6 +146,12 @@ class OneShotTask:
     @property
     def classes(self) -> None:
         """None: classes tell queries apart and are not learned."""
+
+    def query_for(self, sample: Sample, generator: torch.Generator) -> Query:
+        """A patch from another tile of what the image shows most of; of anything where it shows nothing that can be asked for."""
+        held = [label for label in sample.labels.tolist() if label in self._bank.classes]
+        label = max(sorted(set(held)), key=held.count) if held else self._bank.classes[0]
+        return Query(label, self._bank.draw(label, generator, other_than=sample.tile))
 
     def _asked_for(self, sample: Sample, generator: torch.Generator) -> list[int]:
         """The classes of an image's queries."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.pages import training
-from app.pages.training import BESIDE, NOTHING, TASKS
+from app.pages.training import BESIDE, NOTHING, PRESETS, TASKS
 from engine.catalog.models import add_model
 from engine.errors import UsageError
 from engine.stages.finetune import FinetuneConfig
@@ -47,6 +47,15 @@ def test_two_of_one_kind_or_none_are_refused(context, actions, part):
     with pytest.raises(UsageError, match="no task"):
         actions.pretrain([], 40, False)
     assert not context.jobs.queued
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_can_be_queued_as_it_fills_the_details(context, actions, preset):
+    tasks, backbone = actions.preset(preset)
+    actions.pretrain(tasks, 40, backbone)
+    config = PretrainConfig.from_mapping(context.jobs.queued[0].config)
+    assert config.freeze_backbone != backbone
+    assert [part for part in ("patches", "encoder", "regions") if getattr(config, part)] == [part for task in tasks for part in TASKS[task]]
 
 
 @pytest.mark.parametrize("beside", BESIDE)

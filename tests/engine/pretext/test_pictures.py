@@ -5,19 +5,21 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.evaluation.drawing import PALETTE
 from engine.models.detector import Detector
 from engine.pretext.encoder_tasks import Shown
-from engine.pretext.pictures import PretextPictures, encoder_picture, patches_picture
+from engine.pretext.pictures import PretextPictures, encoder_picture, patches_picture, regions_picture
 from engine.pretext.plan import PretextConfig, plan_pretext
 from engine.pretext.query_patches import FoundPatches
+from engine.pretext.region_looks import FoundRegions
 from engine.progress import silent
 from engine.training.loop import Watch, seeded, train
 
 
-def planned(squares, **values):
+def planned(squares, *, one_shot=False, **values):
     config = PretextConfig.from_mapping({"patches": squares.PATCHES.model_dump()} | values)
     with seeded(0):
-        model = Detector(squares.TINY, config.classes)
+        model = Detector(squares.TINY.model_copy(update={"one_shot": one_shot}), config.classes)
     return plan_pretext(model, config, squares.samples(6), seed=0)
 
 
@@ -54,7 +56,7 @@ def test_boxes_outside_the_tile_are_drawn_as_far_as_they_go():
 
 def test_a_run_leaves_pictures_of_the_same_tiles(squares, tmp_path):
     pretext = planned(squares, encoder={"task": "mim-continuous"})
-    pictures = PretextPictures(pretext, squares.samples(6), tmp_path, seed=0)
+    pictures = PretextPictures(pretext, tmp_path, seed=0)
     schedule = squares.schedule(images_seen=16)
     train(pretext.task, pretext.source, schedule, checkpoints=None, progress=silent, watch=Watch(8, pictures))
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -68,7 +70,7 @@ def test_a_run_leaves_pictures_of_the_same_tiles(squares, tmp_path):
 @pytest.mark.parametrize("every", [0, 8])
 def test_looking_changes_nothing(squares, tmp_path, every):
     pretext = planned(squares)
-    pictures = PretextPictures(pretext, squares.samples(6), tmp_path, seed=0)
+    pictures = PretextPictures(pretext, tmp_path, seed=0)
     watched = train(pretext.task, pretext.source, squares.schedule(), checkpoints=None, progress=silent, watch=Watch(every, pictures))
     again = planned(squares)
     plain = train(again.task, again.source, squares.schedule(), checkpoints=None, progress=silent)
@@ -76,10 +78,38 @@ def test_looking_changes_nothing(squares, tmp_path, every):
     assert bool(list(tmp_path.iterdir())) == bool(every)
 
 
+@pytest.mark.parametrize("taught", ["clusters", "boxes", "look-alikes"])
+def test_regions_are_shown_as_they_were_taught_and_as_they_are_found(squares, tmp_path, taught):
+    values = {"patches": None, "regions": {"taught": taught, "clusters": 2, "proposals": {"boxes": 4}}, "freeze_backbone": False}
+    pretext = planned(squares, one_shot=taught == "look-alikes", **values)
+    pictures = PretextPictures(pretext, tmp_path, seed=0)
+    schedule = squares.schedule(images_seen=16)
+    watched = train(pretext.task, pretext.source, schedule, checkpoints=None, progress=silent, watch=Watch(8, pictures))
+    first, last = (np.asarray(Image.open(path)) for path in sorted(tmp_path.iterdir()))
+    assert first.shape == (4 * 70 + 6, 2 * 70 + 6, 3)
+    assert np.array_equal(first[:, :76], last[:, :76]), "what was taught"
+    assert not np.array_equal(first, last), "what is found"
+    again = planned(squares, one_shot=taught == "look-alikes", **values)
+    assert train(again.task, again.source, schedule, checkpoints=None, progress=silent).losses == watched.losses
+
+
+def test_taught_and_found_regions_are_framed_in_their_clusters_colours_and_the_query_stands_in_the_corner():
+    frame = lambda *box: torch.tensor([box], dtype=torch.float32)  # noqa: E731
+    asked = [None, torch.ones(3, 8, 8)]
+    taught, found = [(frame(70, 70, 90, 90), torch.tensor([1]))] * 2, [(frame(70, 20, 90, 40), torch.tensor([1]))] * 2
+    picture = regions_picture(FoundRegions(torch.zeros(2, 3, 100, 100), taught, found, asked))
+    assert picture.shape == (2 * 106 + 6, 2 * 106 + 6, 3)
+    left, right = picture[6:106, 6:106], picture[6:106, 112:212]
+    assert [np.argwhere(side.any(2)).min(0).tolist() for side in (left, right)] == [[70, 70], [20, 70]]
+    assert tuple(left[70, 70]) == tuple(right[20, 70]) == PALETTE[1]
+    assert picture[112 + 12, 112 + 12].tolist() == [255, 255, 255]
+    assert not picture[112 + 12, 6 + 12].any()
+
+
 def test_pictures_are_of_tiles_that_can_be_read_and_read_nothing_later(squares, fake, tmp_path):
     pretext = planned(squares)
     torn = fake("training").Torn(squares.samples(6), [0, 1, 2])
-    pictures = PretextPictures(pretext, torn, tmp_path, seed=0)
+    pictures = PretextPictures(pretext._replace(source=torn), tmp_path, seed=0)
     torn.lost.update(range(6))
     pictures(4)
     [path] = tmp_path.iterdir()
@@ -88,5 +118,5 @@ def test_pictures_are_of_tiles_that_can_be_read_and_read_nothing_later(squares, 
 
 
 def test_no_readable_tile_is_no_picture(squares, fake, tmp_path):
-    PretextPictures(planned(squares), fake("training").Torn(squares.samples(2), [0, 1]), tmp_path, seed=0)(4)
+    PretextPictures(planned(squares)._replace(source=fake("training").Torn(squares.samples(2), [0, 1])), tmp_path, seed=0)(4)
     assert not list(tmp_path.iterdir())
