@@ -37,17 +37,6 @@ def address(tile: int) -> str:
 
 
 @pytest.fixture
-def studio(fake: Fake) -> Iterator[Any]:
-    with fake("label_studio_server").serving() as serving:
-        yield serving
-
-
-@pytest.fixture
-def server(studio: Any, fake: Fake) -> LabelStudioServer:
-    return LabelStudioServer(studio.url, fake("label_studio_server").TOKEN, pause=lambda _: None)
-
-
-@pytest.fixture
 def workspace(tmp_path: Path, fake: Fake) -> Iterator[Workspace]:
     """Sixteen train tiles whose detector finds everything, ranked into a round of all of them."""
     with Workspace.create(tmp_path / "workspace") as made:
