@@ -122,21 +122,47 @@ def filters(workspace: Path) -> dict[str, Any]:
         return {name: timed(lambda chosen=chosen: actions.show(**{**every, **chosen})) for name, chosen in asked.items()}
 
 
+IN_VIEW = """[...document.querySelectorAll('#tiles img')].filter(image => image.getBoundingClientRect().top < innerHeight)
+    .every(image => image.complete && image.naturalWidth > 0)"""
+
+
+def until_in_view(tab: Any, address: str) -> tuple[float, float]:
+    """Seconds until every tile that a person sees without scrolling is drawn: a first visit, then a click on the next page."""
+    begun = time.monotonic()
+    tab.goto(f"{address}/imagery", wait_until="commit")
+    tab.wait_for_function("document.querySelectorAll('#tiles img').length === 100")
+    tab.wait_for_function(IN_VIEW)
+    visit = time.monotonic() - begun
+    tab.wait_for_load_state("networkidle")
+    before = tab.evaluate("document.querySelector('#tiles img').src")
+    begun = time.monotonic()
+    tab.get_by_role("button", name="Later tiles").click()
+    tab.wait_for_function("before => document.querySelector('#tiles img').src !== before", arg=before)
+    tab.wait_for_function(IN_VIEW)
+    return visit, time.monotonic() - begun
+
+
 def in_chromium(workspace: Path) -> dict[str, Any]:
-    """Seconds until 100 tiles are drawn: a first visit, and from one page to the next."""
+    """Seconds until the tiles in view and until all 100 are drawn: a first visit with a cold cache, and from one page to the next."""
     from playwright.sync_api import sync_playwright
 
     with serving(workspace) as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        visits, leaves = [], []
+        visits, leaves, seen, leaves_seen = [], [], [], []
         for _ in range(REPEATS + 1):
             tab = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
             tab.set_default_timeout(120_000)
             visits.append(page_of_100(tab, address))
             leaves.append(next_page(tab))
             tab.close()
+            tab = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+            tab.set_default_timeout(120_000)
+            for known, seconds in zip((seen, leaves_seen), until_in_view(tab, address), strict=True):
+                known.append(seconds)
+            tab.close()
         browser.close()
-    return {"visit_cold_cache": figure(visits[1:]), "leaf_to_another_page_of_tiles": figure(leaves[1:])}
+    in_view = {"visit_until_in_view": figure(seen[1:]), "leaf_until_in_view": figure(leaves_seen[1:])}
+    return in_view | {"visit_cold_cache": figure(visits[1:]), "leaf_to_another_page_of_tiles": figure(leaves[1:])}
 
 
 def main(out: Path, *, browser: bool) -> None:
