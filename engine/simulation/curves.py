@@ -76,8 +76,9 @@ class Comparison:
     """Strategies side by side.
 
     ``grid`` in seconds, ``mean`` and ``interval`` of the AP50 there by strategy; ``final``: mean AP50 after the last round; ``target``:
-    that of the control; ``to_target``: seconds of the mean curve to the target; ``ratio``: of these to the control's whole budget, None
-    where the target is not reached; ``to_share``: by share of the AP50 that all labels give, the seconds of each seed.
+    that of the control, after as many rounds as all its seeds have; ``to_target``: seconds in which the mean curve is first at the
+    target; ``ratio``: of these to those of the control, which may be there before its budget is spent, None where the target is not
+    reached; ``to_share``: by share of the AP50 that all labels give, the seconds of each seed.
     """
 
     grid: tuple[float, ...]
@@ -119,12 +120,13 @@ def compare(
         by.setdefault(curve.strategy, []).append(curve)
     if control not in by:
         raise NothingToDo(f"no replay of the strategy {control!r} to hold {sorted(by)} against", remedy=f"Replay {control} too")
-    target = statistics.mean(curve.ap50[-1] for curve in by[control])
-    spent = statistics.mean(curve.seconds[-1] for curve in by[control])
     first, last = min(curve.seconds[0] for curve in curves), max(curve.seconds[-1] for curve in curves)
     grid = np.linspace(first, last, STEPS).astype(np.float64)
     means = {name: _mean_curve(runs) for name, runs in by.items()}
+    target = means[control].ap50[-1]
     to_target = {name: curve.reaches(target) for name, curve in means.items()}
+    of_control = to_target[control]
+    assert of_control is not None, "the target is a point of that curve"
     bands = {
         name: [_interval([curve.at(grid[step : step + 1])[0] for curve in runs]) for step in range(STEPS)] for name, runs in by.items()
     }
@@ -136,7 +138,7 @@ def compare(
         final={name: statistics.mean(curve.ap50[-1] for curve in runs) for name, runs in by.items()},
         target=target,
         to_target=to_target,
-        ratio={name: None if seconds is None else seconds / spent for name, seconds in to_target.items()},
+        ratio={name: None if seconds is None else seconds / of_control for name, seconds in to_target.items()},
         to_share={
             label: {name: _reached([curve.reaches(goal) for curve in runs]) for name, runs in by.items()} for label, goal in goals.items()
         },

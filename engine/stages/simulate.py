@@ -71,7 +71,10 @@ class SimulateConfig(StageConfig):
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """A strategy: mean AP50 after the last budget, seconds to the control's, and their ratio to the control's; None where not reached."""
+    """A strategy: mean AP50 after the last budget, seconds to the control's, and their ratio to the control's own; None where not reached.
+
+    A control that learns nothing from its last budgets is counted from where it first was there.
+    """
 
     strategy: str
     final_ap50: float

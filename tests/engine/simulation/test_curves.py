@@ -37,6 +37,13 @@ def test_a_strategy_is_held_against_the_control_s_end():
     assert found.to_share["90%"]["random"].mean is None
 
 
+def test_a_control_that_learns_nothing_more_is_counted_from_where_it_first_was_there():
+    curves = [curve("random", 0, [0.2, 0.4, 0.4, 0.4]), curve("tilehawk", 0, [0.2, 0.6, 0.6, 0.6])]
+    found = compare(curves)
+    assert found.to_target == {"random": pytest.approx(200), "tilehawk": pytest.approx(150)}
+    assert found.ratio["tilehawk"] == pytest.approx(0.75)
+
+
 def test_intervals_are_student_s():
     found = compare([curve("random", seed, [0.2, value]) for seed, value in enumerate((0.3, 0.4, 0.5))])
     low, high = found.interval["random"][-1]
