@@ -36,8 +36,8 @@ class Preset(NamedTuple):
 
 _PATCHES, _REGIONS, _LOOK_ALIKES, *_ = TASKS
 PRESETS = {
-    "Regions: the best start for a detector of classes": Preset((_REGIONS,), backbone=True),
-    "Look-alikes: the start for a detector that is asked by a box": Preset((_LOOK_ALIKES,), backbone=True),
+    "Regions: a start for a detector of classes": Preset((_REGIONS,), backbone=True),
+    "Look-alikes: a start for a detector that is asked by a box": Preset((_LOOK_ALIKES,), backbone=True),
     "UP-DETR, as published: patches, the backbone frozen": Preset((_PATCHES,), backbone=False),
 }
 NOTHING = "nothing beside"

@@ -117,14 +117,16 @@ def get_model(session: Session, name: str | None = None, *, stage: str | None = 
 
 
 def asked_model(session: Session, name: str | None = None) -> ModelRow:
-    """The model ``name``, or the one that is asked for look-alikes where no name is given: the newest that knows no class, if there is one.
+    """The model ``name``, or the one that is asked for look-alikes where no name is given.
+
+    That is the newest which was taught to be asked by a box; without one the newest pre-trained one; without that the newest of all.
 
     What such a model says of a box does not depend on the classes of today.
 
     Raises:
         BadInput: there is none; the message names the nearest, or the command that makes one.
     """
-    classless = [row for row in models(session) if row.stage in ("one-shot", "pretrain")]
+    classless = models(session, stage="one-shot") or models(session, stage="pretrain")
     return classless[-1] if name is None and classless else get_model(session, name)
 
 

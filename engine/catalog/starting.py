@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from engine.catalog.models import get_model, models
 from engine.catalog.schema import ModelRow
+from engine.catalog.tiles import TileRecord
 from engine.models.detector import DetectorConfig
 from engine.models.store import StoredModel
 
-__all__ = ["architecture", "parent_identity", "starting_model"]
+__all__ = ["architecture", "large_enough", "parent_identity", "starting_model"]
+
+STEP_PIXELS = 32
+"""Sides of what a detector sees are multiples of this."""
 
 
 def starting_model(session: Session, start: str | None) -> ModelRow | None:
@@ -26,12 +32,20 @@ def starting_model(session: Session, start: str | None) -> ModelRow | None:
     return get_model(session, start)
 
 
-def architecture(stated: DetectorConfig, start: StoredModel | None) -> DetectorConfig:
-    """``stated``, and what it leaves open as in the model to start from."""
+def architecture(stated: DetectorConfig, start: StoredModel | None, tiles: Sequence[TileRecord]) -> DetectorConfig:
+    """``stated``, and what it leaves open as in the model to start from, or so that it can see all of ``tiles`` where there is none."""
     if start is None:
-        return stated
+        return large_enough(stated, tiles)
     said = {key: getattr(stated, key) for key in stated.model_fields_set}
     return DetectorConfig.from_mapping(start.config.model_dump() | said)
+
+
+def large_enough(stated: DetectorConfig, tiles: Sequence[TileRecord]) -> DetectorConfig:
+    """``stated``, with an image size that holds the largest tile where it says nothing of its size."""
+    largest = max((max(tile.window.width, tile.window.height) for tile in tiles), default=0)
+    if "image_size" in stated.model_fields_set or largest <= stated.image_size:
+        return stated
+    return stated.model_copy(update={"image_size": -(-largest // STEP_PIXELS) * STEP_PIXELS})
 
 
 def parent_identity(start: StoredModel | None) -> str | None:

@@ -204,7 +204,7 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
             classes.require_equal(stored.label_set, ours="this workspace", theirs=f"the model {stored.directory.name}")
         if config.self_training:
             _require_teacher(stored, unlabelled)
-        detector = architecture(config.detector, stored).model_copy(update={"one_shot": False})
+        detector = architecture(config.detector, stored, [*labelled, *dev, *unlabelled]).model_copy(update={"one_shot": False})
         identity = RunIdentity(
             stage="finetune",
             config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),

@@ -71,7 +71,7 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
         if not labelled:
             raise NothingToDo("no tile of the training ground is reviewed", remedy="Bring labels in: tilehawk labels import FILE")
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
-        detector = architecture(config.detector, stored).model_copy(update={"one_shot": True})
+        detector = architecture(config.detector, stored, labelled).model_copy(update={"one_shot": True})
         identity = RunIdentity(
             stage="one-shot",
             config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
+from engine.catalog.starting import large_enough
 from engine.catalog.tiles import tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
@@ -64,6 +65,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
             unlabelled = tiles(session, split="train")
         if not unlabelled:
             raise NothingToDo("there is no tile of the training ground", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
+        config = config.model_copy(update={"detector": large_enough(config.detector, unlabelled)})
         identity = RunIdentity(
             stage="pretrain",
             config=config.model_dump(mode="json", exclude={"name", "cache_bytes", "pictures_every"}),

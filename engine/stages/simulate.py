@@ -117,7 +117,7 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
             parent = starting_model(session, config.start)
         _require_labels(train, dev, boxes)
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
-        detector = architecture(config.detector, stored).model_copy(update={"one_shot": False})
+        detector = architecture(config.detector, stored, [*train, *dev]).model_copy(update={"one_shot": False})
         folder = _folder(workspace, config, detector, stored, data_hash([*train, *dev], boxes))
         pool = LabelledPool(
             np.asarray([tile.id for tile in train]),

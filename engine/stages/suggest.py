@@ -16,7 +16,7 @@ from engine.annotation_server import ACCEPTED, Suggestion
 from engine.boxes import Boxes, box_area, box_iou
 from engine.catalog.annotations import label_set, tile_boxes
 from engine.catalog.look_alikes import LookAlikes, grids_directory
-from engine.catalog.models import asked_model, current_detector, model_directory, models
+from engine.catalog.models import asked_model, current_detector, model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.predictions import prediction_sets, predictions_directory
 from engine.catalog.schema import ModelRow
@@ -119,7 +119,7 @@ class TileSuggestions:
         """
         with self._workspace.session(write=False) as session:
             known = tiles(session, ids=[tile_id])
-            row = (models(session, stage="one-shot") or [asked_model(session)])[-1]
+            row = asked_model(session)
         if not known or not len(drawn):
             return None
         kept = self._load("asked", row)

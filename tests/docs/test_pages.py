@@ -19,9 +19,14 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ["app", "connectors", "docker", "docs", "engine", "tests"]
 PAGES = sorted([*ROOT.glob("*.md"), *(page for room in ROOMS for page in (ROOT / room).rglob("*.md"))])
 TYPED = ["README.md", "docs/quickstart.md", "docs/architecture.md", "docs/development.md"]
+"""Pages of which every command in the text is a whole one."""
+GENERATED = {"docs/cli.md", "docs/configuration.md"}
+SHOWN = sorted({page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md")} - {*TYPED, *GENERATED})
+"""Pages of which those in blocks of shell are."""
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)", re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+REDIRECTED = re.compile(r" [<>|] ")
 INLINE = re.compile(r"`(tilehawk [^`\n]+)`")
 NOT_ONE_COMMAND = {"COMMAND", "--help"}
 
@@ -58,10 +63,12 @@ def understand(line: str) -> str:
     Raises:
         UsageError, typer.TyperException: as the real command does.
     """
-    words = shlex.split(line, comments=True)[1:]
+    words = shlex.split(REDIRECTED.split(line)[0], comments=True)[1:]
     command: Any = typer.main.get_command(build())
     name: list[str] = []
     while hasattr(command, "commands"):
+        if getattr(command, "invoke_without_command", False) and words[:1] != ["--help"] and (not words or words[0].startswith("-")):
+            break
         if not words or words[0].startswith("-"):
             raise UsageError(f"{line!r} names no command")
         name.append(words.pop(0))
@@ -69,7 +76,9 @@ def understand(line: str) -> str:
             raise UsageError(f"{line!r}: no command {' '.join(name)!r}")
         command = command.commands[name[-1]]
     context = command.make_context(" ".join(name), words)
-    config = {each.__name__.lower(): each for each in reference.stage_configs()}.get(f"{name[0].removesuffix('s')}config")
+    configs = {each.__name__.lower(): each for each in reference.stage_configs()}
+    parts = [part.removesuffix("s") for part in name]
+    config = configs.get(f"{''.join(parts)}config") or configs.get(f"{parts[0]}config")
     if context.params.get("settings"):
         assert config is not None, f"no configuration for {name}"
         configured(config, None, context.params["settings"])
@@ -93,6 +102,13 @@ def test_index_leads_to_every_page():
 def test_commands_on_the_page_are_understood(page):
     for line in command_lines((ROOT / page).read_text(encoding="utf-8")):
         if not NOT_ONE_COMMAND & set(line.split()):
+            understand(line)
+
+
+@pytest.mark.parametrize("page", SHOWN)
+def test_commands_in_blocks_of_shell_are_understood(page):
+    for block in SHELL.findall((ROOT / page).read_text(encoding="utf-8")):
+        for line in command_lines(f"```sh\n{block}```"):
             understand(line)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from engine.catalog.models import add_model, get_model, model_directory, models
+from engine.catalog.models import add_model, asked_model, get_model, model_directory, models
 from engine.errors import BadInput
 
 
@@ -18,6 +18,21 @@ def test_the_newest_model_is_found_without_a_name(workspace):
         found = get_model(session, "fine-1")
         assert (found.parent_id, found.label_set_fingerprint, found.metrics, found.config) == (parent.id, "ab", {"ap": 0.5}, {"epochs": 1})
         assert [row.name for row in models(session)] == ["pre-1", "fine-1"]
+
+
+def test_look_alikes_are_asked_of_what_was_taught_to_be_asked_whatever_was_pre_trained_since(workspace):
+    with workspace.session() as session:
+        for name, stage in (
+            ("fine", "finetune"),
+            ("pre", "pretrain"),
+            ("asked", "one-shot"),
+            ("pre-2", "pretrain"),
+            ("fine-2", "finetune"),
+        ):
+            add(session, name, stage)
+            expected = {"pre-2": "asked", "fine-2": "asked"}.get(name, name)
+            assert asked_model(session).name == expected
+        assert asked_model(session, "pre").name == "pre"
 
 
 def test_registering_a_model_again_updates_it(workspace):
