@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes, box_iou, visible_share
@@ -39,6 +39,8 @@ SAME_EDGE_PIXELS = 0.05
 SAME_OBJECT_IOU = 0.3
 """A drawn box that overlaps an earlier one by this much is that object, moved; below it, another object."""
 SMALLEST_SIDE_PIXELS = 1.0
+ROUNDING_PIXELS = 1.0
+"""More than coordinates of any scene are rounded by."""
 REVIEW = "review"
 """Kind of the ledger's events of saved tiles: what was changed as it was ``before``, what was there ``after``, which of it is ``new``."""
 
@@ -80,6 +82,7 @@ class ReviewBatch:
         self._tiles: dict[int, TileRecord] = {}
         self._links: dict[int, RoundTile] = {}
         self._unsettled: set[int] = set()
+        self._tallest: dict[int, float] = {}
         self._audits = {row.id for row in rounds(session) if row.strategy == AUDIT}
         named = session.get(LabelSetRow, 1)
         self.classes = len(named.names) if named else 0
@@ -92,6 +95,7 @@ class ReviewBatch:
         """Ask for more tiles, or again for those that something else than saving changed."""
         found = {tile.id: tile for tile in tiles(self._session, ids=tile_ids)}
         self._tiles |= found
+        self._tallest.clear()
         self._links |= newest_links(self._session, sorted(found))
         asked = [select(Review).where(Review.tile_id.in_(chunk)) for chunk in chunks(sorted(found))]
         reviews = {review.tile_id: review for query in asked for review in self._session.scalars(query)}
@@ -107,6 +111,33 @@ class ReviewBatch:
             BadInput: no such tile, or one that belongs to no split.
         """
         return _known(tile_id, self._tiles)
+
+    def tallest(self, scene_id: int) -> float:
+        """Height in pixels that no accepted annotation of the scene exceeds."""
+        if scene_id not in self._tallest:
+            query = select(func.max(Annotation.y2 - Annotation.y1))
+            found = self._session.scalar(query.where(Annotation.scene_id == scene_id, Annotation.state == "accepted"))
+            self._tallest[scene_id] = float(found or 0.0)
+        return self._tallest[scene_id]
+
+    def write_changed(self, annotations: Sequence[Annotation]) -> None:
+        """Write what was changed, for the next tile may show the same annotations, and asks for them by their place."""
+        self._session.flush()
+        self._note_heights(annotations)
+
+    def insert(self, rows: Sequence[dict[str, Any]]) -> list[Annotation]:
+        """New annotations by id, inserted by one statement."""
+        if not rows:
+            return []
+        with self._session.no_autoflush:
+            made = sorted(self._session.scalars(insert(Annotation).returning(Annotation), rows), key=lambda row: row.id)
+        self._note_heights(made)
+        return made
+
+    def _note_heights(self, annotations: Sequence[Annotation]) -> None:
+        for row in annotations:
+            if row.scene_id in self._tallest:
+                self._tallest[row.scene_id] = max(self._tallest[row.scene_id], row.y2 - row.y1)
 
     def charge(self, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> None:
         """Count the seconds for the newest round that chose the tile."""
@@ -215,7 +246,7 @@ def save_review(
     tile = known.tile(tile_id)
     wanted = _in_scene(tile, drawn, known.classes)
     with session.no_autoflush:
-        rows, shown = _shown(session, tile)
+        rows, shown = _shown(session, tile, tallest=None if batch is None else batch.tallest(tile.scene_id))
     review = known.reviews.get(tile_id)
     version = _version(rows, review)
     if expected_version is not None and expected_version != version:
@@ -251,9 +282,8 @@ def save_review(
         row.state, row.annotator, row.version = "deleted", annotator, row.version + 1
         counts["removed"] += 1
     if before:
-        session.flush()  # the next tile may show the same annotations, and asks for them by their place
-    with session.no_autoflush:
-        drawn_now = _added(session, [{**each, "source": source, "annotator": annotator} for each in fresh])
+        known.write_changed(rows)
+    drawn_now = known.insert([{**each, "source": source, "annotator": annotator} for each in fresh])
     if complete:
         review = _marked(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
         known.reviews[tile_id] = review
@@ -284,10 +314,15 @@ def _known(tile_id: int, found: Mapping[int, TileRecord]) -> TileRecord:
     return found[tile_id]
 
 
-def _shown(session: Session, tile: TileRecord) -> tuple[list[Annotation], NDArray[np.float64]]:
-    """The accepted annotations that the tile shows, and what it shows of them (N, 4) in scene pixels."""
+def _shown(session: Session, tile: TileRecord, *, tallest: float | None = None) -> tuple[list[Annotation], NDArray[np.float64]]:
+    """The accepted annotations that the tile shows, and what it shows of them (N, 4) in scene pixels.
+
+    Where none is taller than ``tallest`` pixels, only those are looked at that begin in the strip which can reach the tile.
+    """
     x1, y1, x2, y2 = tile.window.xyxy
-    touching = (Annotation.x1 < x2, Annotation.x2 > x1, Annotation.y1 < y2, Annotation.y2 > y1)
+    touching = [Annotation.x1 < x2, Annotation.x2 > x1, Annotation.y1 < y2, Annotation.y2 > y1]
+    if tallest is not None:
+        touching.append(Annotation.y1 > y1 - tallest - ROUNDING_PIXELS)
     query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "accepted", *touching)
     return _seen(list(session.scalars(query.order_by(Annotation.id))), tile)
 
@@ -298,11 +333,6 @@ def _seen(rows: Sequence[Annotation], tile: TileRecord) -> tuple[list[Annotation
     xyxy = np.asarray([(row.x1, row.y1, row.x2, row.y2) for row in rows], dtype=np.float64).reshape(-1, 4)
     seen = np.flatnonzero(visible_share(xyxy, tile.window.xyxy) >= MINIMUM_VISIBLE_SHARE)
     return [rows[index] for index in seen.tolist()], np.clip(xyxy[seen], [x1, y1, x1, y1], [x2, y2, x2, y2])
-
-
-def _added(session: Session, rows: Sequence[dict[str, Any]]) -> list[Annotation]:
-    """New annotations by id, inserted by one statement."""
-    return sorted(session.scalars(insert(Annotation).returning(Annotation), rows), key=lambda row: row.id) if rows else []
 
 
 def _in_scene(tile: TileRecord, drawn: Boxes, classes: int) -> Boxes:

@@ -168,7 +168,7 @@ class Annotation(Base):
     state: Mapped[str] = mapped_column(String(16), default="accepted")
     """accepted; withheld: known to the oracle alone until a round pays for it; deleted"""
     created: Mapped[float] = mapped_column(Float, default=time.time)
-    __table_args__ = (Index("annotation_by_scene", "scene_id", "state"),)
+    __table_args__ = (Index("annotation_by_place", "scene_id", "state", "y1"),)
 
 
 class Review(Base):

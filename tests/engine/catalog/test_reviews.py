@@ -179,6 +179,19 @@ def test_tiles_saved_together_see_one_anothers_changes_of_an_object_across_their
     assert accepted(workspace, scene) == {(5.25, 5, 15, 16.5): 1}
 
 
+def test_an_object_taller_than_all_before_is_found_from_the_tiles_below(workspace, fake):
+    with workspace.session() as session:
+        set_label_set(session, ["car"])
+        _, rows = fake("catalog").add_scene(session, "a.tif", width=64, height=192, split="train")
+        ids = [row.id for row in rows]
+        batch = ReviewBatch(session, ids)
+        save_review(session, ids[1], drawn((5, 5, 15, 15)), **WHO, batch=batch)
+        session.query(Annotation).one().y2 = 69 + 100
+        batch.write_changed(session.query(Annotation).all())
+        assert len(tile_state(session, ids[2]).boxes_tile) == 1
+        assert save_review(session, ids[2], drawn(), **WHO, batch=batch).removed == 1
+
+
 def test_rounds_of_tiles_saved_together_are_summed_up_at_the_end_as_those_saved_alone_are(filled):
     workspace, left, right, _ = filled
     done = {**WHO, "complete": True}
