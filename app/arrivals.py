@@ -13,8 +13,8 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from app.announcements import Announcement, Arrival, UploadLimits, UploadRefused, in_words, inert_name
 from app.bodies import CHUNK_BYTES, UPLOAD_SECONDS
+from engine.catalog.backups import ARRIVING
 from engine.catalog.workspace import Workspace
 from engine.files import write_json
 
@@ -42,7 +43,7 @@ class Arrivals:
     def __init__(
         self, workspace: Workspace, limits: UploadLimits, *, free_bytes: Callable[[Path], int] = lambda at: shutil.disk_usage(at).free
     ) -> None:
-        self._kept, self._folder = workspace.uploads, workspace.uploads / "arriving"
+        self._kept, self._folder = workspace.uploads, workspace.root / ARRIVING
         self._limits, self._free_bytes = limits, free_bytes
         self._turn = threading.Lock()
         self._turns = [threading.Lock() for _ in range(limits.arriving)]
@@ -146,6 +147,23 @@ class Arrivals:
             self._record(arrival.id).unlink()
             return self._kept / arrival.id / file.name
 
+    @contextmanager
+    def handing_over(self, upload_id: str, by: str) -> Iterator[Path]:
+        """Take a file; where the block fails it is an upload again, as if nothing had been asked.
+
+        Raises:
+            UploadRefused: there is none, or some of it is missing.
+        """
+        arrival = self.get(upload_id, by)
+        file = self.take(upload_id, by)
+        try:
+            yield file
+        except BaseException:
+            with self._turn_of(upload_id):
+                file.parent.rename(self._folder / arrival.id)
+                self._write(arrival)
+            raise
+
     def remove(self, upload_id: str, by: str) -> None:
         """Forget an upload.
 
@@ -214,7 +232,7 @@ class Arrivals:
     def _read(self, record: Path) -> Arrival | None:
         with suppress(OSError, ValidationError):
             arrival = Arrival.model_validate_json(record.read_bytes())
-            if arrival.id == record.stem and self._file(arrival).is_file():
+            if arrival.id == record.stem and self._file(arrival).stat().st_size >= arrival.offset:
                 return arrival
         return None
 

@@ -172,7 +172,11 @@ class AnnotationServer(Protocol):
         """The project that was made with ``marker``."""
 
     def project(self, project_id: int) -> ServerProject:
-        """The project as it is now."""
+        """The project as it is now.
+
+        Raises:
+            Missing: it is gone.
+        """
 
     def require_classes(self, project: ServerProject, label_set: LabelSet) -> None:
         """Refuse a project whose configuration would not bring back boxes of exactly these classes.

@@ -83,6 +83,10 @@ class BadInput(TilehawkError):
     exit_code = 3
 
 
+class Missing(BadInput):
+    """What was made on another server is not there any more."""
+
+
 class UnreadableImage(BadInput):
     """One image cannot be read safely; it is set aside while the rest goes on."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,28 +63,32 @@ class Actions:
             gr.update(choices=[EVERY_ROUND, *numbers]),
         )
 
-    def take_in(self, typed: str, side: float, overlap: float, uploaded: str | None, request: gr.Request | None = None) -> tuple[str, str]:
+    def take_in(
+        self, typed: str, side: float | None, overlap: float | None, uploaded: str | None, request: gr.Request | None = None
+    ) -> tuple[str, str]:
         """Queue the path on the server, or the upload."""
-        source = self._source(uploaded or "", typed.strip(), visitor(request))
-        self._context.jobs.enqueue("ingest", {"tile": int(side), "overlap": int(overlap)}, inputs={"source": str(source)})
+        if side is None or overlap is None:
+            raise UsageError("no tile side or no overlap", expected="whole numbers of pixels", remedy="Fill both in")
+        with self._source(uploaded or "", typed.strip(), visitor(request)) as source:
+            self._context.jobs.enqueue("ingest", {"tile": int(side), "overlap": int(overlap)}, inputs={"source": str(source)})
         return "", text.done(f"{source.name} is queued to be taken in.")
 
     def bring_labels(self, withhold: bool, uploaded: str | None, request: gr.Request | None = None) -> str:
         """Queue a label file."""
         if not uploaded:
             raise UsageError("no label file", expected="a label file, or a zip of one or of a folder of them", remedy="Choose one first")
-        file = self._arrivals.take(uploaded, visitor(request))
-        self._context.jobs.enqueue("labels-import", {"withhold": withhold}, inputs={"file": str(file)})
+        with self._arrivals.handing_over(uploaded, visitor(request)) as file:
+            self._context.jobs.enqueue("labels-import", {"withhold": withhold}, inputs={"file": str(file)})
         return text.done("The labels are queued to be brought in.")
 
-    def _source(self, uploaded: str, typed: str, by: str) -> Path:
+    def _source(self, uploaded: str, typed: str, by: str) -> AbstractContextManager[Path]:
         if uploaded and typed:
             raise UsageError("an upload and a path on the server", expected="one of them", remedy="Clear one")
         if uploaded:
-            return self._arrivals.take(uploaded, by)
+            return self._arrivals.handing_over(uploaded, by)
         if not typed:
             raise UsageError("nothing to take in", expected="an upload, or a path on the server", remedy="Choose a file, or type a path")
-        return _on_the_server(self._context, Path(typed))
+        return nullcontext(_on_the_server(self._context, Path(typed)))
 
 
 def add(context: PageContext, blocks: gr.Blocks) -> None:

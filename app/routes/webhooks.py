@@ -41,6 +41,10 @@ class PullRequests:
                 self._jobs.enqueue("pull", {}, once=True)
             except TilehawkError as refused:
                 LOG.warning("a notification of the annotation server was not followed: %s", refused)
+            except BaseException:
+                with self._lock:
+                    self._asking = False
+                raise
 
     def _more(self) -> bool:
         with self._lock:

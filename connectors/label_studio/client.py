@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from connectors.label_studio import tasks as forms
 from connectors.label_studio.transport import BoundedTransport, proxy_for
 from engine.annotation_server import MOST_TASKS_AT_ONCE, Answer, AnswerPage, Cursor, KnownTask, ServerProject, TaskAnswers, TileTask
-from engine.errors import BadInput, LabelSetMismatch, TilehawkError
+from engine.errors import BadInput, LabelSetMismatch, Missing, TilehawkError
 from engine.label_set import LabelSet
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class LabelStudioServer:
         """The project as it is now.
 
         Raises:
-            BadInput: it is gone.
+            Missing: it is gone.
         """
         found = self._ask(lambda: self._sdk.projects.get(project_id), gone=f"project {project_id}")
         return self._described(found)
@@ -233,37 +233,33 @@ class LabelStudioServer:
         """Tasks that changed after the cursor, by the server's time of the change.
 
         Pages are asked for by that time and never by number: a task that changes meanwhile moves to the end, and no other one is passed
-        over. Tasks of one and the same time are never torn apart.
+        over. Tasks of one and the same time, as an action on many at once leaves them, come by their ids.
         """
-        size = limit
-        while True:
-            found, total = self._changed(project_id, after, size)
-            fresh = sorted((each for each in map(self._answers, found) if each.position > after), key=lambda each: each.position)
-            if total <= len(found):
-                return AnswerPage(fresh, complete=True)
-            last = fresh[-1].position.at if fresh else after.at
-            whole = [each for each in fresh if each.position.at != last]
-            if whole:
-                return AnswerPage(whole, complete=False)
-            if len(found) < size:
-                raise TilehawkError(
-                    f"{total} tasks of project {project_id} changed at {last}, and Label Studio gives no more than {len(found)} at a time",
-                    remedy="Raise TASK_API_PAGE_SIZE_MAX of Label Studio",
-                )
-            size *= 2
+        if after.id and (tied := self._tied(project_id, after, limit)):
+            return AnswerPage(tied, complete=False)
+        since = [] if not after.at else [_changed("greater" if after.id else "greater_or_equal", after.at)]
+        found, total = self._listed(project_id, "tasks:updated_at", since, limit)
+        found.sort(key=lambda each: each.position)
+        if total <= len(found):
+            return AnswerPage(found, complete=True)
+        last = found[-1].position.at
+        whole = [each for each in found if each.position.at != last]
+        chosen = whole or self._tied(project_id, Cursor(last), limit)
+        return AnswerPage(chosen, complete=False) if chosen else self.answers(project_id, after, limit)
 
-    def _changed(self, project_id: int, after: Cursor, size: int) -> tuple[list[Any], int]:
+    def _tied(self, project_id: int, after: Cursor, limit: int) -> list[TaskAnswers]:
+        """The next tasks by id that changed at the very time of the cursor."""
+        at = [_changed("greater_or_equal", after.at), _changed("less_or_equal", after.at)]
+        later = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": after.id}
+        return self._listed(project_id, "tasks:id", [*at, later], limit)[0]
+
+    def _listed(self, project_id: int, order: str, filters: Sequence[Mapping[str, Any]], limit: int) -> tuple[list[TaskAnswers], int]:
+        """Tasks with their answers, at most ``limit``, and how many there are."""
         include = "id,data,updated_at,total_annotations,annotations,result,was_cancelled,lead_time,completed_by"
-        since = {
-            "filter": "filter:tasks:updated_at",
-            "operator": "greater_or_equal",
-            "type": "Datetime",
-            "value": after.at.replace("+00:00", "Z"),
-        }
-        wanted = _query("tasks:updated_at", *([since] if after.at else []))
-        call = partial(self._sdk.tasks.list, project=project_id, fields="all", include=include, page_size=size, query=wanted)
+        wanted = _query(order, *filters)
+        call = partial(self._sdk.tasks.list, project=project_id, fields="all", include=include, page_size=limit, query=wanted)
         page = self._ask(call, gone=f"project {project_id}")
-        return list(page.items or []), page.response.total
+        return [self._answers(each) for each in page.items or []], page.response.total
 
     def _answers(self, task: Any) -> TaskAnswers:
         annotations = [each for each in task.annotations or [] if isinstance(each, dict)]
@@ -361,7 +357,7 @@ class LabelStudioServer:
         if status in {401, 403}:
             return self._wrong_token(self._detail(body))
         if status == 404 and gone:
-            return BadInput(
+            return Missing(
                 f"{gone} is gone from {self.address}",
                 expected="what was pushed there",
                 remedy="Restore it there, or push to a new project: tilehawk push --set new_project=true",
@@ -409,6 +405,11 @@ def _torn(status: int | None, body: Any) -> bool:
 
 def _query(ordering: str, *filters: Mapping[str, Any]) -> str:
     return json.dumps({"filters": {"conjunction": "and", "items": list(filters)}, "ordering": [ordering]})
+
+
+def _changed(operator: str, at: str) -> dict[str, Any]:
+    """The filter for tasks by the time of their change."""
+    return {"filter": "filter:tasks:updated_at", "operator": operator, "type": "Datetime", "value": at.replace("+00:00", "Z")}
 
 
 def _moment(value: Any) -> str:

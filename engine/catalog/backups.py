@@ -18,6 +18,7 @@ from engine.errors import BadInput
 from engine.files import TEMPORARY, inside
 
 __all__ = [
+    "ARRIVING",
     "FOLDERS_KEPT",
     "HEAD",
     "MANIFEST",
@@ -39,6 +40,8 @@ MANIFEST = "manifest.json"
 """The last one: every file with its hash. A backup that lacks it was cut off."""
 FOLDERS_KEPT = ("scenes", "weights", "models", "predictions", "exports", "reports")
 UPLOADS = "uploads"
+ARRIVING = f"{UPLOADS}/arriving"
+"""Where uploads are that still come in."""
 SECRET_FILES = ("secret.key", "connections.json")
 ALLOWED = frozenset({CATALOG, *SECRET_FILES, *FOLDERS_KEPT, UPLOADS})
 CHUNK = 1 << 20
@@ -254,10 +257,13 @@ def read_manifest(document: bytes, where: Path) -> dict[str, Entry]:
 
 
 def units(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
-    """What is replaced as a whole below ``folders``: a folder of a model, a report; a file that lies there by itself."""
+    """What is replaced as a whole below ``folders``: a folder of a model, a report; a file that lies there by itself.
+
+    Uploads that are still arriving are left out: they grow while they are copied.
+    """
     for folder in folders:
         for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else []:
-            if not path.name.startswith(TEMPORARY) and not path.is_symlink():
+            if not path.name.startswith(TEMPORARY) and not path.is_symlink() and path != root / ARRIVING:
                 yield path
 
 

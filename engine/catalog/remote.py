@@ -36,6 +36,7 @@ __all__ = [
     "find_task",
     "held",
     "known_workspace_key",
+    "look_again",
     "note_agreement",
     "note_answer",
     "note_policy",
@@ -173,6 +174,12 @@ def advance(project: RemoteProject, reached: Cursor) -> None:
     """Note that everything up to ``reached`` is taken in, in the transaction that took it in; never goes back."""
     if reached > cursor_of(project):
         project.cursor_at, project.cursor_id = reached.at, reached.id
+
+
+def look_again(session: Session) -> None:
+    """Let the next pulls, of whatever server, begin with the first answer."""
+    for project in session.scalars(select(RemoteProject)):
+        project.cursor_at, project.cursor_id = "", 0
 
 
 def waiting(session: Session, *, state: str | None = None) -> int:

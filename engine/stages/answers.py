@@ -92,7 +92,14 @@ def take_in(session: Session, project: RemoteProject, page: Sequence[TaskAnswers
     rows, batch = remote.tasks_of(session, project, wanted), ReviewBatch(session, wanted)
     for said in page:
         tile_id = named[said.task_id]
-        task = rows.get(tile_id) if tile_id is not None else remote.find_task(session, project, remote_id=said.task_id)
+        task = rows.get(tile_id) if tile_id is not None else None
+        if task is None or task.remote_id != str(said.task_id):
+            of_its_number = remote.find_task(session, project, remote_id=said.task_id)
+            if tile_id is not None and of_its_number is not None and of_its_number.tile_id != tile_id:
+                tally.counts["foreign"] += 1
+                tally.notes.append(f"task {said.task_id} says that it is of tile {tile_id}, and was sent for tile {of_its_number.tile_id}")
+                continue
+            task = task or of_its_number
         if task is None and tile_id is not None and tile_id in batch:
             [task] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
             rows[tile_id] = task
@@ -193,6 +200,7 @@ def _apply(
         task.state = remote.HELD
         return
     boxes = reader.joined(drawn)
+    saved_here = _saved_here(session, task, batch, said)
     seconds = [answer.seconds for answer in counted if answer.seconds is not None]
     shown = remote.shown_boxes(task)
     task.state = remote.ANNOTATED
@@ -213,10 +221,20 @@ def _apply(
     tally.counts["empty"] += not len(boxes)
     for kind in ("added", "moved", "relabelled", "removed", "unchanged"):
         tally.counts[kind] += getattr(saved, kind)
+    if saved_here and saved.added + saved.moved + saved.relabelled + saved.removed:
+        tally.notes.append(f"tile {task.tile_id}: the answer took the place of what {saved_here} saved here; its history has that")
     agreed = pairwise_f1([each.boxes_tile for each in everybody.values()], reader.policy.agree_iou)
     if agreed is not None:
         tally.agreements.append(agreed)
         remote.note_agreement(session, task, annotators=len(everybody), f1=agreed)
+
+
+def _saved_here(session: Session, task: RemoteTask, batch: ReviewBatch, said: TaskAnswers) -> str | None:
+    """Who completed the tile here while its answer was on the way; None where nobody did."""
+    review = batch.reviews.get(task.tile_id)
+    if review is None:
+        return None
+    return review.by if task.state == remote.PUSHED or saved_here_since(session, task.tile_id, _origin(task, said)) else None
 
 
 def _remember(session: Session, task: RemoteTask, who: str | None, drawn: Sequence[DrawnBoxes]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from typing import Literal
 
 import numpy as np
@@ -16,7 +18,7 @@ from engine.catalog.annotations import label_set
 from engine.catalog.schema import RemoteProject
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.errors import BadInput, NothingToDo
+from engine.errors import Missing, NothingToDo
 from engine.progress import Progress, silent
 from engine.stages.answers import AnswerReader, HeldAnswer, Tally, take_in
 
@@ -89,7 +91,7 @@ def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, 
     server's clock.
 
     Raises:
-        BadInput: the projects are gone.
+        Missing: the projects are gone.
         NothingToDo: nothing was pushed to this server.
         TilehawkError: the server cannot be reached.
     """
@@ -103,18 +105,20 @@ def pull(workspace: Workspace, server: AnnotationServer, config: PullConfig, *, 
             before = remote.policy(session)
             policy = remote.Policy(config.several or before.several, config.agree_iou or before.agree_iou)
             reader, full = AnswerReader(key, label_set(session), policy), config.full or policy != before
+            if policy != before:
+                remote.note_policy(session, policy)
+                remote.look_again(session)
         tally, gone = Tally(), []
         for project in projects:
             try:
                 there = server.project(int(project.remote_id))
-            except BadInput as missing:
+            except Missing as missing:
                 gone.append((project, missing))
                 continue
             _pull_project(workspace, server, project, there.tasks, config, full=full, reader=reader, tally=tally, progress=progress)
         if len(gone) == len(projects):
             raise gone[-1][1]
         with workspace.session() as session:
-            remote.note_policy(session, policy)
             waiting, held = remote.waiting(session), remote.waiting(session, state=remote.HELD)
         return PullReport(
             server=server.address,
@@ -161,15 +165,32 @@ def _pull_project(
 
 def _pages(server: AnnotationServer, project_id: int, position: Cursor, size: int) -> Iterator[AnswerPage]:
     """Page after page of what changed since ``position``; the server works on the next one while a page is taken in."""
-    ahead = ThreadPoolExecutor(1, thread_name_prefix="pull")
-    try:
-        coming = ahead.submit(server.answers, project_id, position, size)
-        while True:
-            page = coming.result()
-            if page.complete or not page.tasks:
-                yield page
-                return
-            coming = ahead.submit(server.answers, project_id, page.tasks[-1].position, size)
+    coming = _Asked(partial(server.answers, project_id, position, size))
+    while True:
+        page = coming.answer()
+        if page.complete or not page.tasks:
             yield page
-    finally:
-        ahead.shutdown(wait=False, cancel_futures=True)
+            return
+        coming = _Asked(partial(server.answers, project_id, page.tasks[-1].position, size))
+        yield page
+
+
+class _Asked:
+    """A request under way in a thread that no stop of the process waits for."""
+
+    def __init__(self, ask: Callable[[], AnswerPage]) -> None:
+        self._answer: SimpleQueue[AnswerPage | BaseException] = SimpleQueue()
+        threading.Thread(target=self._run, args=(ask,), name="pull", daemon=True).start()
+
+    def _run(self, ask: Callable[[], AnswerPage]) -> None:
+        try:
+            self._answer.put(ask())
+        except BaseException as failed:  # noqa: BLE001 - raised again by whoever waits
+            self._answer.put(failed)
+
+    def answer(self) -> AnswerPage:
+        """What came, once."""
+        answer = self._answer.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer

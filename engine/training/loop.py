@@ -108,6 +108,7 @@ def train(
     """
     if not len(source):
         raise NothingToDo("there is no tile to train on", remedy="Ingest imagery, or label some tiles")
+    config = config.over(len(source))
     if config.threads:
         torch.set_num_threads(config.threads)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())

@@ -20,6 +20,8 @@ class ScheduleConfig(StageConfig):
 
     images_seen: int = Field(default=2400, ge=1)
     """Source images that enter a forward pass in all (a mosaic of four counts four); the schedule is stretched over them."""
+    passes: float = Field(default=0, ge=0)
+    """Each tile is seen so often at least: beyond a number of tiles more of them make a longer run. 0 leaves it at ``images_seen``."""
     batch_size: int = Field(default=4, ge=1)
     """Images a step."""
     micro_batch: int = Field(default=0, ge=0)
@@ -71,6 +73,10 @@ class ScheduleConfig(StageConfig):
     """Decides initial weights, order and augmentation."""
     augment: AugmentConfig = AugmentConfig()
     """What may happen to a training image."""
+
+    def over(self, tiles: int) -> Self:
+        """The schedule of a run over so many tiles: ``images_seen``, or as many as ``passes`` over them all take."""
+        return self.model_copy(update={"images_seen": max(self.images_seen, round(self.passes * tiles))})
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

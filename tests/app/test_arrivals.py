@@ -58,6 +58,33 @@ def test_pieces_become_the_file_and_it_is_handed_over_once(workspace, arrivals):
         arrivals.take(arrival.id, "ana")
 
 
+def test_what_nobody_could_take_in_is_an_upload_again(workspace, arrivals):
+    arrival = send(arrivals, arrivals.begin(announced(), "ana"), b"0123456789")
+    places = []
+
+    def refuse() -> None:
+        with arrivals.handing_over(arrival.id, "ana") as file:
+            places.append(file)
+            raise RuntimeError(file.read_text())
+
+    with pytest.raises(RuntimeError, match="0123456789"):
+        refuse()
+    assert not places[0].exists()
+    assert arrivals.of("ana") == [arrival]
+    with arrivals.handing_over(arrival.id, "ana") as file:
+        assert file.read_bytes() == b"0123456789"
+    assert arrivals.of("ana") == []
+    assert file.is_file()
+
+
+def test_an_upload_whose_file_is_shorter_than_its_record_is_none(workspace, arrivals):
+    arrival = send(arrivals, arrivals.begin(announced(), "ana"), b"01234")
+    [file] = workspace.uploads.glob("arriving/*/*")
+    os.truncate(file, 3)
+    assert arrivals.of("ana") == []
+    assert arrivals.begin(announced(), "ana").id != arrival.id
+
+
 def test_same_file_again_goes_on_and_another_one_does_not(arrivals):
     first = arrivals.begin(announced(), "ana")
     send(arrivals, first, b"0123")

@@ -128,7 +128,7 @@ class Bench:
         test = cut(data, train if chosen.dev else val, judged, chosen.size)
         self.pool = LabelledPool(np.arange(len(windows.boxes)), windows.images, windows.places, windows.boxes, self.labels)
         self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
-        self.schedule = ScheduleConfig(images_seen=chosen.images_seen, seed=0, threads=chosen.threads)
+        self.schedule = ScheduleConfig(images_seen=chosen.images_seen, passes=chosen.passes, seed=0, threads=chosen.threads)
         self.samples, self.test = (TileSamples(part.pixels, part.boxes, chosen.size) for part in (windows, test))
         self.test_boxes = test.boxes
         empty = sum(not len(known) for known in windows.boxes)
@@ -167,7 +167,7 @@ class Bench:
         document = json.loads(file.read_text()) | {
             "strategy": self.chosen.name or strategy,
             "versions": versions(),
-            "command": sys.argv[1:],
+            "command": [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]],
         }
         document |= {"detector": self.detector.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json")}
         write_json(file, document)
@@ -255,6 +255,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--images-seen", type=int, default=2400)
+    parser.add_argument("--passes", type=float, default=0, help="each labelled window is seen so often at least")
     parser.add_argument("--selection", default="{}", help="changes of SelectionConfig, as JSON")
     parser.add_argument("--name", help="what the results are called, where a strategy runs with other settings")
     parser.add_argument("--lane", default="0/1")

@@ -133,7 +133,7 @@ def until_in_view(tab: Any, address: str) -> tuple[float, float]:
     tab.wait_for_function("document.querySelectorAll('#tiles img').length === 100")
     tab.wait_for_function(IN_VIEW)
     visit = time.monotonic() - begun
-    tab.wait_for_load_state("networkidle")
+    tab.wait_for_timeout(2000)
     before = tab.evaluate("document.querySelector('#tiles img').src")
     begun = time.monotonic()
     tab.get_by_role("button", name="Later tiles").click()

@@ -200,7 +200,8 @@ def holds(condition: dict[str, Any], task: dict[str, Any]) -> bool:
     found, value = task[condition["filter"].removeprefix("filter:tasks:")], condition["value"]
     if condition["type"] == "Datetime":
         found, value = datetime.fromisoformat(found), datetime.strptime(value, MOMENT).replace(tzinfo=UTC)
-    return {"greater": found > value, "greater_or_equal": found >= value, "less": found < value}[condition["operator"]]
+    holding = {"greater": found > value, "greater_or_equal": found >= value, "less": found < value, "less_or_equal": found <= value}
+    return holding[condition["operator"]]
 
 
 def change_task(fake: Fake, _query: dict[str, str], body: Any, number: int) -> Any:

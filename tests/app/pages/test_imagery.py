@@ -12,6 +12,7 @@ from app.announcements import Announcement, UploadLimits
 from app.arrivals import Arrivals
 from app.pages import imagery
 from app.settings import Settings
+from app.workflows.verbs import verb_named
 from engine.catalog.annotations import mark_reviewed, set_label_set
 from engine.catalog.rounds import ChosenTile, add_round
 from engine.catalog.schema import Annotation
@@ -40,6 +41,17 @@ def test_an_upload_is_moved_where_its_job_finds_it_and_queued(context, actions):
     assert kept.parent.parent == context.workspace.uploads
     assert path == ""
     assert "flight.zip" in news
+
+
+@pytest.mark.parametrize(("side", "overlap"), [(320, 320), (5000, 64), (None, 64), (320, None)])
+def test_an_upload_stays_where_what_is_asked_of_it_is_impossible(context, actions, monkeypatch, side, overlap):
+    upload = arrived(context, "flight.zip", b"PK")
+    with monkeypatch.context() as patch:
+        patch.setattr(context.jobs, "enqueue", lambda verb, config, *, inputs: verb_named(verb).checked(config, inputs))
+        with pytest.raises(UsageError):
+            actions.take_in("", side, overlap, upload)
+    actions.take_in("", 320, 64, upload)
+    assert Path(context.jobs.queued[0].inputs["source"]).read_bytes() == b"PK"
 
 
 def test_an_upload_that_is_still_coming_is_not_taken(context, actions):

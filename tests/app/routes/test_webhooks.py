@@ -111,3 +111,17 @@ def test_job_store_that_refuses_is_told_of_and_the_next_notification_tries_again
     pulls.ask()
     assert len(asked) == 2
     assert "no such verb" in caplog.text
+
+
+def test_an_error_that_nobody_foresaw_does_not_silence_the_next_notification(jobs, monkeypatch):
+    pulls, enqueue = PullRequests(jobs), jobs.enqueue
+
+    def full(*_args, **_more):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(jobs, "enqueue", full)
+    with pytest.raises(OSError, match="full"):
+        pulls.ask()
+    monkeypatch.setattr(jobs, "enqueue", enqueue)
+    pulls.ask()
+    assert len(jobs.queued) == 1

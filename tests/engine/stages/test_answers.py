@@ -342,3 +342,31 @@ def test_of_two_tasks_for_a_tile_the_newer_answer_counts_and_stays(workspace, st
     assert pulled.tile_of(workspace, 1) == tile
     people.edit(older, [])
     assert pull(workspace, server, PullConfig()).empty == 1
+
+
+def test_a_task_whose_key_somebody_changed_is_left_alone_and_the_others_come(workspace, studio, server, people, draw, pulled):
+    studio.tasks[1]["data"]["tilehawk"] = studio.tasks[2]["data"]["tilehawk"]
+    people.submit(2, [])
+    people.submit(1, [draw(2, 3, 10, 12)])
+    people.submit(3, [])
+    report = pull(workspace, server, PullConfig())
+    assert (report.tiles, report.foreign) == (2, 1)
+    assert "task 1 says" in report.notes[0]
+    assert set(pulled.reviewed(workspace)) == {2, 3}
+    assert pulled.boxes_of(workspace, 2) == []
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_was_saved_here_while_an_answer_was_on_its_way_is_replaced_aloud(workspace, server, people, draw, pulled, edited):
+    answer = people.submit(1, [draw(2, 3, 10, 12)])
+    if edited:
+        pull(workspace, server, PullConfig())
+        people.edit(answer, [draw(2, 3, 12, 12)])
+    with workspace.session() as session:
+        here = Boxes(np.array([[5.0, 5, 25, 25]]), np.array([1]))
+        save_review(session, pulled.tile_of(workspace, 1), here, source="browser", annotator="bo", seconds=1, complete=True)
+    people.submit(2, [draw(2, 3, 10, 12)])
+    report = pull(workspace, server, PullConfig())
+    assert pulled.boxes_of(workspace, 1) == [[2, 3, 14 if edited else 12, 15, 0]]
+    assert [note for note in report.notes if "saved here" in note] == [report.notes[0]]
+    assert "bo saved here" in report.notes[0]

@@ -19,7 +19,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, select
 
 from engine.catalog import ledger, migrations
-from engine.catalog.backups import HEAD, MANIFEST, SECRET_FILES
+from engine.catalog.backups import ARRIVING, HEAD, MANIFEST, SECRET_FILES
 from engine.catalog.migrations import REVISIONS
 from engine.catalog.models import add_model
 from engine.catalog.schema import Base, UserRow
@@ -125,6 +125,15 @@ def test_secrets_and_uploads_come_on_request_and_stay_private(workspace, tmp_pat
     assert (tmp_path / "back" / "uploads" / "1" / "a.zip").is_file()
     with Workspace.open(tmp_path / "back") as restored:
         assert rows(restored)["user_account"][0][1] == PASSWORD_HASH
+
+
+def test_an_upload_that_is_still_coming_is_left_out(workspace, tmp_path):
+    coming = workspace.root / ARRIVING / "2" / "b.zip"
+    coming.parent.mkdir(parents=True)
+    coming.write_text("half of it")
+    (workspace.root / ARRIVING / "2.json").write_text("{}")
+    back_up(workspace, tmp_path / "kept.tar", BackupConfig(uploads=True))
+    assert {name for name in names(tmp_path / "kept.tar") if name.startswith("uploads/")} == {"uploads/1/a.zip"}
 
 
 def test_writers_go_on_meanwhile_and_the_copy_is_of_one_moment(workspace, tmp_path):

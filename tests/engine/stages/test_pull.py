@@ -16,7 +16,7 @@ from engine.catalog import remote
 from engine.catalog.rounds import get_round, round_tiles
 from engine.catalog.schema import Annotation, RemoteProject, RemoteTask, Review, RoundTile
 from engine.catalog.workspace import Workspace
-from engine.errors import BadInput, NothingToDo, TilehawkError
+from engine.errors import BadInput, Missing, NothingToDo, TilehawkError
 from engine.label_set import LabelSet
 from engine.stages.pull import PullConfig, pull
 from engine.stages.push import PushConfig, push
@@ -133,15 +133,50 @@ def test_pages_before_a_lost_line_are_taken_in_and_the_next_pull_goes_on(workspa
     assert pull(workspace, server, PullConfig(page=2)).tiles == TILES - taken
 
 
+def test_a_change_of_policy_that_was_cut_off_is_finished_by_whatever_pull_comes_next(workspace, studio, server, people, draw, pulled):
+    for task in range(1, TILES + 1):
+        people.submit(task, [draw(2, 3, 10, 12)], completed_by=1)
+        people.submit(task, [], completed_by=2)
+        studio.now += timedelta(minutes=10)
+    pull(workspace, server, PullConfig())
+    assert pulled.boxes_of(workspace, TILES) == []
+    with pytest.raises(TilehawkError, match="the line is gone"):
+        pull(workspace, _LosingTheLine(server, pages=1), PullConfig(several="all", page=2))
+    assert pulled.boxes_of(workspace, TILES) == []
+    pull(workspace, server, PullConfig())
+    assert [pulled.boxes_of(workspace, task) for task in range(1, TILES + 1)] == TILES * [[[2, 3, 12, 15, 0]]]
+
+
+def test_a_project_that_may_not_be_seen_is_an_error_and_not_gone(workspace, server):
+    class Forbidden(_LosingTheLine):
+        def __init__(self) -> None:
+            super().__init__(server, pages=0)
+            self.project = self.refuse
+
+        def refuse(self, _project_id: int) -> Any:
+            raise BadInput("the token is refused")
+
+    with pytest.raises(BadInput, match="the token is refused") as refusal:
+        pull(workspace, Forbidden(), PullConfig())
+    assert not isinstance(refusal.value, Missing)
+
+
 def test_a_server_that_gives_less_than_is_asked_for_loses_nothing(workspace, studio, server, people, draw):
     studio.largest_page = 3
     for task in range(1, TILES + 1):
         people.submit(task, [])
     assert pull(workspace, server, PullConfig()).tiles == TILES
-    for task in range(1, 4):
+
+
+@pytest.mark.parametrize("page", [1, 2, 4, 500])
+def test_an_action_on_many_tasks_at_once_leaves_them_of_one_time_and_none_is_lost(workspace, studio, server, people, draw, page):
+    studio.largest_page = 4
+    people.submit(TILES, [])
+    for task in range(1, TILES):
+        people.submit(task, [draw(2, 3, 10, 12)])
         studio.tasks[task]["updated_at"] = studio.tasks[1]["updated_at"]
-    with pytest.raises(TilehawkError, match="TASK_API_PAGE_SIZE_MAX"):
-        pull(workspace, server, PullConfig())
+    assert pull(workspace, server, PullConfig(page=page)).tiles == TILES
+    assert pull(workspace, server, PullConfig(page=page, full=True)).known == TILES
 
 
 def test_tasks_of_others_are_left_alone_and_an_unrecorded_one_of_ours_is_not(workspace, studio, server, people, draw, pulled):
