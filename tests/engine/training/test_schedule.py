@@ -74,3 +74,8 @@ def test_the_precision_that_is_asked_for_is_taken_and_auto_asks_the_processor(mo
     for able, expected in (({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({"avx512_f": True, "amx_bf16": False}, False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
         assert uses_bf16("auto", cpu) is expected
+
+
+@pytest.mark.parametrize(("passes", "tiles", "expected"), [(0, 10_000, 2400), (6, 100, 2400), (6, 1000, 6000), (1.5, 1601, 2402)])
+def test_a_run_grows_with_its_tiles_where_each_is_to_be_seen_so_often(passes, tiles, expected):
+    assert ScheduleConfig(passes=passes).over(tiles).images_seen == expected
