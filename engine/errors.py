@@ -5,6 +5,7 @@
     TilehawkError              1    anything else that went wrong and is explained
     ├── UsageError             2    the call itself is wrong (unknown key, impossible value of an option)
     ├── BadInput               3    a file, a value or a label set that we were given cannot be used
+    │   ├── Missing                 what was made on another server, and is not there any more
     │   ├── UnreadableImage         one image, set aside while the rest goes on
     │   ├── ArchiveRefused          an archive as a whole: no archive, over a cap, no image inside
     │   ├── LabelSetMismatch        classes differ between labels, workspace and model
@@ -27,6 +28,7 @@ __all__ = [
     "Cancelled",
     "CheckpointRefused",
     "LabelSetMismatch",
+    "Missing",
     "NotAllowed",
     "NothingToDo",
     "ParityError",
