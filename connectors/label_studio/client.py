@@ -245,7 +245,11 @@ class LabelStudioServer:
         last = found[-1].position.at
         whole = [each for each in found if each.position.at != last]
         chosen = whole or self._tied(project_id, Cursor(last), limit)
-        return AnswerPage(chosen, complete=False) if chosen else self.answers(project_id, after, limit)
+        if not chosen:
+            raise TilehawkError(
+                f"the tasks of project {project_id} changed while they were asked for", remedy="Pull again: it goes on there"
+            )
+        return AnswerPage(chosen, complete=False)
 
     def _tied(self, project_id: int, after: Cursor, limit: int) -> list[TaskAnswers]:
         """The next tasks by id that changed at the very time of the cursor."""

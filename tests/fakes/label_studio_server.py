@@ -46,6 +46,8 @@ class Fake:
         self.every: tuple[int, str] | None = None
         self.stopped = threading.Event()
         self.largest_page = 10_000
+        self.busy = False
+        """everything changes once more before it is asked for by a time that is over"""
         self.zone: tzinfo | None = None
         """in which it writes its times; None for UTC, as the real one does"""
         self.hides_annotations = False
@@ -163,6 +165,9 @@ def list_tasks(fake: Fake, query: dict[str, str], _body: Any) -> Any:
     number = int(query["project"])
     project(fake, {}, None, number)
     wanted = json.loads(query.get("query", "{}"))
+    if fake.busy and "less_or_equal" in query.get("query", ""):
+        for number in fake.tasks:
+            fake.touch(number)
     found = [document(fake, each) for each in fake.tasks.values() if each["project"] == number]
     for condition in wanted.get("filters", {}).get("items", ()):
         found = [each for each in found if holds(condition, each)]

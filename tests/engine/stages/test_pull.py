@@ -179,6 +179,19 @@ def test_an_action_on_many_tasks_at_once_leaves_them_of_one_time_and_none_is_los
     assert pull(workspace, server, PullConfig(page=page, full=True)).known == TILES
 
 
+def test_tasks_that_all_change_while_they_are_asked_for_are_for_the_next_pull(workspace, studio, server, people):
+    studio.largest_page = 4
+    for task in range(1, TILES + 1):
+        people.submit(task, [])
+        studio.tasks[task]["updated_at"] = studio.tasks[1]["updated_at"]
+    studio.now += timedelta(minutes=1)
+    studio.busy = True
+    with pytest.raises(TilehawkError, match="changed while they were asked for"):
+        pull(workspace, server, PullConfig())
+    studio.busy = False
+    assert pull(workspace, server, PullConfig()).tiles == TILES
+
+
 def test_tasks_of_others_are_left_alone_and_an_unrecorded_one_of_ours_is_not(workspace, studio, server, people, draw, pulled):
     people.add(1, [{"data": {"image": "theirs"}}])
     people.submit(TILES + 1, [draw(2, 3, 10, 12)])
