@@ -9,7 +9,8 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ __all__ = [
     "atomic_directory",
     "atomic_file",
     "inside",
+    "place",
     "sha256_of",
     "sweep_beside",
     "sweep_temporary",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 TEMPORARY = ".tmp-"
+SYNCED_AT_ONCE = 16
 _fault_points_passed = 0
 
 
@@ -74,6 +77,24 @@ def atomic_file(target: Path) -> Iterator[Path]:
         _fsync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def place(files: Mapping[Path, Path]) -> None:
+    """Sync whole files and rename each, from key to value on the same file system; folders of the values must exist.
+
+    Many at once are synced in little more than the time of one.
+    """
+    if not files:
+        return
+    _fault_point()
+    with ThreadPoolExecutor(SYNCED_AT_ONCE) as threads:
+        list(threads.map(_fsync, files))
+    for written, target in files.items():
+        _fault_point()
+        written.replace(target)
+    _fault_point()
+    for folder in {target.parent for target in files.values()}:
+        _fsync(folder)
 
 
 @contextmanager

@@ -27,7 +27,9 @@ def backup(
     with_secrets: Annotated[
         bool, typer.Option("--with-secrets", help="Also the signing key, the tokens of annotation servers and the hashes of passwords.")
     ] = False,
-    with_uploads: Annotated[bool, typer.Option("--with-uploads", help="Also the originals that came in through the page.")] = False,
+    with_uploads: Annotated[
+        bool, typer.Option("--with-uploads", help="Also what came in through the page and is not taken in yet.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from app.workflows.tidy import remove_upload
 from engine.config import StageConfig
 from engine.errors import UsageError
 from engine.progress import Progress
@@ -87,6 +88,7 @@ class Verb:
         inputs: names of the paths that it needs beside its configuration.
         given: what the stage gets between workspace and configuration.
         flow: whether it takes steps of its own.
+        takes_in: the input that is not needed any more afterwards, where it came in through the pages.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Verb:
     inputs: tuple[str, ...] = ()
     given: Callable[[Workspace, Mapping[str, str]], tuple[Any, ...]] = _nothing
     flow: bool = False
+    takes_in: str | None = None
 
     @property
     def config_class(self) -> type[StageConfig]:
@@ -120,7 +123,11 @@ class Verb:
         """Run it; returns its report."""
         if self.flow:
             return _imported(self.function)(steps, config)
-        return steps(self.name, lambda progress: self.call(steps.workspace, config, inputs, progress))
+        report = steps(self.name, lambda progress: self.call(steps.workspace, config, inputs, progress))
+        if self.takes_in is not None:
+            original = Path(inputs[self.takes_in])
+            steps("tidy", lambda _progress: remove_upload(steps.workspace, original))
+        return report
 
     def call(self, workspace: Workspace, config: StageConfig, inputs: Mapping[str, str], progress: Progress) -> Any:
         """Call the stage; a flow cannot be called."""
@@ -133,8 +140,15 @@ def _imported(name: str) -> Any:
 
 
 _ALL = (
-    Verb("ingest", "engine.stages.ingest:IngestConfig", "engine.stages.ingest:ingest", ("source",), _source),
-    Verb("labels-import", "app.workflows.labels:LabelImportConfig", "app.workflows.labels:import_label_file", ("file",), _label_file),
+    Verb("ingest", "engine.stages.ingest:IngestConfig", "engine.stages.ingest:ingest", ("source",), _source, takes_in="source"),
+    Verb(
+        "labels-import",
+        "app.workflows.labels:LabelImportConfig",
+        "app.workflows.labels:import_label_file",
+        ("file",),
+        _label_file,
+        takes_in="file",
+    ),
     Verb("pretrain", "engine.stages.pretrain:PretrainConfig", "engine.stages.pretrain:pretrain"),
     Verb("finetune", "engine.stages.finetune:FinetuneConfig", "engine.stages.finetune:finetune"),
     Verb("one-shot", "engine.stages.one_shot:OneShotTrainingConfig", "engine.stages.one_shot:one_shot"),

@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 __all__ = [
     "Annotation",
     "Base",
+    "ForgottenId",
     "JobProgress",
     "LabelSetRow",
     "LedgerEvent",
@@ -127,6 +128,14 @@ class Tile(Base):
     split: Mapped[str] = mapped_column(String(8), index=True)
     """train, dev, test, or none for a tile that crosses a block border or repeats another's pixels"""
     __table_args__ = (UniqueConstraint("scene_id", "x", "y", "width", "height"),)
+
+
+class ForgottenId(Base):
+    """The highest id that a table (``scene``, ``tile``) had when rows of it were withdrawn, see :mod:`engine.catalog.forgotten`."""
+
+    __tablename__ = "forgotten_id"
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    highest: Mapped[int]
 
 
 class SetAside(Base):

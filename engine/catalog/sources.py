@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from engine.catalog.forgotten import keep_ids
 from engine.catalog.schema import Scene, SceneAlias, SetAside, Source, SplitRule, Tile
 from engine.errors import BadInput
 
 __all__ = [
     "close_source",
+    "content_hashes",
     "find_source",
     "forget_scenes",
     "forget_source",
@@ -71,6 +73,11 @@ def scene_hashes(session: Session, source: Source) -> dict[str, str]:
     return {row.name: row.content_hash for row in rows}
 
 
+def content_hashes(session: Session) -> set[str]:
+    """The content hashes of all scenes."""
+    return set(session.scalars(select(Scene.content_hash)))
+
+
 def scene_files(session: Session) -> set[str]:
     """The unpacked files that scenes refer to, relative to the workspace."""
     return set(session.scalars(select(Scene.path).where(~Scene.referenced)))
@@ -92,6 +99,7 @@ def tiles_by_split(session: Session, source: Source) -> dict[str, int]:
 def forget_scenes(session: Session, scene_ids: Iterable[int]) -> None:
     """Remove scenes that nothing but their tiles and other names refers to yet."""
     ids = sorted(set(scene_ids))
+    keep_ids(session)
     for start in range(0, len(ids), CHUNK):
         chunk: Sequence[int] = ids[start : start + CHUNK]
         for statement in (

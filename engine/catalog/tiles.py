@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from engine.catalog.forgotten import first_id_of
 from engine.catalog.ground import footprints, reconcile
 from engine.catalog.schema import Review, Scene, SceneAlias, SplitRule, Tile
 from engine.catalog.splits import NO_SPLIT, SPLITS, SplitConfig, decide, regions, split_of_tile
@@ -155,13 +156,15 @@ def add_tiles(
     if not stored:
         _settle_scene(scene, rule, split)
     fresh = [(window, digest) for window, digest in zip(windows, content_hashes, strict=True) if window not in stored]
-    known = _known_hashes(session, [digest for _, digest in fresh])
+    known, first = _known_hashes(session, [digest for _, digest in fresh]), first_id_of(session, Tile)
     for (window, digest), given in zip(fresh, _splits(session, scene, [window for window, _ in fresh], rule, stored), strict=True):
         tile = Tile(scene_id=scene.id, x=window.x, y=window.y, width=window.width, height=window.height, content_hash=digest)
         tile.split = NO_SPLIT if digest in known else given
         known.add(digest)
         stored[window] = tile
         session.add(tile)
+    for tile_id, (window, _) in enumerate(fresh if first is not None else [], start=first or 0):
+        stored[window].id = tile_id
     session.flush()
     return [stored[window] for window in windows]
 

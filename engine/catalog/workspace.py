@@ -230,7 +230,7 @@ class Workspace:
 
     @property
     def uploads(self) -> Path:
-        """What came in through the pages, a folder each: the originals of what was ingested from there."""
+        """What came in through the pages, a folder each, until it is taken in."""
         return self.root / "uploads"
 
     @property

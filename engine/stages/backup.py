@@ -38,7 +38,7 @@ class BackupConfig(StageConfig):
     secrets: bool = False
     """also the key that signs sessions and tile addresses, the tokens of annotation servers, and the hashes of passwords"""
     uploads: bool = False
-    """also the originals that came in through the page; what was taken in of them is among the scenes anyway"""
+    """also what came in through the page and is not taken in yet"""
 
 
 @dataclass(frozen=True)

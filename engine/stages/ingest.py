@@ -2,13 +2,14 @@
 
 A source is looked through first: one that is cut off, over a cap or without any image is refused before anything is written. Then each
 image is unpacked under an opaque name (files of a folder stay where they are), decoded whole, cut into windows, and enters the catalog
-with its tiles in one transaction. So after a crash at any point the same command goes on where it was, and ends as one clean run ends.
+with its tiles in one transaction, in which others may be too. So after a crash at any point the same command goes on where it was, and ends
+as one clean run ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -21,15 +22,16 @@ from engine.catalog import sources
 from engine.catalog.ledger import record
 from engine.catalog.schema import Scene, Source
 from engine.catalog.splits import SplitConfig
-from engine.catalog.tiles import add_alias, add_tiles, decide_splits
+from engine.catalog.tiles import decide_splits
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
-from engine.errors import ArchiveRefused, BadInput, UnreadableImage
-from engine.files import TEMPORARY, atomic_file, sha256_of
+from engine.errors import ArchiveRefused, BadInput, Cancelled, UnreadableImage
+from engine.files import sha256_of
 from engine.imagery.archive import ArchiveLimits, Member, MemberReader, SourceKind, read_members, source_kind
-from engine.imagery.cutting import CutScene, cut_scene
+from engine.imagery.cutting import cut_scene
 from engine.imagery.raster import MAGIC_BYTES, RasterInfo, RasterLimits, inspect_raster, needs_tiling, rewrite_tiled, sniff
 from engine.progress import Progress, silent
+from engine.stages.scene_batch import UNPACKED_NAME, SceneBatch
 
 __all__ = ["IngestConfig", "IngestReport", "SetAsideEntry", "ingest"]
 
@@ -37,8 +39,8 @@ IMAGE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".gtiff", ".bmp", ".gif", ".webp", ".jp2", ".heic", ".avif", ".ecw", ".vrt"]
 )
 ARCHIVE_SUFFIXES = frozenset([".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"])
-UNPACKED_NAME = "image"
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GTiff": "tif"}
+NAME_WHILE_UNPACKED = re.compile(rf"^'{UNPACKED_NAME}\d+' ")
 UNPACKED = re.compile(r"[0-9a-f]{64}\.(jpg|png|tif)")
 
 
@@ -143,7 +145,14 @@ class _Job:
     kind: SourceKind
     config: IngestConfig
     progress: Progress
+    batch: SceneBatch
     tally: _Tally = field(default_factory=_Tally)
+
+    def enter(self) -> None:
+        entered = self.batch.enter()
+        self.tally.added += entered.scenes
+        self.tally.tiles_added += entered.tiles
+        self.tally.tiles_left_out += entered.left_out
 
     def tick(self, name: str) -> None:
         self.progress(min(self.tally.seen, self.tally.images), self.tally.images, name)
@@ -170,13 +179,15 @@ def ingest(workspace: Workspace, source: Path, config: IngestConfig | None = Non
     kind = source_kind(path)
     if path.is_relative_to(workspace.root.resolve()) and not path.is_relative_to(workspace.uploads.resolve()):
         raise BadInput(f"{str(source)!r} lies inside the workspace", expected="imagery from elsewhere", remedy="Name the original")
-    job = _Job(workspace, path, kind, config or IngestConfig(), progress)
-    with workspace.worker_lock("ingest"):
+    config = config or IngestConfig()
+    with workspace.worker_lock("ingest"), contextlib.closing(SceneBatch(workspace, config.ground)) as batch:
+        job = _Job(workspace, path, kind, config, progress, batch)
         progress(0, 0, f"identifying {path.name}")
         identity = f"folder:{path}" if kind == "folder" else sha256_of(path)
         with workspace.session(write=False) as session:
             known = sources.find_source(session, identity)
-            if known is not None and known.state == "done" and kind != "folder":
+            done = known is not None and known.state == "done" and kind != "folder"
+            if known is not None and done:
                 return _report_of_done(session, known, job)
         return _run(job, identity)
 
@@ -204,8 +215,14 @@ def _run(job: _Job, identity: str) -> IngestReport:
     try:
         for member in job.members():
             job.tally.seen += _take(job, source, member, done)
+            if job.batch.is_full:
+                job.enter()
             job.tick(member.name)
+        job.enter()
         _refuse_if_unusable(job)
+    except Cancelled:
+        job.enter()
+        raise
     except ArchiveRefused:
         _undo(job, source)
         raise
@@ -270,9 +287,9 @@ def _take(job: _Job, source: Source, member: Member, done: dict[str, str]) -> bo
 def _reason(error: UnreadableImage, member: Member) -> str:
     """What is wrong, without the name that stands beside it in the report."""
     reason = error.found
-    for name in (member.name, PurePosixPath(member.name).name, UNPACKED_NAME):
+    for name in (member.name, PurePosixPath(member.name).name):
         reason = reason.removeprefix(f"{name!r} ")
-    return reason
+    return NAME_WHILE_UNPACKED.sub("", reason)
 
 
 def _pass_over(member: Member, head: bytes, tally: _Tally) -> None:
@@ -296,21 +313,19 @@ def _take_image(job: _Job, source: Source, member: Member, reader: MemberReader,
     def tick() -> None:
         job.tick(member.name)
 
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=job.workspace.temporary) as scratch:
-        if in_place is not None:
-            image, before = in_place, _identity_of(in_place)
-            digest = reader.copy_to(None, tick)
-        else:
-            image, before = Path(scratch) / UNPACKED_NAME, None
-            with image.open("wb") as unpacked:
-                digest = reader.copy_to(unpacked, tick)
+    unpacked = job.batch.new_file() if in_place is None else None
+    image, before = in_place or unpacked, _identity_of(in_place) if in_place is not None else None
+    assert image is not None, "it lies in the folder, or is unpacked"
+    try:
+        with contextlib.nullcontext() if unpacked is None else unpacked.open("wb") as stream:
+            digest = reader.copy_to(stream, tick)
         if known_hash not in (None, digest):
             raise UnreadableImage("its content changed since it was ingested; ingest the new one under another name")
         if _is_known(job, source, member.name, digest):
             return
         suffix = EXTENSIONS[driver]
         if needs_tiling(inspect_raster(image, job.config.raster_limits)):
-            tiled, suffix = Path(scratch) / "tiled", "tif"
+            tiled, suffix = job.batch.new_file(), "tif"
             rewrite_tiled(image, tiled, job.config.raster_limits)
             image, in_place = tiled, None
         config = job.config
@@ -324,13 +339,13 @@ def _take_image(job: _Job, source: Source, member: Member, reader: MemberReader,
         )
         if before is not None and member.path is not None and _identity_of(member.path) != before:
             raise UnreadableImage("the file changed while it was read")
-        if in_place is None:
-            stored = f"{job.workspace.scenes.name}/{digest}.{suffix}"
-            with atomic_file(job.workspace.root / stored) as target:
-                image.replace(target)
-        else:
-            stored = str(in_place)
-        _store(job, _scene(source, member.name, digest, stored, in_place is not None, cut.info), cut)
+        stored = str(in_place) if in_place is not None else f"{job.workspace.scenes.name}/{digest}.{suffix}"
+        scene = _scene(source, member.name, digest, stored, in_place is not None, cut.info)
+        job.batch.add(scene, cut, None if in_place is not None else image)
+        unpacked = None if image == unpacked else unpacked
+    finally:
+        if unpacked is not None:
+            unpacked.unlink(missing_ok=True)
 
 
 def _identity_of(path: Path) -> tuple[int, int, int, int]:
@@ -339,16 +354,17 @@ def _identity_of(path: Path) -> tuple[int, int, int, int]:
 
 
 def _is_known(job: _Job, source: Source, name: str, digest: str) -> bool:
-    with job.workspace.session() as session:
-        known = sources.scene_by_hash(session, digest)
-        if known is None:
-            return False
-        if known.name == name:
-            job.tally.scenes_known += 1
-        else:
-            add_alias(session, known, source.id, name)
-            job.tally.duplicates[name] = known.name
+    known = job.batch.scene(digest)
+    if known is None:
+        return False
+    if known.name == name:
+        job.tally.scenes_known += 1
         return True
+    if job.batch.holds(digest):
+        job.enter()
+    job.batch.rename(known, source.id, name)
+    job.tally.duplicates[name] = known.name
+    return True
 
 
 def _scene(source: Source, name: str, digest: str, path: str, referenced: bool, info: RasterInfo) -> Scene:
@@ -368,15 +384,6 @@ def _scene(source: Source, name: str, digest: str, path: str, referenced: bool, 
         ground_sample_distance=info.ground_sample_distance,
         captured=info.captured,
     )
-
-
-def _store(job: _Job, scene: Scene, cut: CutScene) -> None:
-    with job.workspace.session() as session:
-        session.add(scene)
-        session.flush()
-        job.tally.tiles_added += len(add_tiles(session, scene, cut.windows, cut.hashes, split=job.config.ground))
-    job.tally.tiles_left_out += cut.left_out
-    job.tally.added.append(scene.id)
 
 
 def _refuse_if_unusable(job: _Job) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BadInput
-from engine.files import TEMPORARY, atomic_directory, atomic_file, inside, sha256_of, sweep_temporary, write_json, write_text
+from engine.files import TEMPORARY, atomic_directory, atomic_file, inside, place, sha256_of, sweep_temporary, write_json, write_text
 
 WRITERS = {
     "file": "write_text(root / 'target', content * 10_000)",
@@ -86,6 +86,20 @@ def test_error_inside_leaves_the_old_content_and_nothing_else(tmp_path):
         temporary.write_text(str(1 / 0))
     assert (tmp_path / "target").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_placed_files_are_synced_before_they_are_renamed_and_nothing_is_placed_of_nothing(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "b").write_text("old")
+    recorded = Recorded(monkeypatch)
+    place({tmp_path / name: tmp_path / "there" / name for name in ("a", "b")})
+    assert {path.name: path.read_text() for path in (tmp_path / "there").iterdir()} == {"a": "a", "b": "b"}
+    assert [what for what, _ in recorded.calls] == ["sync", "sync", "rename", "rename", "sync"]
+    recorded.calls.clear()
+    place({})
+    assert recorded.calls == []
 
 
 def test_directory_replaces_the_old_one_as_a_whole(tmp_path):

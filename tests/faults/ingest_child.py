@@ -15,6 +15,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import configure_mappers
 
 from engine.catalog.workspace import Workspace
+from engine.stages import scene_batch
 from engine.stages.ingest import IngestConfig, ingest
 
 
@@ -50,6 +51,8 @@ def say(word):
 
 
 assert "torch" not in sys.modules
+scene_batch.MOST_SCENES = 2
+"""So that a small archive comes in several batches."""
 configure_mappers()
 say("ready")
 for line in sys.stdin:

@@ -76,6 +76,7 @@ def test_scenes_are_found_by_content_and_listed_by_name(session):
     assert sources.scene_by_hash(session, "f" * 64) is None
     assert set(sources.scene_hashes(session, source)) == {"a.png", "b.png"}
     assert sources.scene_files(session) == {"scenes/a.png"}
+    assert sources.content_hashes(session) == {"a.png".rjust(64, "0"), "b.png".rjust(64, "0")}
 
 
 def test_tiles_are_counted_by_split_for_their_source_alone(session):

@@ -166,6 +166,14 @@ def test_the_same_file_under_another_name_joins_its_scene(workspace, pictures, t
 
 
 @pytest.mark.guarantee("G42")
+def test_the_same_pixels_twice_in_an_archive_are_one_scene(workspace, pictures, tmp_path):
+    (pictures / "again.png").write_bytes((pictures / "a.png").read_bytes())
+    report = ingest(workspace, pack(pictures, tmp_path / "p.zip"), SMALL)
+    assert report.scenes_added == 3
+    assert report.duplicates == [{"name": "again.png", "same_as": "a.png"}]
+    assert list(workspace.temporary.iterdir()) == []
+
+
 def test_a_tile_that_repeats_the_pixels_of_another_has_no_split(workspace, tmp_path):
     folder = tmp_path / "flat"
     folder.mkdir()

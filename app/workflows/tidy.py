@@ -1,0 +1,21 @@
+"""What is removed after a job: originals that came in through the pages and are not needed beside what was taken in of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.catalog.workspace import Workspace
+
+__all__ = ["remove_upload"]
+
+
+def remove_upload(workspace: Workspace, file: Path) -> bool:
+    """Remove ``file`` with its folder where it is an upload of the workspace; returns whether it was one and was there."""
+    folder = file.parent
+    if folder.parent.resolve() != workspace.uploads.resolve() or not folder.is_dir():
+        return False
+    shutil.rmtree(folder)
+    return True
