@@ -125,8 +125,7 @@ class Verb:
             return _imported(self.function)(steps, config)
         report = steps(self.name, lambda progress: self.call(steps.workspace, config, inputs, progress))
         if self.takes_in is not None:
-            original = Path(inputs[self.takes_in])
-            steps("tidy", lambda _progress: remove_upload(steps.workspace, original))
+            remove_upload(steps.workspace, Path(inputs[self.takes_in]))
         return report
 
     def call(self, workspace: Workspace, config: StageConfig, inputs: Mapping[str, str], progress: Progress) -> Any:

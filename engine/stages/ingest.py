@@ -316,6 +316,7 @@ def _take_image(job: _Job, source: Source, member: Member, reader: MemberReader,
     unpacked = job.batch.new_file() if in_place is None else None
     image, before = in_place or unpacked, _identity_of(in_place) if in_place is not None else None
     assert image is not None, "it lies in the folder, or is unpacked"
+    own = {unpacked} if unpacked is not None else set()
     try:
         with contextlib.nullcontext() if unpacked is None else unpacked.open("wb") as stream:
             digest = reader.copy_to(stream, tick)
@@ -326,6 +327,7 @@ def _take_image(job: _Job, source: Source, member: Member, reader: MemberReader,
         suffix = EXTENSIONS[driver]
         if needs_tiling(inspect_raster(image, job.config.raster_limits)):
             tiled, suffix = job.batch.new_file(), "tif"
+            own.add(tiled)
             rewrite_tiled(image, tiled, job.config.raster_limits)
             image, in_place = tiled, None
         config = job.config
@@ -342,10 +344,10 @@ def _take_image(job: _Job, source: Source, member: Member, reader: MemberReader,
         stored = str(in_place) if in_place is not None else f"{job.workspace.scenes.name}/{digest}.{suffix}"
         scene = _scene(source, member.name, digest, stored, in_place is not None, cut.info)
         job.batch.add(scene, cut, None if in_place is not None else image)
-        unpacked = None if image == unpacked else unpacked
+        own.discard(image)
     finally:
-        if unpacked is not None:
-            unpacked.unlink(missing_ok=True)
+        for file in own:
+            file.unlink(missing_ok=True)
 
 
 def _identity_of(path: Path) -> tuple[int, int, int, int]:

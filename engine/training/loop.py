@@ -20,6 +20,7 @@ from engine.training.data import TileSource
 from engine.training.early_stop import DevHistory, EvaluateDev, is_due
 from engine.training.faults import NotFinite, refuse_not_finite, write_bundle
 from engine.training.journal import Clock, Journal, tensorboard_writer
+from engine.training.memory import kept_memory
 from engine.training.optimization import TrainingState
 from engine.training.schedule import ScheduleConfig, plan_steps, rate
 from engine.training.step import Stepper, StepResult
@@ -115,7 +116,8 @@ def train(
     model = task.model.to(accelerator.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     session = _Session(task, source, config, accelerator, checkpoints, evaluate_dev)
     session.watch = watch
-    session.run(progress, log)
+    with kept_memory():
+        session.run(progress, log)
     session.state.adopt()
     model.eval()
     return session.report()

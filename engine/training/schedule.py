@@ -29,7 +29,7 @@ class ScheduleConfig(StageConfig):
     runs out."""
     learning_rate: float = Field(default=6e-4, gt=0)
     """Peak rate of everything but the backbone."""
-    backbone_learning_rate: float = Field(default=1.5e-4, ge=0)
+    backbone_learning_rate: float = Field(default=6e-4, ge=0)
     """Peak rate of the backbone's trainable stages."""
     offsets_rate: float = Field(default=1.0, gt=0)
     """Rate of the sampling offsets as a share of ``learning_rate``; Deformable DETR takes 0.1."""
