@@ -112,7 +112,8 @@ class Bench:
         self.train, self.judged = without_dev(pictures) if chosen.dev else (pictures, load("val", chosen.size))
 
     def schedule(self, images_seen: int, seed: int) -> ScheduleConfig:
-        return ScheduleConfig(images_seen=images_seen, seed=seed, threads=self.chosen.threads)
+        changed = {key: json.loads(value) for key, _, value in (each.partition("=") for each in self.chosen.schedule)}
+        return ScheduleConfig.from_mapping({"images_seen": images_seen, "seed": seed, "threads": self.chosen.threads, **changed})
 
     def pretrained(self, name: str) -> Path | None:
         """The weights of an arm's pre-training, made where they are not there."""
@@ -272,6 +273,9 @@ def main() -> None:
     parser.add_argument("--pretrain-images", type=int, default=5200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--against", default="none")
+    parser.add_argument(
+        "--schedule", nargs="+", default=[], metavar="KEY=VALUE", help="of ScheduleConfig, for all runs; to be given an OUT of its own"
+    )
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.names) - set(ARMS))
     if unknown:
