@@ -41,6 +41,7 @@ PRESETS = {
     "UP-DETR, as published: patches, the backbone frozen": Preset((_PATCHES,), backbone=False),
 }
 NOTHING = "nothing beside"
+ALONE = "no other run"
 BESIDE = {NOTHING: None} | {label: task["encoder"] for label, task in TASKS.items() if "encoder" in task}
 DIAGRAM_PIXELS, PICTURE_PIXELS = 900, 420
 
@@ -95,26 +96,35 @@ class Actions:
         self._context.jobs.enqueue("one-shot", {"schedule": {"images_seen": int(images)}})
         return text.done("One-shot training is queued; the page Find uses the model when it is there.")
 
-    def refresh(self, run: str | None) -> tuple[Any, str, str]:
+    def refresh(self, run: str | None, beside: str | None = None) -> tuple[Any, Any, str, str]:
         """The runs to choose from, the newest first, and what is known of the chosen one."""
         known = logged_runs(self._context.workspace)
         names = [each.name for each in known]
         chosen = run if run in names else next(iter(names), None)
-        return gr.update(choices=names, value=chosen), *self.show(chosen)
+        other = beside if beside in names else ALONE
+        return gr.update(choices=names, value=chosen), gr.update(choices=[ALONE, *names], value=other), *self.show(chosen, other)
 
-    def show(self, run: str | None) -> tuple[str, str]:
-        """Curves and pictures of a run."""
-        found = next((each for each in logged_runs(self._context.workspace) if each.name == run), None)
-        if found is None:
+    def show(self, run: str | None, beside: str | None = None) -> tuple[str, str]:
+        """Curves of a run, beside those of another one, and its pictures."""
+        known = {each.name: each for each in logged_runs(self._context.workspace)}
+        if run not in known:
             return text.note("No training run yet."), ""
-        return _curves(found), _pictures(found)
+        return _curves(known[run], known.get(beside or "")), _pictures(known[run])
 
 
-def _curves(run: LoggedRun) -> str:
-    seen = max((curve.images_seen[-1] for curve in run.curves().values()), default=0)
+def _curves(run: LoggedRun, other: LoggedRun | None) -> str:
+    seen = _seen(run)
     if not seen:
         return text.note("The run has not finished a step yet.")
-    return text.gallery([(f"/training/{run.name}/curves.png?seen={seen}", f"{run.name} after {seen:,} images")], width=DIAGRAM_PIXELS)
+    address, caption = f"/training/{run.name}/curves.png?seen={seen}", f"{run.name} after {seen:,} images"
+    if other is not None and other.name != run.name:
+        address += f"-{_seen(other)}&beside={other.name}"
+        caption += f", {other.name} after {_seen(other):,}"
+    return text.gallery([(address, caption)], width=DIAGRAM_PIXELS)
+
+
+def _seen(run: LoggedRun) -> int:
+    return max((curve.images_seen[-1] for curve in run.curves().values()), default=0)
 
 
 def _pictures(run: LoggedRun) -> str:
@@ -163,15 +173,19 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
             one_shot = gr.Button("Train a detector that is asked by a box (one-shot)", elem_id="one-shot")
     jobs_here = gr.Column()
     gr.Markdown("## Runs")
-    run = gr.Dropdown([], label="Run", interactive=True, elem_id="run")
+    with gr.Row():
+        run = gr.Dropdown([], label="Run", interactive=True, elem_id="run")
+        beside_run = gr.Dropdown([ALONE], value=ALONE, label="Curves beside those of", interactive=True, elem_id="beside-run")
     curves = gr.HTML(elem_id="curves")
     pictures = gr.HTML(elem_id="training-pictures")
+    chosen, shown = [run, beside_run], [run, beside_run, curves, pictures]
     with jobs_here:
         verbs = {"pretrain", "finetune", "one-shot", "retrain", "round"}
-        follow(context, blocks, verbs=verbs, refresh=actions.refresh, inputs=[run], outputs=[run, curves, pictures])
-    run.input(actions.show, inputs=run, outputs=[curves, pictures], api_visibility="private", show_progress="hidden")
+        follow(context, blocks, verbs=verbs, refresh=actions.refresh, inputs=chosen, outputs=shown)
+    for dropdown in chosen:
+        dropdown.input(actions.show, inputs=chosen, outputs=[curves, pictures], api_visibility="private", show_progress="hidden")
     look = gr.Button("Look again", elem_id="look-again")
-    look.click(actions.refresh, inputs=run, outputs=[run, curves, pictures], api_visibility="private", show_progress="hidden")
+    look.click(actions.refresh, inputs=chosen, outputs=shown, api_visibility="private", show_progress="hidden")
     preset.input(actions.preset, inputs=preset, outputs=[tasks, backbone], api_visibility="private", show_progress="hidden")
     for button, action, given in (
         (pretrain, actions.pretrain, [tasks, images, backbone]),

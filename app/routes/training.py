@@ -19,23 +19,25 @@ CURVES_SHOWN = 9
 
 
 def router(workspace: Workspace) -> APIRouter:
-    """``GET /training/{run}/{name}.png``: a picture that a run wrote, or, under the name ``curves``, its numbers so far."""
+    """``GET /training/{run}/{name}.png``: a picture that a run wrote; under the name ``curves`` its numbers so far, with those of ``beside``."""
     routes = APIRouter()
 
     @routes.get("/training/{run}/{name}.png")
-    def picture(run: str, name: str, request: Request) -> Response:
-        found = next((each for each in logged_runs(workspace) if each.name == run), None)
-        content = b"" if found is None else _curves(found) if name == CURVES else content_of(found.pictures.get(name))
+    def picture(run: str, name: str, request: Request, beside: str = "") -> Response:
+        known = {each.name: each for each in logged_runs(workspace)}
+        found, other = known.get(run), known.get(beside)
+        content = b"" if found is None else _curves(found, other) if name == CURVES else content_of(found.pictures.get(name))
         return png_answer(request, "a training run", content)
 
     return routes
 
 
-def _curves(run: LoggedRun) -> bytes:
-    curves = dict(list(run.curves().items())[:CURVES_SHOWN])
-    if not curves:
+def _curves(run: LoggedRun, other: LoggedRun | None) -> bytes:
+    runs = {each.name: {name: (curve.images_seen, curve.values) for name, curve in each.curves().items()} for each in (run, other) if each}
+    runs[run.name] = dict(list(runs[run.name].items())[:CURVES_SHOWN])
+    if not runs[run.name]:
         return b""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "curves.png"
-        training_curves({name: (curve.images_seen, curve.values) for name, curve in curves.items()}, path)
+        training_curves(runs, path)
         return path.read_bytes()

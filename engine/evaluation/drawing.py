@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from engine.label_set import LabelSet
 __all__ = ["CurvePoint", "close_up", "contact_sheet", "draw_boxes", "learning_curve", "training_curves", "write_png"]
 
 Pixels = NDArray[np.uint8]
+RUN_COLOURS = ("#1b6ca8", "#d95f02", "#1b9e77", "#7570b3")
 
 PALETTE = ((255, 214, 10), (76, 201, 240), (247, 37, 133), (6, 214, 160), (255, 127, 17), (181, 137, 255), (163, 230, 53), (255, 255, 255))
 """Colours of the classes, in turn; apart from one another for colour-blind readers too, and from vegetation."""
@@ -205,34 +207,48 @@ def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
     return text
 
 
-def training_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path) -> None:
-    """Write numbers of a training run over the images seen to ``path`` as PNG, a small diagram each.
+Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+"""(images seen, values) of a training run by name."""
+
+
+def training_curves(runs: Mapping[str, Curves], path: Path) -> None:
+    """Write numbers of training runs over the images seen to ``path`` as PNG, a small diagram each.
 
     Args:
-        curves: (images seen, values) by name; every value is a faint dot, their running mean over a twentieth of the run a line.
+        runs: curves by the name of their run; diagrams are those of the first. Every value is a faint dot, their running mean over a
+            twentieth of the run a line, each run in a colour of its own.
         path: of the PNG.
 
     Raises:
-        UsageError: no curves.
+        UsageError: the first run has no curves, or there is none.
     """
-    if not curves:
+    names = list(next(iter(runs.values()), {}))
+    if not names:
         raise UsageError("no numbers of a training run", expected="one curve at least")
     from matplotlib.figure import Figure
 
-    columns = min(3, len(curves))
-    rows = math.ceil(len(curves) / columns)
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * rows), dpi=110, layout="constrained")
-    for number, (name, (seen, values)) in enumerate(curves.items(), start=1):
+    for number, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, columns, number)
-        axes.plot(seen, values, ".", color="#1b6ca8", alpha=0.15, markersize=3)
-        width = max(1, len(values) // 20)
-        sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
-        axes.plot(seen[width - 1 :], (sums[width:] - sums[:-width]) / width, color="#1b6ca8")
+        for index, (run, curves) in enumerate(runs.items()):
+            if name in curves:
+                _smoothed(axes, *curves[name], RUN_COLOURS[index % len(RUN_COLOURS)], run)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-        if number > len(curves) - columns:
+        if number > len(names) - columns:
             axes.set_xlabel("images seen", fontsize=8)
+        if number == 1 and len(runs) > 1:
+            axes.legend(fontsize=7)
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     write_bytes(path, stream.getvalue())
+
+
+def _smoothed(axes: Any, seen: Sequence[float], values: Sequence[float], colour: str, label: str) -> None:
+    axes.plot(seen, values, ".", color=colour, alpha=0.15, markersize=3)
+    width = max(1, len(values) // 20)
+    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
+    axes.plot(seen[width - 1 :], (sums[width:] - sums[:-width]) / width, color=colour, label=label)

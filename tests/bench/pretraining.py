@@ -3,12 +3,14 @@
     python tests/bench/pretraining.py OUT pretrain ARM… [--dev] [--images-seen 5200] [--threads 1]
     python tests/bench/pretraining.py OUT finetune ARM… --draws 0 1 2 [--dev] [--fraction 0.1] [--images-seen 5200] [--threads 1]
     python tests/bench/pretraining.py OUT summary [--dev] [--against none]
+    python tests/bench/pretraining.py OUT losses ARM… [--dev]
     python tests/bench/pretraining.py OUT arms
 
 Needs TILEHAWK_DATA. With --dev runs are judged on the dev part of train.json, whose images are then no part of any pool; without, on
 val.json, which is the test. The pool is every other image of train.json, without its labels. An arm whose pre-training was not run is
 pre-trained first; the same command goes on from the last checkpoint. The summary has each arm's mean over draws, and the mean paired
-difference to another arm with its 95 % interval (Student's t).
+difference to another arm with its 95 % interval (Student's t). ``losses`` draws the losses of arms' pre-training over each other
+(UP-DETR's Figure 6: up-detr and up-detr-no-mask) to OUT/losses.png.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from engine.training.checkpoint import CheckpointStore
 from engine.training.data import TileSource
 from engine.training.detection import DetectionTask
 from engine.training.joint import JointTask, WeightConfig, Weighted
+from engine.training.journal import LOG_NAME, read_log
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.pool import WithPool
 from engine.training.task import Task
@@ -61,6 +64,8 @@ class Arm(NamedTuple):
     """how much it counts"""
     teacher: str | None = None
     """the arm whose detector labels the pool"""
+    detector: dict[str, Any] | None = None
+    """of DetectorConfig, while it is pre-trained"""
     instead_of: str | None = None
     """the arm whose seconds of pre-training are spent on fine-tuning for longer"""
 
@@ -79,6 +84,9 @@ ARMS: dict[str, Arm] = {
     "up-detr": Arm({"patches": PATCHES}),
     "up-detr-one-patch": Arm({"patches": {"patches": 1}}),
     "up-detr-unfrozen": Arm({"patches": PATCHES, "freeze_backbone": False}),
+    "up-detr-no-mask": Arm({"patches": {**PATCHES, "mask": False}}),
+    "up-detr-uniform": Arm({"patches": {**PATCHES, "crops": "uniform"}}),
+    "up-detr-map": Arm({"patches": {**PATCHES, "features": "map"}}),
     "up-detr-no-reconstruction": Arm({"patches": {**PATCHES, "reconstruction_weight": 0.0}}),
     "reconstruction": Arm(_encoder("reconstruction")),
     "mim-continuous": Arm(_encoder("mim-continuous")),
@@ -89,6 +97,7 @@ ARMS: dict[str, Arm] = {
     "regions-embedding": Arm(_regions("embedding")),
     "regions-boxes": Arm(_regions("boxes")),
     "regions-frozen": Arm(_regions(freeze_backbone=True)),
+    "regions-denoising": Arm(_regions(), detector={"denoising_groups": 2}),
     "regions-patches": Arm(_regions(patches=PATCHES)),
     "regions-mim": Arm(_regions(encoder={"task": "mim-discrete"})),
     "none-self-training": Arm(teacher="none"),
@@ -127,7 +136,7 @@ class Bench:
         run_folder = path.with_suffix(".run")
         began = time.monotonic()
         with seeded(0):
-            model = Detector(self.detector, said.classes)
+            model = Detector(DetectorConfig.from_mapping(self.detector.model_dump() | (ARMS[name].detector or {})), said.classes)
             plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=report(name))
         prepared = time.monotonic() - began
         checkpoints = CheckpointStore(run_folder / "checkpoints")
@@ -213,7 +222,7 @@ class Bench:
 
 def _same(name: str) -> str:
     """The first arm with the same pre-training."""
-    return next(other for other, arm in ARMS.items() if arm.pretext == ARMS[name].pretext)
+    return next(other for other, arm in ARMS.items() if (arm.pretext, arm.detector) == (ARMS[name].pretext, ARMS[name].detector))
 
 
 def _start(model: Detector, held: dict[str, Tensor]) -> None:
@@ -260,10 +269,22 @@ def summary(folder: Path, against: str) -> list[dict[str, Any]]:
     return lines
 
 
+def draw_losses(folder: Path, names: list[str], images: int, path: Path) -> None:
+    """The losses of arms over the images seen, from the logs of their pre-training."""
+    from engine.evaluation.drawing import training_curves
+
+    runs = {}
+    for name in names:
+        rows = read_log(folder / f"{_same(name)}-{images}.run" / LOG_NAME)
+        seen = [float(row["images_seen"]) for row in rows]
+        runs[name] = {key: (seen, [float(row[key]) for row in rows]) for key in rows[0] if key == "loss" or key.startswith("loss.")}
+    training_curves(runs, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("what", choices=["pretrain", "finetune", "summary", "arms"])
+    parser.add_argument("what", choices=["pretrain", "finetune", "summary", "losses", "arms"])
     parser.add_argument("names", nargs="*", metavar="ARM")
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dev", action="store_true")
@@ -285,6 +306,10 @@ def main() -> None:
     elif chosen.what == "summary":
         for line in summary(chosen.out / ("dev" if chosen.dev else "test"), chosen.against):
             print(json.dumps(line))
+    elif chosen.what == "losses":
+        draw_losses(
+            chosen.out / ("dev" if chosen.dev else "test") / "pretrain", chosen.names, chosen.pretrain_images, chosen.out / "losses.png"
+        )
     else:
         bench = Bench(chosen)
         for name in chosen.names or list(ARMS):

@@ -84,14 +84,15 @@ def test_one_shot_training_is_queued(context, actions):
 
 
 def test_a_run_shows_its_curves_and_first_middle_and_last_pictures(context, actions):
-    assert "No training run" in actions.refresh(None)[1]
+    assert "No training run" in actions.refresh(None)[2]
     folder = context.workspace.reports / "training" / "pretrain-1"
     (folder / "pictures").mkdir(parents=True)
     (folder / "log.csv").write_text("step,images_seen,loss\n")
-    assert "not finished a step" in actions.refresh(None)[1]
+    assert "not finished a step" in actions.refresh(None)[2]
     (folder / "log.csv").write_text("step,images_seen,loss\n1,4,2.5\n2,1200,2.0\n")
-    choice, curves, pictures = actions.refresh("gone")
+    choice, beside, curves, pictures = actions.refresh("gone", "gone too")
     assert (choice["choices"], choice["value"]) == (["pretrain-1"], "pretrain-1")
+    assert (beside["choices"], beside["value"]) == ([training.ALONE, "pretrain-1"], training.ALONE)
     assert "/training/pretrain-1/curves.png?seen=1200" in curves
     assert "draws no pictures" in pictures
     for seen in (600, 1200, 1800, 2400, 3000):
@@ -101,3 +102,16 @@ def test_a_run_shows_its_curves_and_first_middle_and_last_pictures(context, acti
     assert pictures.count("<img") == 4
     assert "after 1,800 images" in pictures
     assert "encoder-00002400" not in pictures
+
+
+def test_two_runs_are_drawn_beside_each_other(context, actions):
+    for name, seen in (("pretrain-1", 1200), ("pretrain-2", 800)):
+        folder = context.workspace.reports / "training" / name
+        folder.mkdir(parents=True)
+        (folder / "log.csv").write_text(f"step,images_seen,loss\n1,{seen},2.5\n")
+    _, beside, curves, _ = actions.refresh("pretrain-1", "pretrain-2")
+    assert beside["value"] == "pretrain-2"
+    assert "/training/pretrain-1/curves.png?seen=1200-800&amp;beside=pretrain-2" in curves
+    assert "pretrain-2 after 800" in curves
+    assert "beside=" not in actions.show("pretrain-1", "pretrain-1")[0]
+    assert "beside=" not in actions.show("pretrain-1", training.ALONE)[0]

@@ -53,6 +53,14 @@ def test_curves_are_drawn_from_the_log(client):
         assert picture.width > picture.height
 
 
+def test_curves_of_another_run_are_drawn_beside_them_where_there_is_one(client, workspace):
+    (workspace.reports / "training" / "pretrain-2" / "log.csv").write_text("step,images_seen,loss\n1,4,9.5\n2,8,1.0\n")
+    alone, both, neither = (
+        client.get(f"/training/pretrain-1/curves.png{asked}").content for asked in ("", "?beside=pretrain-2", "?beside=x")
+    )
+    assert alone == neither != both
+
+
 @pytest.mark.parametrize(
     "path",
     [

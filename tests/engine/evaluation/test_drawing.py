@@ -148,9 +148,23 @@ def test_a_close_up_of_a_small_box_shows_some_ground():
 
 def test_training_curves_are_a_diagram_each(tmp_path):
     curves = {name: ([4, 8, 12], [3.0, 2.0, 1.0]) for name in ("loss", "loss.a", "loss.b", "loss.c")}
-    training_curves(curves, tmp_path / "four.png")
-    training_curves({"loss": ([4], [1.0])}, tmp_path / "one.png")
+    training_curves({"a": curves}, tmp_path / "four.png")
+    training_curves({"a": {"loss": ([4], [1.0])}}, tmp_path / "one.png")
     with Image.open(tmp_path / "four.png") as four, Image.open(tmp_path / "one.png") as one:
         assert (four.width, four.height) == (3 * one.width, 2 * one.height)
     with pytest.raises(UsageError, match="no numbers"):
         training_curves({}, tmp_path / "none.png")
+    with pytest.raises(UsageError, match="no numbers"):
+        training_curves({"a": {}, "b": curves}, tmp_path / "none.png")
+
+
+def test_curves_of_two_runs_are_drawn_into_the_diagrams_of_the_first(tmp_path):
+    first, second = {"loss": ([4, 8], [3.0, 2.0])}, {"loss": ([4, 8], [1.0, 0.5]), "loss.b": ([4], [1.0])}
+    training_curves({"a": first}, tmp_path / "alone.png")
+    training_curves({"a": first, "b": second}, tmp_path / "both.png")
+    training_curves({"a": first, "c": {}}, tmp_path / "without.png")
+    pictures = [np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).reshape(-1, 3) for name in ("alone", "both", "without")]
+    assert len({len(each) for each in pictures}) == 1
+    orange = [int(((each[:, 0] > 200) & (each[:, 1] < 120) & (each[:, 2] < 60)).sum()) for each in pictures]
+    assert orange[0] == orange[2] == 0
+    assert orange[1] > 20

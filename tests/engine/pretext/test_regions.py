@@ -115,6 +115,18 @@ def test_every_part_of_the_detector_learns(squares, taught):
     assert sum(run.losses[-10:]) < 0.8 * sum(run.losses[:10])
 
 
+def test_moved_regions_are_repaired_where_the_detector_denoises(squares):
+    config, source, found = regions(squares)
+    task = RegionTask(network(squares, config.classes, denoising_groups=2), config)
+    tiles = found.on(source)
+    batch = [tiles.sample(0), tiles.sample(1)]
+    loss, _ = task.loss(batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert task.detector.denoising.content.weight.grad.abs().sum() > 0
+    plain, _ = RegionTask(network(squares, config.classes), config).loss(batch, torch.Generator().manual_seed(0))
+    assert loss > plain
+
+
 def test_the_teacher_does_not_learn(squares):
     config, source, found = regions(squares, taught="embedding")
     task = RegionTask(network(squares, 1), config)
