@@ -19,7 +19,7 @@ CURVES_SHOWN = 9
 
 
 def router(workspace: Workspace) -> APIRouter:
-    """``GET /training/{run}/{name}.png``: a picture that a run wrote; under the name ``curves`` its numbers so far, with those of ``beside``."""
+    """``GET /training/{run}/{name}.png``: a picture that a run wrote, or as ``curves`` its numbers so far, ``beside`` another run's."""
     routes = APIRouter()
 
     @routes.get("/training/{run}/{name}.png")
