@@ -20,7 +20,7 @@ from engine.catalog.splits import NO_SPLIT
 from engine.catalog.tiles import TileRecord, scene_file, tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import UnreadableImage
-from engine.imagery.raster import Raster
+from engine.imagery.raster import AS_TAKEN_IN, Raster
 from engine.records import Window
 
 __all__ = ["LARGEST_ID", "LARGEST_WIDTH", "SMALLEST_WIDTH", "Picture", "TilePictures", "etag", "jpeg", "png"]
@@ -60,7 +60,7 @@ class _Open:
         if self.raster is None or self.stamp != stamp:
             self.close()
             with _ONE_OPENS:
-                self.raster, self.stamp = Raster(path).__enter__(), stamp
+                self.raster, self.stamp = Raster(path, AS_TAKEN_IN).__enter__(), stamp
         return self.raster
 
     def close(self) -> None:

@@ -13,9 +13,12 @@ __all__ = ["remove_upload"]
 
 
 def remove_upload(workspace: Workspace, file: Path) -> bool:
-    """Remove ``file`` with its folder where it is an upload of the workspace; returns whether it was one and was there."""
-    folder = file.parent
-    if folder.parent.resolve() != workspace.uploads.resolve() or not folder.is_dir():
+    """Remove ``file`` with its folder where it is an upload of the workspace; returns whether it was one and was there.
+
+    An upload is a file in a folder of its own below ``uploads``. What cannot be removed stays: what was taken in of it is safe.
+    """
+    file = file.resolve()
+    if not file.is_file() or file.parent.parent != workspace.uploads.resolve():
         return False
-    shutil.rmtree(folder)
+    shutil.rmtree(file.parent, ignore_errors=True)
     return True

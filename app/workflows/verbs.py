@@ -88,7 +88,7 @@ class Verb:
         inputs: names of the paths that it needs beside its configuration.
         given: what the stage gets between workspace and configuration.
         flow: whether it takes steps of its own.
-        takes_in: the input that is not needed any more afterwards, where it came in through the pages.
+        takes_in: the input that is not needed any more once all of it is taken in, where it came in through the pages.
     """
 
     name: str
@@ -124,13 +124,18 @@ class Verb:
         if self.flow:
             return _imported(self.function)(steps, config)
         report = steps(self.name, lambda progress: self.call(steps.workspace, config, inputs, progress))
-        if self.takes_in is not None:
+        if self.takes_in is not None and not _left_out(report):
             remove_upload(steps.workspace, Path(inputs[self.takes_in]))
         return report
 
     def call(self, workspace: Workspace, config: StageConfig, inputs: Mapping[str, str], progress: Progress) -> Any:
         """Call the stage; a flow cannot be called."""
         return _imported(self.function)(workspace, *self.given(workspace, inputs), config, progress=progress)
+
+
+def _left_out(report: Any) -> bool:
+    """Whether a report, as the stage or the job store has it, names something that was set aside and may be asked for again."""
+    return bool(report.get("set_aside") if isinstance(report, Mapping) else getattr(report, "set_aside", None))
 
 
 def _imported(name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol, Self
 
 from engine.catalog.database import CATALOG, newer
 from engine.catalog.migrations import REVISIONS
+from engine.catalog.tile_grids import PREFIX
 from engine.errors import BadInput
 from engine.files import TEMPORARY, inside
 
@@ -259,11 +260,16 @@ def read_manifest(document: bytes, where: Path) -> dict[str, Entry]:
 def units(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
     """What is replaced as a whole below ``folders``: a folder of a model, a report; a file that lies there by itself.
 
-    Uploads that are still arriving are left out: they grow while they are copied.
+    Uploads that are still arriving are left out: they grow while they are copied; features of tiles too: they can be computed again.
     """
     for folder in folders:
         for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else []:
-            if not path.name.startswith(TEMPORARY) and not path.is_symlink() and path != root / ARRIVING:
+            if (
+                not path.name.startswith(TEMPORARY)
+                and not path.is_symlink()
+                and path != root / ARRIVING
+                and not path.name.startswith(PREFIX)
+            ):
                 yield path
 
 

@@ -16,9 +16,10 @@ from torchvision.ops import batched_nms
 
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.searches import FoundHit
-from engine.catalog.tile_grids import HeldGrids, TileGrids
+from engine.catalog.tile_grids import PREFIX, HeldGrids, TileGrids
 from engine.catalog.tiles import TileRecord
 from engine.catalog.workspace import Workspace
+from engine.errors import UnreadableImage
 from engine.inference.one_shot import detect_like, patch_feature
 from engine.inference.similarity import (
     Windows,
@@ -34,6 +35,7 @@ from engine.inference.similarity import (
 )
 from engine.models.detector import Detector
 from engine.progress import Progress, silent, track
+from engine.training.data import read_batches
 
 __all__ = ["LookAlikes", "Query", "grids_directory"]
 
@@ -216,11 +218,14 @@ class LookAlikes:
         source = self._source([self._archive[row] for row in rows])
         parts = []
         for index, row in track(enumerate(rows), len(rows), "ask the model", progress):
-            found = detect_like(self._model, self._ready(source.image(index)[None]), feature)
+            image = _image(source, index)
+            if image is None:
+                continue
+            found = detect_like(self._model, self._ready(image[None]), feature)
             boxes, matched = found.boxes[0].cpu(), found.matched[0].cpu()
             kept = batched_nms(boxes, matched, torch.zeros_like(matched), DUPLICATE_IOU)[:most]
             parts.append(Windows(torch.full((len(kept),), row), boxes[kept], matched[kept]))
-        return self._clipped(_joined(*parts))
+        return self._clipped(_joined(Windows(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4), torch.zeros(0)), *parts))
 
     def asked(self, query: Query, rows: Sequence[int], progress: Progress = silent) -> Windows:
         """The model's boxes on some tiles with their likeness on a close look, to which the scores of one taught to be asked are added."""
@@ -231,7 +236,8 @@ class LookAlikes:
     def judged(self, query: Query, windows: Windows, progress: Progress = silent) -> Windows:
         """The same boxes with their likeness on a close look, at most 1.
 
-        It is the mean of three cosines (two levels of the box cut out, and the grid), less what differs in size.
+        It is the mean of three cosines (two levels of the box cut out, and the grid), less what differs in size; -1 and less on a tile that
+        cannot be read any more.
         """
         rows = sorted(set(windows.tile_index.tolist()))
         source = self._source([self._archive[row] for row in rows])
@@ -243,8 +249,12 @@ class LookAlikes:
             grid = torch.from_numpy(self._grids.of(self._digests[row]))[None]
             on_grid = mean_on_grid(grid, torch.cat([torch.zeros(len(boxes), 1), boxes], 1), self._centre, stride=self._stride)
             likeness[members] = on_grid @ query.on_grid / 3
-            waiting.append((members, cut_patches(source.image(index), boxes, size=self._patch_size)))
-            if sum(len(each) for each, _ in waiting) >= 64 or index == len(rows) - 1:
+            image = _image(source, index)
+            if image is None:
+                likeness[members] = -1.0
+            else:
+                waiting.append((members, cut_patches(image, boxes, size=self._patch_size)))
+            if waiting and (sum(len(each) for each, _ in waiting) >= 64 or index == len(rows) - 1):
                 members, patches = (torch.cat(parts) for parts in zip(*waiting, strict=True))
                 likeness[members] += 2 / 3 * (describe_patches(self._model, patches) @ query.appearance)
                 waiting.clear()
@@ -281,17 +291,18 @@ class LookAlikes:
 
     def _describe_shard(self, shard: Sequence[TileRecord], progress: Progress, before: int, total: int) -> None:
         source = self._source(shard)
-        grids, means = [], []
-        for start in range(0, len(shard), self._batch_size):
-            progress(before + start, total, "describe tiles")
-            batch = range(start, min(start + self._batch_size, len(shard)))
-            described = describe_grid(self._model, self._ready(torch.stack([source.image(index) for index in batch])))
+        grids, means, digests = [], [], []
+        for batch, pixels in read_batches(source, range(len(shard)), self._batch_size):
+            progress(before + batch[0], total, "describe tiles")
+            described = describe_grid(self._model, self._ready(pixels))
             for index, grid in zip(batch, described, strict=True):
+                digests.append(shard[index].content_hash)
                 window = shard[index].window
                 rows, columns = -(-window.height // self._stride), -(-window.width // self._stride)
                 means.append(grid[:, :rows, :columns].astype(np.float32).mean((1, 2)))
             grids.append(described)
-        self._grids.add([tile.content_hash for tile in shard], np.concatenate(grids), np.stack(means))
+        if digests:
+            self._grids.add(digests, np.concatenate(grids), np.stack(means))
         progress(before + len(shard), total, "describe tiles")
 
     def _source(self, wanted: Sequence[TileRecord]) -> WorkspaceTiles:
@@ -303,7 +314,15 @@ class LookAlikes:
 
 def grids_directory(workspace: Workspace, model: Detector) -> Path:
     """Where the features of tiles by the backbone of ``model`` are kept."""
-    return workspace.predictions / f"_grids-{_backbone_key(model)}"
+    return workspace.predictions / f"{PREFIX}{_backbone_key(model)}"
+
+
+def _image(source: WorkspaceTiles, index: int) -> Tensor | None:
+    """The tile's pixels; None where they cannot be read."""
+    try:
+        return source.image(index)
+    except UnreadableImage:
+        return None
 
 
 def _parts(count: int) -> Iterator[tuple[int, int]]:
@@ -327,7 +346,7 @@ def _orientations(patch: Tensor) -> Tensor:
 
 
 def _backbone_key(model: Detector) -> str:
-    """Short hash of all that the features of a tile depend on, but for its pixels: pre-training leaves the backbone as it is."""
+    """Short hash of all that the features of a tile depend on, but for its pixels."""
     digest = hashlib.sha256(json.dumps([1, model.config.image_size, model.config.backbone, model.config.feature_levels]).encode())
     for name, tensor in sorted(model.backbone.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())

@@ -126,7 +126,8 @@ def asked_model(session: Session, name: str | None = None) -> ModelRow:
     Raises:
         BadInput: there is none; the message names the nearest, or the command that makes one.
     """
-    classless = models(session, stage="one-shot") or models(session, stage="pretrain")
+    taught = [row for row in models(session) if row.stage == "one-shot" or (row.config.get("detector") or {}).get("one_shot")]
+    classless = taught or models(session, stage="pretrain")
     return classless[-1] if name is None and classless else get_model(session, name)
 
 

@@ -16,7 +16,7 @@ from engine.catalog.schema import Scene
 from engine.catalog.tiles import TileRecord, scene_file
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
-from engine.imagery.raster import Raster
+from engine.imagery.raster import AS_TAKEN_IN, Raster
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class TilePixels:
                 path = scene_file(self._workspace, session.get_one(Scene, scene_id))
             while len(self._open) >= OPEN_SCENES:
                 self._open.popitem(last=False)[1].__exit__(None, None, None)
-            self._open[scene_id] = Raster(path).__enter__()
+            self._open[scene_id] = Raster(path, AS_TAKEN_IN).__enter__()
         self._open.move_to_end(scene_id)
         return self._open[scene_id]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 
 from engine.files import atomic_directory, sweep_temporary
 
-__all__ = ["HeldGrids", "TileGrids", "stored_centre"]
+__all__ = ["PREFIX", "HeldGrids", "TileGrids", "forget_older", "stored_centre"]
+
+PREFIX = "_grids-"
+"""How the names of folders of grids begin."""
+BACKBONES_KEPT = 3
 
 GRIDS, MEANS, TILES = "grids.npy", "means.npy", "tiles.json"
 AT_ONCE = 512
@@ -137,3 +142,17 @@ def stored_centre(directory: Path) -> Floats | None:
             continue
         total, count = total + means.sum(0, dtype=np.float64), count + len(means)
     return np.asarray(total / count, dtype=np.float32) if count else None
+
+
+def forget_older(directory: Path) -> list[Path]:
+    """Remove the folders of grids beside ``directory`` but for it and those that were searched last: each backbone has its own.
+
+    Returns:
+        What was removed.
+    """
+    os.utime(directory)
+    others = sorted((path for path in directory.parent.glob(f"{PREFIX}*") if path != directory), key=lambda path: path.stat().st_mtime_ns)
+    older = others[: max(0, len(others) - BACKBONES_KEPT + 1)]
+    for path in older:
+        shutil.rmtree(path, ignore_errors=True)
+    return older

@@ -33,6 +33,7 @@ def data_hash(tiles: Sequence[TileRecord], boxes: Mapping[int, Boxes]) -> str:
     for tile in tiles:
         digest.update(tile.content_hash.encode())
         known = boxes.get(tile.id)
+        digest.update(b"unlabelled" if known is None else len(known).to_bytes(4))
         if known is not None:
             digest.update(known.xyxy.tobytes() + known.labels.tobytes())
     return digest.hexdigest()

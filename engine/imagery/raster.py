@@ -72,6 +72,8 @@ class RasterLimits:
 
 
 DEFAULT_LIMITS = RasterLimits()
+AS_TAKEN_IN = RasterLimits(max_pixels=2**62, max_picture_pixels=2**62, max_bytes=2**62, max_bands=2**31)
+"""For scenes of the catalog: what their ingest allowed is read, whatever its caps were."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ from engine.models.detector import Detector
 __all__ = ["FrozenBackbone", "clustered"]
 
 
+FITTED = 200_000
+"""Vectors that centres are found from: more change them little and take memory."""
+
+
 class FrozenBackbone(nn.Module):
     """A copy of a detector's backbone as it is now, which goes to where the images are.
 
@@ -50,6 +54,16 @@ class FrozenBackbone(nn.Module):
 
 
 def clustered(vectors: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """K-means in small batches: the cluster (N,) int64 of each of vectors (N, d), and the centres (count, d)."""
-    found = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(vectors.numpy())
-    return torch.from_numpy(found.labels_).long(), torch.from_numpy(found.cluster_centers_).float()
+    """K-means in small batches: the cluster (N,) int64 of each of vectors (N, d), and the centres (count, d).
+
+    The centres are those of at most :data:`FITTED` vectors, drawn by ``seed``.
+    """
+    drawn = vectors
+    if len(vectors) > FITTED:
+        drawn = vectors[torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:FITTED]]
+    found = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(drawn.float().numpy())
+    if drawn is vectors:
+        labels = torch.from_numpy(found.labels_)
+    else:
+        labels = torch.cat([torch.from_numpy(found.predict(part.float().numpy())) for part in torch.split(vectors, FITTED)])
+    return labels.long(), torch.from_numpy(found.cluster_centers_).float()

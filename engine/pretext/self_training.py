@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 
@@ -24,12 +26,18 @@ class SelfTrainingConfig(StageConfig):
     """Score from which a found box is taken for an object."""
     empty_tiles: bool = False
     """Tiles on which nothing is found count as empty ones; else they are left out."""
-    labelled_times: int = Field(default=1, ge=1)
-    """How often a labelled tile comes while an unlabelled one comes once."""
+    labelled_times: int = Field(default=0, ge=0)
+    """How often a labelled tile comes while an unlabelled one comes once; 0 for so often that a quarter of what is seen is labelled."""
 
 
 def believe(
-    model: Detector, source: TileSource, config: SelfTrainingConfig, *, bf16: bool = False, progress: Progress = silent
+    model: Detector,
+    source: TileSource,
+    config: SelfTrainingConfig,
+    *,
+    extents: Sequence[tuple[float, float]] | None = None,
+    bf16: bool = False,
+    progress: Progress = silent,
 ) -> TileBoxes:
     """Let a detector label tiles.
 
@@ -37,6 +45,7 @@ def believe(
         model: in evaluation mode.
         source: the tiles; labels that they have are not looked at, and one that cannot be read has no boxes.
         config: what is believed.
+        extents: (width, height) of each tile in the square that the model sees, what is beyond being padding; None where all fill it.
         bf16: forward passes under autocast.
         progress: told after every few tiles.
     """
@@ -46,7 +55,8 @@ def believe(
     for indices, pixels in read_batches(source, range(len(source)), BATCH):
         images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = predict_batch(model, images, score_threshold=config.least_score, iou_threshold=0.5)
+            sides = torch.tensor([extents[index] for index in indices]) if extents is not None else None
+            found = predict_batch(model, images, score_threshold=config.least_score, iou_threshold=0.5, extents=sides)
         for index, tile in zip(indices, found, strict=True):
             boxes[index], labels[index] = tile.boxes.float().cpu().clone(), tile.labels.cpu().clone()
         progress(indices[-1] + 1, len(source), "labelling tiles by the model")
@@ -56,7 +66,8 @@ def believe(
 def with_believed(labelled: TileSource, unlabelled: TileSource, believed: TileBoxes, config: SelfTrainingConfig) -> Joined:
     """Labelled tiles, and the unlabelled ones with what is believed of them."""
     kept = [index for index, boxes in enumerate(believed.boxes) if len(boxes) or config.empty_tiles]
-    return Joined([(labelled, config.labelled_times), (_Some(believed.on(unlabelled), kept), 1)])
+    times = config.labelled_times or max(1, round(len(kept) / (3 * len(labelled))))
+    return Joined([(labelled, times), (_Some(believed.on(unlabelled), kept), 1)])
 
 
 class _Some:

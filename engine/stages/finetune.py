@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
 from pydantic import Field
 
 from engine.boxes import Boxes
@@ -109,21 +110,30 @@ def _require_teacher(stored: StoredModel | None, unlabelled: Sequence[TileRecord
         raise UsageError(
             f"self_training with {'no model' if stored is None else f'the {stored.stage} model {stored.directory.name!r}'} to start from",
             expected="a fine-tuned model, which labels the other tiles",
-            remedy="Name one: --start MODEL",
+            remedy="Name one: --from MODEL",
         )
     if not unlabelled:
         raise NothingToDo("every tile of the training ground is reviewed", remedy="Leave self_training out, or ingest more imagery")
 
 
 def _believed(
-    config: SelfTrainingConfig, stored: StoredModel, pool: WorkspaceTiles, folder: Path, fingerprint: str, progress: Progress
+    config: SelfTrainingConfig,
+    stored: StoredModel,
+    pool: WorkspaceTiles,
+    records: Sequence[TileRecord],
+    folder: Path,
+    fingerprint: str,
+    progress: Progress,
 ) -> TileBoxes:
     """What the teacher believes of the pool; kept in the run's folder, so that a run that goes on learns the same."""
     path = folder / "believed.safetensors"
     held = TileBoxes.load(path, fingerprint)
     if held is None:
         teacher, _ = load_detector(stored.directory)
-        held = believe(teacher, pool, config, progress=progress)
+        extents = [(tile.window.width, tile.window.height) for tile in records]
+        if torch.cuda.is_available():
+            teacher = teacher.cuda()
+        held = believe(teacher, pool, config, extents=extents, progress=progress)
         held.save(path, fingerprint)
     return held
 
@@ -233,7 +243,7 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
             known, pool = source(labelled, boxes), source(unlabelled, {})
             learned: TileSource = known
             if config.self_training and stored:
-                believed = _believed(config.self_training, stored, pool, checkpoints.directory, identity.fingerprint, progress)
+                believed = _believed(config.self_training, stored, pool, unlabelled, checkpoints.directory, identity.fingerprint, progress)
                 learned = with_believed(known, source(unlabelled, {}), believed, config.self_training)
             tokenizer = _vocabulary(model, config, Joined([(known, 1), (pool, 1)]), checkpoints.directory, workspace.identity, progress)
             with seeded(config.schedule.seed):

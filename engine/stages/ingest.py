@@ -187,7 +187,7 @@ def ingest(workspace: Workspace, source: Path, config: IngestConfig | None = Non
         with workspace.session(write=False) as session:
             known = sources.find_source(session, identity)
             done = known is not None and known.state == "done" and kind != "folder"
-            if known is not None and done:
+            if known is not None and done and not sources.set_aside_of(session, known):
                 return _report_of_done(session, known, job)
         return _run(job, identity)
 

@@ -50,6 +50,12 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         BadInput: the name is taken.
         CheckpointRefused: the tokenizer that is given is damaged, of another workspace, or was made with another backbone.
     """
+    if config.schedule.evaluate_every:
+        raise UsageError(
+            f"schedule.evaluate_every = {config.schedule.evaluate_every} for pre-training",
+            expected="0: there is no dev AP without labels",
+            remedy="Leave it out",
+        )
     asked = bool(config.regions and config.regions.taught == "look-alikes")
     if config.detector.one_shot and not asked:
         raise UsageError(

@@ -16,10 +16,11 @@ from pydantic import Field, model_validator
 from sqlalchemy.orm import Session
 
 from engine.catalog.growing_search import finish, is_finished, replace_hits, unfinished
-from engine.catalog.look_alikes import LookAlikes
+from engine.catalog.look_alikes import LookAlikes, grids_directory
 from engine.catalog.models import asked_model, model_directory
 from engine.catalog.pixels import TilePixels
-from engine.catalog.searches import FoundHit, add_search, searches
+from engine.catalog.searches import FoundHit, add_search, hits, searches
+from engine.catalog.tile_grids import forget_older
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
@@ -122,17 +123,21 @@ def search(workspace: Workspace, config: SearchConfig, *, progress: Progress = s
         with workspace.session(write=False) as session:
             known = [each for each in searches(session, fingerprint=fingerprint) if is_finished(session, each.id)]
         if known:
+            if not (workspace.root / _picture(known[0].id)).exists():
+                with workspace.session(write=False) as session:
+                    stored_hits = [FoundHit(hit.tile.id, hit.box_tile, hit.score) for hit in hits(session, known[0].id)]
+                _picture_of(workspace, known[0].id, [*archive, asked[0]], (asked[0].id, box), stored_hits)
             seconds = time.monotonic() - began
             return SearchReport(known[0].id, row.name, len(archive), 0, known[0].hits, seconds, True, _picture(known[0].id))
         with TilePixels(workspace) as pixels:
             finder = LookAlikes(workspace, model, pixels, archive, batch_size=config.batch_size, patch_size=config.patch_size)
+            forget_older(grids_directory(workspace, model))
             store = _Store(workspace, config, box=box, model_id=row.id, fingerprint=fingerprint)
             found: list[FoundHit] = []
             for found in _rankings(finder, asked[0], box, config, taught=model.config.one_shot, progress=progress):
                 store.so_far(found)
         number = store.at_the_end(found, row.name)
-        with TilePixels(workspace) as pixels:
-            _draw(workspace.root / _picture(number), pixels, {tile.id: tile for tile in [*archive, asked[0]]}, (asked[0].id, box), found)
+        _picture_of(workspace, number, [*archive, asked[0]], (asked[0].id, box), found)
         return SearchReport(number, row.name, len(archive), finder.fresh, len(found), time.monotonic() - began, False, _picture(number))
 
 
@@ -197,6 +202,11 @@ def _rankings(
 
 def _picture(number: int) -> str:
     return f"reports/searches/look-alikes-{number}.png"
+
+
+def _picture_of(workspace: Workspace, number: int, known: Sequence[TileRecord], query: tuple[int, Box], found: Sequence[FoundHit]) -> None:
+    with TilePixels(workspace) as pixels:
+        _draw(workspace.root / _picture(number), pixels, {tile.id: tile for tile in known}, query, found)
 
 
 def _draw(path: Path, pixels: TilePixels, known: dict[int, TileRecord], query: tuple[int, Box], found: Sequence[FoundHit]) -> None:

@@ -66,12 +66,13 @@ class JointTask:
         return next(iter(self._tasks.values())).task.classes
 
     def loss(self, batch: list[Sample], generator: torch.Generator, done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
-        """The sum; a task that counts nothing by now is not computed."""
+        """The sum; a task that counts nothing by now is not computed, unless none counts anything yet."""
         total: Tensor | None = None
         log: dict[str, float] = {}
-        for name, (task, config) in self._tasks.items():
-            weight = weight_at(config, done)
-            if not weight:
+        weights = {name: weight_at(each.weight, done) for name, each in self._tasks.items()}
+        for name, (task, _) in self._tasks.items():
+            weight = weights[name]
+            if not weight and any(weights.values()):
                 continue
             value, parts = task.loss(batch, generator, done)
             total = weight * value if total is None else total + weight * value

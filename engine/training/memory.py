@@ -24,7 +24,8 @@ def kept_memory() -> Iterator[None]:
     if allocator is None:
         yield
         return
-    allocator.mallopt(M_MMAP_THRESHOLD, LARGEST)
+    if not allocator.mallopt(M_MMAP_THRESHOLD, LARGEST):
+        allocator.mallopt(M_MMAP_THRESHOLD, USUAL_MMAP)
     allocator.mallopt(M_TRIM_THRESHOLD, LARGEST)
     try:
         yield

@@ -20,7 +20,7 @@ class WithPool:
         task: what is learned.
         pool: the tiles; one that cannot be read is passed over.
         augment: what may happen to them.
-        share: tiles of the pool for each image of the batch.
+        share: tiles of the pool for each image of the batch, on average where that is no whole number.
     """
 
     def __init__(self, task: Task, pool: TileSource, augment: AugmentConfig, *, share: float = 1.0) -> None:
@@ -39,7 +39,9 @@ class WithPool:
     def loss(self, batch: list[Sample], generator: torch.Generator, done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
         """The task's loss on the batch and tiles of the pool, which the generator draws and changes."""
         device = batch[0].image.device
-        drawn = [self._drawn(generator) for _ in range(round(self._share * len(batch)))] if len(self._pool) else []
+        wanted = self._share * len(batch)
+        count = int(wanted) + int(wanted % 1 > 0 and float(torch.rand(1, generator=generator)) < wanted % 1)
+        drawn = [self._drawn(generator) for _ in range(count)] if len(self._pool) else []
         joined = [*batch, *(sample.to(device) for sample in drawn if sample)]
         return self._task.loss(joined, generator, done)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from detectors import Pictures
 from nwpu import CLASSES, Picture, coco_numbers, load, subset, without_dev
-from pretraining import report, versions
+from pretraining import report, require_same, versions
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
@@ -151,7 +151,11 @@ class Bench:
     def run(self, arm: str, fold: int) -> None:
         part = "" if self.chosen.fraction == 1 else f"-{self.chosen.fraction}"
         path = self.folder / "finetune" / f"{arm}{part}-{self.chosen.images_seen}-{fold}.json"
+        config = OneShotConfig(**json.loads(self.chosen.asked))
+        wanted = {"asked": config.model_dump(mode="json"), "size": self.chosen.size}
+        wanted["pretrain_images"] = self.chosen.pretrain_images if ARMS[arm] else 0
         if path.exists():
+            require_same(path, self.schedule(self.chosen.images_seen), wanted)
             return
         unseen = FOLDS[fold]
         labelled = [picture for picture in self.train if not set(unseen) & set(picture.labels.tolist())]
@@ -165,13 +169,12 @@ class Bench:
             fitting = {name: tensor for name, tensor in held.items() if name in own and own[name].shape == tensor.shape}
             model.load_state_dict(fitting, strict=False)
         source = Pictures(labelled)
-        config = OneShotConfig(**json.loads(self.chosen.asked))
         task = OneShotTask(model, QueryBank(source, config.patch_size), config)
         checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
         schedule = self.schedule(self.chosen.images_seen)
         run = train(task, source, schedule, checkpoints=checkpoints, progress=report(f"{arm} {fold}"))
         document = {"arm": arm, "fold": fold, "unseen": list(unseen), "images": len(labelled), "images_seen": run.images_seen}
-        self._write(path, model, document | {"seconds": run.seconds, "precision": run.precision, "asked": config.model_dump()})
+        self._write(path, model, document | {"seconds": run.seconds, "precision": run.precision} | wanted)
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path.with_suffix(".safetensors"))
         checkpoints.remove()
 

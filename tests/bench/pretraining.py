@@ -132,9 +132,10 @@ class Bench:
         said = PretextConfig.from_mapping(pretext)
         path = self.folder / "pretrain" / f"{_same(name)}-{self.chosen.pretrain_images}.safetensors"
         if path.exists():
+            self._require_same(path.with_suffix(".json"), name, 0)
             return path
         run_folder = path.with_suffix(".run")
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         with seeded(0):
             model = Detector(DetectorConfig.from_mapping(self.detector.model_dump() | (ARMS[name].detector or {})), said.classes)
             plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=report(name))
@@ -142,13 +143,26 @@ class Bench:
         checkpoints = CheckpointStore(run_folder / "checkpoints")
         schedule = self.schedule(self.chosen.pretrain_images, 0)
         run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(name), log=run_folder)
-        document = {"arm": name, "images_seen": run.images_seen, "seconds": run.seconds, "seconds_to_prepare": prepared}
+        document = {
+            "arm": name,
+            "size": self.chosen.size,
+            "images_seen": run.images_seen,
+            "seconds": run.seconds,
+            "seconds_to_prepare": prepared,
+        }
+        document |= {"processor_seconds": time.process_time() - worked, "resumed_at": run.resumed_at}
         document |= {"pretext": said.model_dump(mode="json"), "schedule": schedule.model_dump(mode="json"), "images": len(self.train)}
         document |= {"first_loss": statistics.mean(run.losses[:20]), "last_loss": statistics.mean(run.losses[-20:]), "parts": run.parts}
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
         write_json(path.with_suffix(".json"), document | {"versions": versions()})
         checkpoints.remove()
         return path
+
+    def _require_same(self, path: Path, name: str, draw: int) -> None:
+        """Refuse to go on beside results of other settings, which would then stand in one table."""
+        schedule = self.schedule(json.loads(path.read_text())["schedule"]["images_seen"], draw)
+        wanted = {"size": self.chosen.size, "pretrain_images": self.chosen.pretrain_images if ARMS[name].pretext else 0}
+        require_same(path, schedule, wanted)
 
     def file(self, name: str, draw: int) -> Path:
         chosen = self.chosen
@@ -158,6 +172,7 @@ class Bench:
         """The result of an arm and a draw, made where it is not there."""
         path = self.file(name, draw)
         if path.exists():
+            self._require_same(path, name, draw)
             return path
         arm = ARMS[name]
         labelled = subset(self.train, self.chosen.fraction, draw) if self.chosen.fraction < 1 else self.train
@@ -166,17 +181,21 @@ class Bench:
         start = self.pretrained(name)
         source: TileSource = Pictures(labelled)
         document: dict[str, Any] = {"arm": name, "draw": draw, "fraction": self.chosen.fraction, "images": len(labelled)}
+        document |= {"size": self.chosen.size, "pretrain_images": self.chosen.pretrain_images if arm.pretext else 0}
         with seeded(draw):
             model = Detector(self.detector, CLASSES)
         if start is not None:
             _start(model, load_file(start))
         if arm.teacher is not None:
-            source, believed = self._believed(arm.teacher, draw, source, pool)
+            source, believed = self._believed(arm.teacher, model, draw, source, pool)
             document["believed"] = believed
-        task = self._task(model, arm, source, pool)
+        with seeded(draw):
+            task = self._task(model, arm, source, pool)
         schedule = self.schedule(self.chosen.images_seen + self._longer(arm, draw), draw)
         checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
+        worked = time.process_time()
         run = train(task, source, schedule, checkpoints=checkpoints, progress=report(f"{name} {draw}"))
+        document |= {"processor_seconds": time.process_time() - worked, "resumed_at": run.resumed_at}
         document |= numbers(model, self.judged, IOU, bf16=run.precision == "bf16")
         document |= {"images_seen": run.images_seen, "seconds": run.seconds, "precision": run.precision, "versions": versions()}
         document |= {"schedule": schedule.model_dump(mode="json"), "detector": self.detector.model_dump(mode="json")}
@@ -188,20 +207,26 @@ class Bench:
         return path
 
     def _longer(self, arm: Arm, draw: int) -> int:
-        """Images that fine-tuning alone would have seen in the seconds of the pre-training that it goes without."""
+        """Images that fine-tuning alone would have seen in the processor seconds of the pre-training that it goes without."""
         if arm.instead_of is None:
             return 0
         weights = self.pretrained(arm.instead_of)
         assert weights
         spent = json.loads(weights.with_suffix(".json").read_text())
         plain = json.loads(self.finetuned("none", draw).read_text())
-        return round((spent["seconds"] + spent["seconds_to_prepare"]) * plain["images_seen"] / plain["seconds"])
+        if spent["resumed_at"] or plain["resumed_at"]:
+            raise SystemExit(f"{arm.instead_of} or none was interrupted, so that its processor seconds are not known; run it again without")
+        return round(spent["processor_seconds"] * plain["images_seen"] / plain["processor_seconds"])
 
-    def _believed(self, teacher: str, draw: int, labelled: TileSource, pool: list[Picture]) -> tuple[TileSource, dict[str, float]]:
-        path = self.finetuned(teacher, draw)
+    def _believed(
+        self, teacher: str, student: Detector, draw: int, labelled: TileSource, pool: list[Picture]
+    ) -> tuple[TileSource, dict[str, float]]:
+        """Labels by the teacher, of whose weights the student starts, as ``finetune --from TEACHER`` has it."""
+        held = load_file(self.finetuned(teacher, draw).with_suffix(".safetensors"))
         model = Detector(self.detector, CLASSES)
-        model.load_state_dict(load_file(path.with_suffix(".safetensors")))
-        config = SelfTrainingConfig(labelled_times=max(1, round(len(pool) / max(len(labelled), 1) / 3)))
+        model.load_state_dict(held)
+        student.load_state_dict(held)
+        config = SelfTrainingConfig()
         found = believe(model.eval().to(memory_format=torch.channels_last), Pictures(pool), config, bf16=True)
         boxes = float(sum(len(each) for each in found.boxes))
         return with_believed(labelled, Pictures(pool), found, config), {"boxes": boxes, "tiles": float(len(pool))}
@@ -218,6 +243,15 @@ class Bench:
         encoder = WithPool(EncoderTask(model, config, tokenizer=tokenizer), Pictures(pool), ScheduleConfig().augment)
         weight = WeightConfig.from_mapping(arm.weight or {})
         return JointTask({"labels": Weighted(supervised, WeightConfig()), "encoder": Weighted(encoder, weight)})
+
+
+def require_same(path: Path, schedule: ScheduleConfig, wanted: dict[str, Any]) -> None:
+    """Refuse a result that was made by another schedule, or with other settings where it states them."""
+    found = json.loads(path.read_text())
+    differing = [key for key, value in schedule.model_dump(mode="json").items() if value != found["schedule"].get(key)]
+    differing += [key for key, value in wanted.items() if found.get(key, value) != value]
+    if differing:
+        raise SystemExit(f"{path} was made with another {', '.join(differing)}; name another OUT")
 
 
 def _same(name: str) -> str:

@@ -1,3 +1,6 @@
+import zipfile
+from pathlib import Path
+
 import pytest
 
 from app.workflows.tidy import remove_upload
@@ -42,6 +45,28 @@ def test_what_is_no_upload_stays(workspace, tmp_path, place):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"x")
     assert not remove_upload(workspace, file)
+    assert file.exists()
+
+
+def test_a_folder_inside_an_upload_is_none_and_neither_is_what_lies_there_by_itself(workspace, monkeypatch):
+    file = uploaded(workspace, "photos/a.png")
+    assert not remove_upload(workspace, file.parent)
+    assert not remove_upload(workspace, file)
+    (workspace.uploads / "big.zip").write_bytes(b"x")
+    monkeypatch.chdir(workspace.uploads)
+    assert not remove_upload(workspace, Path("big.zip"))
+    assert file.exists()
+    assert (workspace.uploads / "big.zip").exists()
+
+
+def test_an_upload_of_which_something_was_set_aside_stays(workspace, write_picture, tmp_path):
+    write_picture(tmp_path / "a.png", width=320, height=320)
+    file = uploaded(workspace, "a.zip")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.write(tmp_path / "a.png", "a.png")
+        archive.writestr("inner.zip", b"PK")
+    report = take_in(workspace, file)
+    assert [entry.name for entry in report.set_aside] == ["inner.zip"]
     assert file.exists()
 
 

@@ -35,6 +35,19 @@ def test_look_alikes_are_asked_of_what_was_taught_to_be_asked_whatever_was_pre_t
         assert asked_model(session, "pre").name == "pre"
 
 
+def test_a_pre_trained_model_that_was_taught_to_be_asked_is_asked(workspace):
+    with workspace.session() as session:
+        for name, stage, one_shot, expected in (
+            ("pre", "pretrain", False, "pre"),
+            ("look-alikes", "pretrain", True, "look-alikes"),
+            ("regions", "pretrain", False, "look-alikes"),
+            ("asked", "one-shot", True, "asked"),
+            ("look-alikes-2", "pretrain", True, "look-alikes-2"),
+        ):
+            add_model(session, name=name, stage=stage, config={"detector": {"one_shot": one_shot}}, data_hash="0")
+            assert asked_model(session).name == expected
+
+
 def test_registering_a_model_again_updates_it(workspace):
     with workspace.session() as session:
         first = add(session, "m", metrics={"ap": 0.1})

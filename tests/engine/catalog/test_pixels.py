@@ -8,6 +8,7 @@ from engine.catalog import pixels as module
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
 from engine.errors import UsageError
+from engine.imagery import raster
 
 
 @pytest.fixture
@@ -35,6 +36,21 @@ def test_a_tile_is_its_window_of_its_scene(filled, squares):
         for tile in records:
             x1, y1, x2, y2 = tile.window.xyxy
             assert np.array_equal(pixels.read(tile), whole[tile.scene_name][y1:y2, x1:x2])
+
+
+def test_a_scene_is_read_whatever_caps_the_next_ingest_would_have(filled, monkeypatch):
+    workspace, records = filled
+    given = []
+
+    def opened(path, limits):
+        given.append(limits)
+        return raster.Raster(path, limits)
+
+    monkeypatch.setattr(module, "Raster", opened)
+    with TilePixels(workspace) as pixels:
+        assert pixels.read(records[0]).shape == (64, 64, 3)
+    assert given == [raster.AS_TAKEN_IN]
+    assert all(getattr(raster.AS_TAKEN_IN, cap) > 1000 * getattr(raster.DEFAULT_LIMITS, cap) for cap in ("max_pixels", "max_bands"))
 
 
 def test_few_scenes_are_open_at_a_time_and_none_afterwards(filled, monkeypatch):

@@ -1,9 +1,11 @@
 """Feature grids on disk: each tile once, found by its content."""
 
+import os
+
 import numpy as np
 import pytest
 
-from engine.catalog.tile_grids import TileGrids
+from engine.catalog.tile_grids import TileGrids, forget_older
 
 
 def grids(*values):
@@ -56,3 +58,14 @@ def test_a_shard_that_does_not_fit_together_is_removed(kept, tmp_path, content):
     again = TileGrids(tmp_path / "grids")
     assert again.missing(["a", "b", "c"]) == ["c"]
     assert not (tmp_path / "grids" / "000001").exists()
+
+
+def test_grids_of_backbones_that_were_not_searched_for_long_are_removed(tmp_path):
+    folders = [tmp_path / f"_grids-{name}" for name in "abcde"]
+    for second, folder in enumerate(folders):
+        TileGrids(folder).add(["a"], grids(1), means(1))
+        os.utime(folder, (second, second))
+    (tmp_path / "pretrain-1-all").mkdir()
+    assert forget_older(folders[0]) == folders[1:3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_grids-a", "_grids-d", "_grids-e", "pretrain-1-all"]
+    assert forget_older(folders[0]) == []

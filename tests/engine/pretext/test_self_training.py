@@ -36,6 +36,24 @@ def test_nothing_is_believed_of_a_tile_that_cannot_be_read(squares, fake, teache
     assert torch.allclose(torn.boxes[11], whole.boxes[11], atol=1e-3)
 
 
+def test_what_is_believed_lies_in_the_tile_and_not_in_the_padding(squares, teacher):
+    source, extents = squares.samples(3), [(64.0, 64.0), (40.0, 24.0), (64.0, 30.0)]
+    found = believe(teacher, source, SelfTrainingConfig(least_score=0.001), extents=extents)
+    for boxes, (width, height) in zip(found.boxes, extents, strict=True):
+        assert len(boxes)
+        assert boxes[:, 2].max() <= width
+        assert boxes[:, 3].max() <= height
+
+
+@pytest.mark.parametrize(("labelled", "pool", "times"), [(2, 60, 10), (2, 3, 1), (5, 40, 3)])
+def test_a_quarter_of_what_is_seen_is_labelled_unless_another_share_is_asked_for(squares, labelled, pool, times):
+    said = believed([1] * pool)
+    joined = with_believed(squares.samples(labelled), squares.samples(pool), said, SelfTrainingConfig())
+    assert len(joined) == labelled * times + pool
+    asked = with_believed(squares.samples(labelled), squares.samples(pool), said, SelfTrainingConfig(labelled_times=1))
+    assert len(asked) == labelled + pool
+
+
 def test_tiles_without_a_belief_are_left_out_unless_they_count_as_empty(squares):
     labelled, pool, said = squares.samples(2), squares.samples(3), believed([2, 0, 1])
     assert len(with_believed(labelled, pool, said, SelfTrainingConfig())) == 4

@@ -115,6 +115,19 @@ def test_new_labels_are_a_new_run(workspace, config):
     assert (second.already_there, second.model == first.model) == (False, False)
 
 
+def test_a_tile_that_turns_out_to_be_empty_is_a_new_run_beside_unlabelled_ones(workspace, config):
+    with workspace.session() as session:
+        last = tiles(session, split="train")[-1]
+        session.execute(delete(Review).where(Review.tile_id == last.id))
+        session.execute(delete(Annotation).where(Annotation.scene_id == last.scene_id))
+    chosen = changed(config, encoder={"task": "jigsaw-discrete", "patch": 32})
+    first = finetune(workspace, chosen)
+    with workspace.session() as session:
+        mark_reviewed(session, [last.id], by="somebody")
+    second = finetune(workspace, chosen)
+    assert (second.already_there, second.tiles) == (False, first.tiles + 1)
+
+
 def test_only_reviewed_tiles_of_the_training_ground_and_accepted_boxes_count(workspace, config):
     with workspace.session() as session:
         train = [tile.id for tile in tiles(session, split="train")]

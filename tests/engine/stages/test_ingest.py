@@ -166,6 +166,15 @@ def test_the_same_file_under_another_name_joins_its_scene(workspace, pictures, t
 
 
 @pytest.mark.guarantee("G42")
+def test_what_was_set_aside_comes_in_when_the_caps_allow_it(workspace, pictures, tmp_path):
+    archive = pack(pictures, tmp_path / "p.zip")
+    first = ingest(workspace, archive, SMALL.model_copy(update={"max_pixels": 96 * 64 - 1}))
+    assert (first.scenes_added, len(first.set_aside)) == (2, 1)
+    again = ingest(workspace, archive, SMALL)
+    assert (again.already_there, again.scenes_added, again.scenes_known, again.set_aside) == (False, 1, 2, [])
+    assert ingest(workspace, archive, SMALL).already_there
+
+
 def test_the_same_pixels_twice_in_an_archive_are_one_scene(workspace, pictures, tmp_path):
     (pictures / "again.png").write_bytes((pictures / "a.png").read_bytes())
     report = ingest(workspace, pack(pictures, tmp_path / "p.zip"), SMALL)

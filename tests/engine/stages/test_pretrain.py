@@ -153,3 +153,8 @@ def test_a_tokenizer_may_be_given_if_it_comes_from_here(workspace, config, squar
 def test_nothing_to_learn_is_refused(config):
     with pytest.raises(UsageError, match="nothing is learned"):
         with_tasks(config)
+
+
+def test_looks_at_dev_tiles_are_refused(workspace, config):
+    with pytest.raises(UsageError, match="evaluate_every = 8"):
+        pretrain(workspace, config.model_copy(update={"schedule": config.schedule.model_copy(update={"evaluate_every": 8})}))

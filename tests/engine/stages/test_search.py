@@ -264,7 +264,22 @@ def test_the_query_and_its_hits_are_pictured(workspace):
     with Image.open(workspace.root / report.picture) as sheet:
         assert sheet.size == (6 * 168 + 8, 168 + 18 + 8)
         assert np.asarray(sheet).max() > 200
-    assert search(workspace, wanted(workspace)).picture == report.picture
+    (workspace.root / report.picture).unlink()
+    again = search(workspace, wanted(workspace))
+    assert (again.already_there, again.picture) == (True, report.picture)
+    assert (workspace.root / report.picture).exists()
+
+
+def test_tiles_that_cannot_be_read_are_passed_over(workspace):
+    config = wanted(workspace)
+    with workspace.session() as session:
+        [asked] = tiles(session, ids=[config.tile])
+        other = next(tile for tile in tiles(session, split="train") if tile.scene_id != asked.scene_id)
+        path = workspace.root / session.get_one(Scene, other.scene_id).path
+    path.write_bytes(path.read_bytes()[:200])
+    report = search(workspace, config)
+    assert report.hits > 0
+    assert {hit.tile.scene_id for hit in found_in(workspace, report)} == {asked.scene_id}
 
 
 @pytest.mark.parametrize("box", [(0, 0, 7.5, 20), (0, 0, 20, 7), (60, 60, 90, 90), (70, 0, 90, 20)])

@@ -63,6 +63,17 @@ def test_what_counts_nothing_is_not_computed():
     assert not two.asked
 
 
+def test_a_run_begins_where_no_weight_counts_yet():
+    model = shared()
+    rising = WeightConfig(start=0.0, end=1.0, curve="linear")
+    task = JointTask({"a": Weighted(Pull(model, 1.0), rising), "b": Weighted(Pull(model, 2.0), rising)})
+    loss, parts = task.loss([], torch.Generator(), 0.0)
+    assert float(loss.detach()) == 0.0
+    assert parts["a.weight"] == 0.0
+    loss.backward()
+    assert float(task.loss([], torch.Generator(), 0.5)[0].detach()) > 0
+
+
 def test_shared_weights_are_trained_once_and_a_run_goes_on(fake, tmp_path):
     told = fake("training")
 
