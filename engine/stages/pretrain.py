@@ -17,7 +17,8 @@ from engine.pretext.pictures import PretextPictures
 from engine.pretext.plan import PretextConfig, plan_pretext, require_slots
 from engine.pretext.tokenizer import tokenizer_files
 from engine.progress import Progress, silent
-from engine.training.loop import ScheduleConfig, Watch, seeded, train
+from engine.training.loop import Watch, seeded, train
+from engine.training.schedule import PretrainScheduleConfig
 
 __all__ = ["PretrainConfig", "pretrain"]
 
@@ -29,7 +30,7 @@ class PretrainConfig(PretextConfig):
 
     name: str | None = None
     """Name of the model; none for one made from the run's fingerprint."""
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: PretrainScheduleConfig = PretrainScheduleConfig()
     """How long and how fast."""
     detector: DetectorConfig = DetectorConfig()
     """The architecture."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -12,7 +12,7 @@ from engine.config import StageConfig
 from engine.training.augment import MOSAIC_PARTS, AugmentConfig
 from engine.training.data import step_generator
 
-__all__ = ["PlannedStep", "ScheduleConfig", "plan_steps", "rate", "uses_bf16"]
+__all__ = ["PlannedStep", "PretrainScheduleConfig", "ScheduleConfig", "plan_steps", "rate", "uses_bf16"]
 
 
 class ScheduleConfig(StageConfig):
@@ -85,6 +85,18 @@ class ScheduleConfig(StageConfig):
         if self.patience and not self.evaluate_every:
             raise ValueError("patience counts looks at the dev tiles: set evaluate_every too")
         return self
+
+
+class PretrainScheduleConfig(ScheduleConfig):
+    """How long and how fast to learn without labels: the backbone slower, for what it knows is what is taught."""
+
+    backbone_learning_rate: float = Field(default=1.5e-4, ge=0)
+    """Peak rate of the backbone's trainable stages, where it is not frozen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_schedule(cls, given: Any) -> Any:
+        return given.model_dump() if isinstance(given, ScheduleConfig) else given
 
 
 def rate(step: int, steps: int, config: ScheduleConfig) -> float:

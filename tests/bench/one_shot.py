@@ -35,6 +35,7 @@ from engine.pretext.plan import PretextConfig, plan_pretext
 from engine.training.checkpoint import CheckpointStore
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.one_shot import OneShotConfig, OneShotTask, QueryBank, cut
+from engine.training.schedule import PretrainScheduleConfig
 
 FOLDS = {fold: tuple(range(fold, CLASSES - 1, 3)) for fold in range(3)}
 ROUNDS = 5
@@ -139,7 +140,7 @@ class Bench:
             model = Detector(self.detector, said.classes)
             plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=folder, progress=report(arm))
         checkpoints = CheckpointStore(folder / "checkpoints")
-        schedule = self.schedule(self.chosen.pretrain_images)
+        schedule = PretrainScheduleConfig(images_seen=self.chosen.pretrain_images, threads=self.chosen.threads)
         run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(arm), log=folder)
         if said.classes == 1:
             self._write(path.with_name(f"{arm}-{self.chosen.pretrain_images}-alone.json"), model, {"arm": arm, "seconds": run.seconds})

@@ -46,6 +46,7 @@ from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.journal import LOG_NAME, read_log
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.pool import WithPool
+from engine.training.schedule import PretrainScheduleConfig
 from engine.training.task import Task
 
 IOU = 0.5
@@ -124,6 +125,9 @@ class Bench:
         changed = {key: json.loads(value) for key, _, value in (each.partition("=") for each in self.chosen.schedule)}
         return ScheduleConfig.from_mapping({"images_seen": images_seen, "seed": seed, "threads": self.chosen.threads, **changed})
 
+    def pretrain_schedule(self) -> ScheduleConfig:
+        return PretrainScheduleConfig(images_seen=self.chosen.pretrain_images, threads=self.chosen.threads)
+
     def pretrained(self, name: str) -> Path | None:
         """The weights of an arm's pre-training, made where they are not there."""
         pretext = ARMS[name].pretext
@@ -132,7 +136,7 @@ class Bench:
         said = PretextConfig.from_mapping(pretext)
         path = self.folder / "pretrain" / f"{_same(name)}-{self.chosen.pretrain_images}.safetensors"
         if path.exists():
-            self._require_same(path.with_suffix(".json"), name, 0)
+            require_same(path.with_suffix(".json"), self.pretrain_schedule(), {"size": self.chosen.size})
             return path
         run_folder = path.with_suffix(".run")
         began, worked = time.monotonic(), time.process_time()
@@ -141,7 +145,7 @@ class Bench:
             plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=report(name))
         prepared = time.monotonic() - began
         checkpoints = CheckpointStore(run_folder / "checkpoints")
-        schedule = self.schedule(self.chosen.pretrain_images, 0)
+        schedule = self.pretrain_schedule()
         run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(name), log=run_folder)
         document = {
             "arm": name,
@@ -248,7 +252,7 @@ class Bench:
 def require_same(path: Path, schedule: ScheduleConfig, wanted: dict[str, Any]) -> None:
     """Refuse a result that was made by another schedule, or with other settings where it states them."""
     found = json.loads(path.read_text())
-    differing = [key for key, value in schedule.model_dump(mode="json").items() if value != found["schedule"].get(key)]
+    differing = [key for key, value in schedule.model_dump(mode="json").items() if found["schedule"].get(key, value) != value]
     differing += [key for key, value in wanted.items() if found.get(key, value) != value]
     if differing:
         raise SystemExit(f"{path} was made with another {', '.join(differing)}; name another OUT")
@@ -329,7 +333,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--against", default="none")
     parser.add_argument(
-        "--schedule", nargs="+", default=[], metavar="KEY=VALUE", help="of ScheduleConfig, for all runs; to be given an OUT of its own"
+        "--schedule", nargs="+", default=[], metavar="KEY=VALUE", help="of ScheduleConfig, for fine-tuning; to be given an OUT of its own"
     )
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.names) - set(ARMS))

@@ -7,7 +7,7 @@ import torch
 
 from engine.errors import UsageError
 from engine.training.augment import AugmentConfig
-from engine.training.schedule import ScheduleConfig, plan_steps, rate, uses_bf16
+from engine.training.schedule import PretrainScheduleConfig, ScheduleConfig, plan_steps, rate, uses_bf16
 
 
 def curve(**values):
@@ -79,3 +79,10 @@ def test_the_precision_that_is_asked_for_is_taken_and_auto_asks_the_processor(mo
 @pytest.mark.parametrize(("passes", "tiles", "expected"), [(0, 10_000, 2400), (6, 100, 2400), (6, 1000, 6000), (1.5, 1601, 2402)])
 def test_a_run_grows_with_its_tiles_where_each_is_to_be_seen_so_often(passes, tiles, expected):
     assert ScheduleConfig(passes=passes).over(tiles).images_seen == expected
+
+
+def test_a_backbone_learns_slower_without_labels_unless_it_is_told_to():
+    plain = ScheduleConfig(images_seen=8)
+    assert PretrainScheduleConfig(images_seen=8).backbone_learning_rate < plain.backbone_learning_rate
+    assert PretrainScheduleConfig.model_validate(plain).model_dump() == plain.model_dump()
+    assert PretrainScheduleConfig.model_validate({"backbone_learning_rate": 1e-3}).backbone_learning_rate == 1e-3
