@@ -50,11 +50,12 @@ class Actions:
         """The slider in the other unit, at the same budget, and what that buys."""
         per_hour = _rate(rate)
         now = (amount or 0.0) * per_hour if unit == MONEY else (amount or 0.0) / per_hour
-        return self._slider(unit, now, per_hour), self.look(unit, now, rate)
+        return self._moved(self._slider(unit, now, per_hour), unit, per_hour)
 
     def reprice(self, unit: str, amount: float | None, rate: float | None) -> tuple[Any, str]:
         """The slider where an hour costs something else, and what it buys then."""
-        return self._slider(unit, amount or 0.0, _rate(rate)), self.look(unit, amount, rate)
+        per_hour = _rate(rate)
+        return self._moved(self._slider(unit, amount or 0.0, per_hour), unit, per_hour)
 
     def choose(self, unit: str, amount: float | None, rate: float | None, strategy: str, wanted: Sequence[str]) -> str:
         """Queue the choice of tiles for the budget."""
@@ -83,14 +84,14 @@ class Actions:
         """Everything that the workspace says, read anew; a new round is shown at once."""
         self._outlook.renew()
         per_hour = rate if rate and rate > 0 else self._context.settings.hourly_rate
-        slider = self._slider(unit, amount or 0.0, per_hour)
+        slider, outlook = self._moved(self._slider(unit, amount or 0.0, per_hour), unit, per_hour)
         with self._context.workspace.session(write=False) as session:
             known = [row.number for row in rounds(session)]
         number = known[-1] if known else None
         classes = workspace_classes(self._context)
         return (
             slider,
-            self.look(unit, slider["value"], per_hour),
+            outlook,
             gr.update(choices=list(classes.names) if classes else []),
             gr.update(choices=list(reversed(known)), value=number),
             *self.show(number),
@@ -106,6 +107,10 @@ class Actions:
     def hold(self) -> str:
         """Foretold against measured seconds."""
         return foretold_against_measured(self._context)
+
+    def _moved(self, slider: Any, unit: str, per_hour: float) -> tuple[Any, str]:
+        """The slider, and what the amount buys at which it stands now."""
+        return slider, self.look(unit, slider["value"], per_hour)
 
     def _slider(self, unit: str, amount: float, per_hour: float) -> Any:
         """From one step to what all that is left costs, as far as that is known and can be aimed at with a slider."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.spending import HOUR, duration, money, tile_count
@@ -49,20 +53,23 @@ class Outlook:
         return _forecast(self._priced(found, seconds, rate))
 
     def picture(self, seconds: float, rate: float) -> str:
-        """The learning curve with the forecast, drawn anew; where nothing may be written, as it was drawn last."""
+        """The learning curve with the forecast as this visitor asks for it: the picture stands in the page, and in no file."""
         found = self._found or self.renew()
         if isinstance(found, TilehawkError):
             return ""
-        if not self._context.read_only():
-            self._priced(found, seconds, rate, picture=True)
-        return stored_picture(self._context, "forecast", "AP50 after each round, and what is to be expected", width=DIAGRAM_PIXELS)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "forecast.png"
+            self._priced(found, seconds, rate, picture=file)
+            drawn = base64.b64encode(file.read_bytes()).decode()
+        caption = "AP50 after each round, and what is to be expected"
+        return text.gallery([(f"data:image/png;base64,{drawn}", caption)], width=DIAGRAM_PIXELS)
 
-    def _priced(self, found: Prospect, seconds: float | None, rate: float, *, picture: bool = False) -> ForecastReport:
-        return priced(self._context.workspace, found, self._config(seconds, rate, picture=picture))
+    def _priced(self, found: Prospect, seconds: float | None, rate: float, *, picture: Path | None = None) -> ForecastReport:
+        return priced(self._context.workspace, found, self._config(seconds, rate), picture=picture)
 
-    def _config(self, seconds: float | None, rate: float | None, *, picture: bool = False) -> ForecastConfig:
+    def _config(self, seconds: float | None, rate: float | None) -> ForecastConfig:
         settings = self._context.settings
-        return ForecastConfig(budget_seconds=seconds, hourly_rate=rate or settings.hourly_rate, currency=settings.currency, picture=picture)
+        return ForecastConfig(budget_seconds=seconds, hourly_rate=rate or settings.hourly_rate, currency=settings.currency, picture=False)
 
 
 def _forecast(report: ForecastReport) -> str:
@@ -120,7 +127,10 @@ def strategies_table(context: PageContext) -> str:
         return text.note(
             "No simulation yet. It replays budgets on the tiles that are labelled, and trains a detector in every round of it."
         )
-    comparison = compare(read_curves(found.folder))
+    try:
+        comparison = compare(read_curves(found.folder))
+    except NothingToDo as nothing:
+        return text.note(f"{nothing.found[0].upper()}{nothing.found[1:]}.")
     rows = [
         (
             name,

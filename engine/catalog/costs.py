@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from engine.catalog.rounds import round_tiles, rounds
+from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.schema import RoundRow
 from engine.catalog.tiles import tiles
 from engine.catalog.visits import as_visits, foreseen_tiles, measured_visits
@@ -111,9 +111,11 @@ def stored_cost(row: RoundRow) -> BatchCost | None:
 
 
 def finished_rounds(session: Session) -> list[FinishedRound]:
-    """The rounds of which at least one tile is reviewed and timed, by number."""
+    """The rounds, audits aside, of which at least one tile is reviewed and timed, by number."""
     found = []
     for row in rounds(session):
+        if row.strategy == AUDIT:
+            continue
         links = round_tiles(session, row)
         reviewed = {tile.id for tile in tiles(session, ids=[link.tile_id for link in links], reviewed=True)}
         timed = [(link.tile_id, link.estimated_seconds, link.measured_seconds) for link in links if link.tile_id in reviewed]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy.orm import Session
 
-from engine.catalog.rounds import round_tiles, rounds
+from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.schema import RoundRow
 from engine.catalog.visits import MeasuredVisit, measured_visits
 from engine.selection.counterfactual import Gap, falls_back, gap_to_chance
@@ -45,8 +45,11 @@ def stored_fall_back(row: RoundRow) -> str | None:
 
 
 def must_fall_back(session: Session) -> str | None:
-    """Why the next round is to be drawn at random; None where choosing is worth it, or not known not to be."""
-    found = chance_gaps(session)
+    """Why the next round is to be drawn at random; None where choosing is worth it, or not known not to be.
+
+    Audits say nothing of it: they look at labels again.
+    """
+    found = [each for row, each in zip(rounds(session), chance_gaps(session), strict=True) if row.strategy != AUDIT]
     if not falls_back([each.gap for each in found], [each.fell_back for each in found]):
         return None
     said = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from engine.catalog.rounds import AUDIT
 from engine.catalog.schema import Review, RoundRow, RoundTile, Scene, Tile
 from engine.catalog.tiles import window_of
 from engine.records import Window
@@ -41,24 +42,42 @@ class SceneSpending:
 
 
 def tile_spending(session: Session) -> list[TileSpending]:
-    """What each tile did or will cost, those of no round first, then round by round; a tile of two rounds stands there twice."""
-    outside = (
-        select(Tile, Review.seconds)
-        .join(Review, Review.tile_id == Tile.id)
-        .where(Review.seconds.is_not(None), ~exists().where(RoundTile.tile_id == Tile.id))
-        .order_by(Tile.id)
+    """What each tile did or will cost, those of no round first, then round by round; a tile that two rounds paid for stands there twice.
+
+    Seconds are still expected by the newest round of a tile that nobody reviewed, and by an audit that is not finished. An audit chose none
+    of its tiles in the first place: what was spent on one before, outside of any round, stands there as of no round.
+    """
+    links = list(
+        session.execute(
+            select(Tile, RoundRow, RoundTile)
+            .join(RoundTile, RoundTile.tile_id == Tile.id)
+            .join(RoundRow, RoundRow.id == RoundTile.round_id)
+            .order_by(RoundRow.number, RoundTile.position)
+        )
     )
-    chosen = (
-        select(Tile, RoundRow.number, RoundTile.estimated_seconds, RoundTile.measured_seconds)
-        .join(RoundTile, RoundTile.tile_id == Tile.id)
-        .join(RoundRow, RoundRow.id == RoundTile.round_id)
-        .order_by(RoundRow.number, RoundTile.position)
-    )
-    found = [TileSpending(tile.scene_id, window_of(tile), None, seconds or 0.0, True) for tile, seconds in session.execute(outside)]
-    for tile, number, expected, measured in session.execute(chosen):
-        seconds = expected if measured is None else measured
-        found.append(TileSpending(tile.scene_id, window_of(tile), number, seconds, measured is not None))
+    newest = {tile.id: row.id for tile, row, _ in links}
+    reviewed = set(session.scalars(select(Review.tile_id)))
+    found = _outside(session)
+    for tile, row, link in links:
+        awaited = row.state == "ranked" if row.strategy == AUDIT else tile.id not in reviewed
+        if link.measured_seconds is not None:
+            found.append(TileSpending(tile.scene_id, window_of(tile), row.number, link.measured_seconds, True))
+        elif awaited and newest[tile.id] == row.id:
+            found.append(TileSpending(tile.scene_id, window_of(tile), row.number, link.estimated_seconds, False))
     return found
+
+
+def _outside(session: Session) -> list[TileSpending]:
+    """What was spent on tiles that no round but audits names, and before these."""
+    audited = func.coalesce(func.sum(RoundTile.measured_seconds), 0.0)
+    bought = exists().where(RoundTile.tile_id == Tile.id, RoundTile.round_id == RoundRow.id, RoundRow.strategy != AUDIT)
+    in_audits = select(audited).where(RoundTile.tile_id == Tile.id).correlate(Tile).scalar_subquery()
+    query = select(Tile, Review.seconds, in_audits).join(Review, Review.tile_id == Tile.id).where(Review.seconds.is_not(None), ~bought)
+    return [
+        TileSpending(tile.scene_id, window_of(tile), None, seconds - again, True)
+        for tile, seconds, again in session.execute(query.order_by(Tile.id))
+        if seconds is not None and (seconds > again or not again)
+    ]
 
 
 def scene_spending(session: Session, tiles: Sequence[TileSpending]) -> list[SceneSpending]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
-from engine.catalog.rounds import round_tiles, rounds
+from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.schema import ModelRow, PredictionSet, RoundRow
 from engine.selection.cost_fit import Visits
 from engine.selection.cost_model import ForeseenTiles
@@ -76,11 +76,13 @@ def as_visits(visits: Sequence[MeasuredVisit]) -> Visits:
 def foreseen_tiles(session: Session, visits: Sequence[MeasuredVisit], *, detector: bool) -> ForeseenTiles:
     """The tiles of rounds that were visited, with the boxes that were expected on them, by a detector or by none.
 
-    A tile's visit is its first one in ``visits``; a tile of several rounds belongs to the newest.
+    A tile's visit is its first one in ``visits``; a tile of several rounds belongs to the newest that is no audit: that looks at labels
+    again, and foresees no boxes.
     """
     visit_of = {visit.tile: row for row, visit in reversed(list(enumerate(visits)))}
-    newest = {link.tile_id: (row, link) for row in rounds(session) for link in round_tiles(session, row)}
-    by_detector = {row.number: _by_detector(session, row) for row in rounds(session)}
+    chosen = [row for row in rounds(session) if row.strategy != AUDIT]
+    newest = {link.tile_id: (row, link) for row in chosen for link in round_tiles(session, row)}
+    by_detector = {row.number: _by_detector(session, row) for row in chosen}
     found = [
         (*(link.reasons["expected_boxes"][name] for name in ("sure", "medium", "missed")), row.number, visit_of[tile])
         for tile, (row, link) in newest.items()

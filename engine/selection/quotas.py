@@ -56,16 +56,17 @@ class Quota:
         self._order = np.argsort(groups, kind="stable")
         self._sorted = groups[self._order]
         self._spent: dict[int, float] = {}
+        self._closed: set[int] = set()
 
     def __call__(self, index: int) -> Integers:
         """The tiles that wait now that ``index`` is chosen."""
         group = int(self._groups[index])
         if group < 0:
             return np.zeros(0, dtype=np.int64)
-        before = self._spent.get(group, 0.0)
-        self._spent[group] = before + float(self._costs[index])
-        if before >= self._limit or self._spent[group] < self._limit:
+        self._spent[group] = self._spent.get(group, 0.0) + float(self._costs[index])
+        if group in self._closed or self._spent[group] < self._limit:
             return np.zeros(0, dtype=np.int64)
+        self._closed.add(group)
         first, end = np.searchsorted(self._sorted, [group, group + 1])
         waiting = self._order[first:end]
         others: Integers = waiting[waiting != index]

@@ -137,7 +137,7 @@ def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
         objective,
         seconds,
         config.budget_seconds,
-        deferred=pool.deferred[rows],
+        deferred=pool.deferred[rows] | (_empty(pool, rows) & (config.empty_share == 0)),
         rivals=lambda: _rules(pool, rows, points, config),
         first=np.searchsorted(rows, audit).tolist(),
         progress=progress,
@@ -218,10 +218,16 @@ def _rules(pool: Pool, rows: Integers, points: Floats | None, config: SelectionC
     ]
     if points is not None:
         rules.append(near_duplicates(points, config.duplicate_similarity))
-    if pool.seen is not None:
-        expected = pool.seen.counts[rows].sum(axis=1)
-        rules.append(Quota(np.where(expected < EMPTY_BELOW, 0, -1), seconds, config.empty_share * config.budget_seconds))
+    rules.append(Quota(np.where(_empty(pool, rows), 0, -1), seconds, config.empty_share * config.budget_seconds))
     return joined(rules)
+
+
+def _empty(pool: Pool, rows: Integers) -> NDArray[np.bool_]:
+    """Mask (m,) of the tiles at ``rows`` (m,) on which a detector expects no object."""
+    if pool.seen is None:
+        return np.zeros(len(rows), dtype=bool)
+    empty: NDArray[np.bool_] = pool.seen.counts[rows].sum(axis=1) < EMPTY_BELOW
+    return empty
 
 
 def _audit_slice(pool: Pool, config: SelectionConfig) -> Integers:

@@ -75,10 +75,11 @@ class Reached:
 class Comparison:
     """Strategies side by side.
 
-    ``grid`` in seconds, ``mean`` and ``interval`` of the AP50 there by strategy; ``final``: mean AP50 after the last round; ``target``:
-    that of the control, after as many rounds as all its seeds have; ``to_target``: seconds in which the mean curve is first at the
-    target; ``ratio``: of these to those of the control, which may be there before its budget is spent, None where the target is not
-    reached; ``to_share``: by share of the AP50 that all labels give, the seconds of each seed.
+    A strategy counts with the seeds that the control has too, and is held against the control on these. ``grid`` in seconds, ``mean`` and
+    ``interval`` of the AP50 there by strategy; ``final``: mean AP50 after the last round; ``target``: that of the control, on all its
+    seeds, after as many rounds as all of them have; ``to_target``: seconds in which the mean curve is first at the target of its seeds;
+    ``ratio``: of these to those of the control, which may be there before its budget is spent, None where the target is not reached;
+    ``to_share``: by share of the AP50 that all labels give, the seconds of each seed.
     """
 
     grid: tuple[float, ...]
@@ -92,11 +93,11 @@ class Comparison:
 
 
 def read_curves(folder: Path) -> list[Curve]:
-    """The curves of every result file in ``folder``, by strategy and seed; files of other kinds are passed over."""
+    """The curves of every replay in ``folder`` that came to its end, by strategy and seed; files of other kinds are passed over."""
     found = []
     for path in sorted(folder.glob("*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document.get("rounds"):
+        if document.get("rounds") and _finished(document):
             found.append(_curve(document))
     return sorted(found, key=lambda curve: (curve.strategy, curve.seed))
 
@@ -104,10 +105,10 @@ def read_curves(folder: Path) -> list[Curve]:
 def compare(
     curves: Sequence[Curve], *, control: str = "random", full_ap50: float | None = None, shares: Sequence[float] = (0.8, 0.9)
 ) -> Comparison:
-    """Hold strategies against the control.
+    """Hold strategies against the control, each on the seeds that both have; one without any is left out.
 
     Args:
-        curves: of several strategies, with the same seeds.
+        curves: of several strategies.
         control: whose mean AP50 after its last round is the target.
         full_ap50: what all labels give.
         shares: of that, to which the seconds are asked.
@@ -120,13 +121,15 @@ def compare(
         by.setdefault(curve.strategy, []).append(curve)
     if control not in by:
         raise NothingToDo(f"no replay of the strategy {control!r} to hold {sorted(by)} against", remedy=f"Replay {control} too")
-    first, last = min(curve.seconds[0] for curve in curves), max(curve.seconds[-1] for curve in curves)
+    seeds = {curve.seed for curve in by[control]}
+    common = {name: [curve for curve in runs if curve.seed in seeds] for name, runs in by.items()}
+    by = {name: runs for name, runs in common.items() if runs}
+    held = [curve for runs in by.values() for curve in runs]
+    first, last = min(curve.seconds[0] for curve in held), max(curve.seconds[-1] for curve in held)
     grid = np.linspace(first, last, STEPS).astype(np.float64)
     means = {name: _mean_curve(runs) for name, runs in by.items()}
-    target = means[control].ap50[-1]
-    to_target = {name: curve.reaches(target) for name, curve in means.items()}
-    of_control = to_target[control]
-    assert of_control is not None, "the target is a point of that curve"
+    against = {name: _control_of(runs, by[control]) for name, runs in by.items()}
+    to_target = {name: curve.reaches(against[name].ap50[-1]) for name, curve in means.items()}
     bands = {
         name: [_interval([curve.at(grid[step : step + 1])[0] for curve in runs]) for step in range(STEPS)] for name, runs in by.items()
     }
@@ -136,13 +139,31 @@ def compare(
         mean={name: tuple(None if np.isnan(value) else float(value) for value in curve.at(grid)) for name, curve in means.items()},
         interval={name: tuple(band) for name, band in bands.items()},
         final={name: statistics.mean(curve.ap50[-1] for curve in runs) for name, runs in by.items()},
-        target=target,
+        target=means[control].ap50[-1],
         to_target=to_target,
-        ratio={name: None if seconds is None else seconds / of_control for name, seconds in to_target.items()},
+        ratio={name: None if seconds is None else seconds / _seconds_of(against[name]) for name, seconds in to_target.items()},
         to_share={
             label: {name: _reached([curve.reaches(goal) for curve in runs]) for name, runs in by.items()} for label, goal in goals.items()
         },
     )
+
+
+def _finished(document: Mapping[str, Any]) -> bool:
+    """Whether all budgets were replayed, or nothing was left to visit."""
+    return document.get("ended", False) or "config" not in document or len(document["rounds"]) > len(document["config"]["budgets"])
+
+
+def _control_of(runs: Sequence[Curve], control: Sequence[Curve]) -> Curve:
+    """The control's mean curve on the seeds of ``runs``."""
+    seeds = {curve.seed for curve in runs}
+    return _mean_curve([curve for curve in control if curve.seed in seeds])
+
+
+def _seconds_of(control: Curve) -> float:
+    """Seconds in which the control is first where it ends."""
+    seconds = control.reaches(control.ap50[-1])
+    assert seconds is not None, "a point of the curve itself"
+    return seconds
 
 
 def _curve(document: Mapping[str, Any]) -> Curve:

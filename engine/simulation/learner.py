@@ -43,6 +43,8 @@ class DetectorLearner:
         label_set: the classes.
         schedule: of each round.
         folder: where weights and checkpoints are kept.
+        extents: width and height in pixels of each tile of the pool; None where all fill the network's square.
+        test_extents: of each test tile.
     """
 
     def __init__(
@@ -56,10 +58,13 @@ class DetectorLearner:
         *,
         schedule: ScheduleConfig,
         folder: Path,
+        extents: Sequence[tuple[int, int]] | None = None,
+        test_extents: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self._build, self._tiles, self._tile_ids = build, tiles, tile_ids
         self._test, self._test_boxes, self._label_set = test, test_boxes, label_set
         self._schedule, self._folder = schedule, folder
+        self._extents, self._test_extents = extents, test_extents
 
     def learn(self, name: str, rows: NDArray[np.int64], boxes: Sequence[Boxes], progress: Progress) -> None:
         """Make the model ``name``; after a crash from its last checkpoint, and not again once it is there."""
@@ -84,15 +89,15 @@ class DetectorLearner:
         """What the model ``name`` sees on the pool; looked up where it has looked before."""
         folder = self._folder / f"{name}.predictions"
         if not folder.is_dir():
-            self._look(name, self._tiles, self._tile_ids, progress).save(folder)
+            self._look(name, self._tiles, self._tile_ids, self._extents, progress).save(folder)
         return Predictions.load(folder)
 
     def measure(self, name: str, progress: Progress) -> Measured:
         """AP and AP50 of the model ``name`` on the test tiles."""
-        found = self._look(name, self._test, np.arange(len(self._test)), progress)
+        found = self._look(name, self._test, np.arange(len(self._test)), self._test_extents, progress)
         pairs = [(true, found.of_tile(index)) for index, true in enumerate(self._test_boxes)]
         metrics = evaluate_detections(pairs, self._label_set)
-        return Measured(metrics.ap, metrics.ap50, metrics.ap50_per_class)
+        return Measured(metrics.ap, metrics.ap50, metrics.ap50_per_class, sum(len(true) for true in self._test_boxes))
 
     def forget(self, prefix: str) -> None:
         """Remove the models whose names begin with ``prefix``, and what they saw: nobody goes on from them any more."""
@@ -106,7 +111,9 @@ class DetectorLearner:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / f"{name}.safetensors"
 
-    def _look(self, name: str, tiles: TileSource, ids: NDArray[np.int64], progress: Progress) -> Predictions:
+    def _look(
+        self, name: str, tiles: TileSource, ids: NDArray[np.int64], extents: Sequence[tuple[int, int]] | None, progress: Progress
+    ) -> Predictions:
         model = self._build()
         model.load_state_dict(load_file(self._path(name)))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -119,5 +126,7 @@ class DetectorLearner:
                 batch_size=BATCH,
                 score_threshold=SCORE_THRESHOLD,
                 iou_threshold=IOU_THRESHOLD,
+                extents=extents,
+                split_saturated=True,
                 progress=progress,
             )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from engine.boxes import Boxes
 from engine.config import StageConfig
@@ -20,15 +20,18 @@ from engine.inference.predictions import Predictions
 from engine.progress import Progress
 from engine.selection.config import SelectionConfig, Strategy
 from engine.selection.cost import Prices
-from engine.selection.rank import rank
+from engine.selection.rank import RankedTile, rank
 from engine.simulation.oracle import OracleVisit, charge, shown_boxes
 from engine.simulation.pool import LabelledPool
 
-__all__ = ["Learner", "Measured", "ReplayConfig", "Round", "Unit", "replay", "replay_all_labels"]
+__all__ = ["CHARGING", "Learner", "Measured", "ReplayConfig", "Round", "Unit", "replay", "replay_all_labels"]
 
 Integers = NDArray[np.int64]
 Unit = Literal["seconds", "boxes", "tiles"]
 NEXT_TO_NOTHING, ROUNDING = 1e-9, 1e-6
+CHARGING = 2
+"""How visits are charged, as files say it; replays of another number are not held against these. 2: an object that was paid for in an
+earlier tile is shown in the next; before, each tile was charged as if nobody had seen the others."""
 MOST_BATCHES = 50
 """Batches of a round at most."""
 
@@ -38,7 +41,7 @@ class ReplayConfig(StageConfig):
 
     start: float = Field(default=600.0, gt=0)
     """Budget of the first round, drawn at random and the same for all strategies."""
-    budgets: tuple[float, ...] = (600.0, 600.0, 600.0)
+    budgets: tuple[PositiveFloat, ...] = (600.0, 600.0, 600.0)
     """Budgets of the rounds after it."""
     unit: Unit = "seconds"
     """What budgets are counted in: an annotator's seconds, boxes that are looked at, or tiles."""
@@ -52,11 +55,15 @@ class ReplayConfig(StageConfig):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model is worth on the test tiles; AP and AP50 in [0, 1], by class None where the test tiles hold none."""
+    """What a model is worth on the test tiles; AP and AP50 in [0, 1], by class None where the test tiles hold none.
+
+    ``test_boxes``: true boxes of the test tiles, None in files from before they were counted.
+    """
 
     ap: float
     ap50: float
     ap50_per_class: dict[str, float | None]
+    test_boxes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Round:
     tiles: int
     boxes: int
     seconds: float
-    """so far"""
+    """so far; ``boxes``: different objects, each counted once"""
     expected_seconds: float
     charged_seconds: float
     """of this round"""
@@ -100,44 +107,62 @@ def replay(
     """All rounds of one strategy and seed, written to ``file`` as they are done; a file that is there is gone on with.
 
     The first round is drawn at random by the seed alone, so it is the same for all strategies. A round's tiles are visited in their order
-    until the next would exceed the budget; a batch that ends before that is followed by another.
+    until the next would exceed the budget; a batch that ends before that is followed by another. What the budget does not pay for alone is
+    passed over while nothing else was visited. An object that was paid for in an earlier tile is shown in the next. Where nothing can be
+    visited any more, the replay has ended.
 
     Raises:
-        NothingToDo: a budget that pays for no tile.
+        NothingToDo: a first budget that pays for no tile.
         Cancelled: progress said so; what is done stands in ``file``.
     """
-    done = _read(file)
+    done, ended = _read(file)
     names = [f"start-{seed}", *(f"{strategy}-{seed}-{number}" for number in range(1, len(config.budgets) + 1))]
     for number in range(len(done), len(names)):
+        if ended:
+            break
         spent = [pool.tile_ids.searchsorted(tile) for each in done for tile in each.tile_ids]
         labelled = np.asarray(spent, dtype=np.int64)
         predictions = learner.predict(names[number - 1], progress) if number else None
-        try:
-            chosen, expected, visits = _annotate(pool, labelled, predictions, config, strategy if number else "random", seed, number)
-        except NothingToDo:
-            if not number:
-                raise
-            break
-        rows = np.concatenate([labelled, chosen])
-        learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
-        before = done[-1] if done else None
-        done.append(_summed(pool, before, number, chosen, expected, visits, learner.measure(names[number], progress)))
-        write_json(
-            file, {"strategy": strategy, "seed": seed, "config": config.model_dump(mode="json"), "rounds": [asdict(each) for each in done]}
-        )
+        visited = _annotate(pool, labelled, predictions, config, strategy if number else "random", seed, number)
+        ended = not visited.rows
+        if not number and ended:
+            raise NothingToDo(
+                f"a first budget of {config.start:g} {config.unit} pays for no tile",
+                remedy="Raise replay.start, and replay.budgets where they are as small",
+            )
+        if not ended:
+            rows = np.concatenate([labelled, visited.rows])
+            learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
+            done.append(_summed(pool, done[-1] if done else None, number, rows, visited, learner.measure(names[number], progress)))
+        said = {"strategy": strategy, "seed": seed, "config": config.model_dump(mode="json"), "charging": CHARGING}
+        write_json(file, said | {"rounds": [asdict(each) for each in done], "ended": ended})
     return done
 
 
 def replay_all_labels(pool: LabelledPool, learner: Learner, seed: int, file: Path, *, prices: Prices, progress: Progress) -> Measured:
-    """What a model is worth that learned from the whole pool, and what drawing all of it would cost."""
+    """What a model is worth that learned from the whole pool, and what drawing all of it would cost, each object once."""
     if file.exists():
         return Measured(**json.loads(file.read_text())["measured"])
     name = f"all-{seed}"
     learner.learn(name, np.arange(len(pool)), list(pool.true), progress)
     measured = learner.measure(name, progress)
-    seconds = sum(charge(true, Boxes.empty(scored=True), prices).seconds for true in pool.true)
-    write_json(file, {"seed": seed, "tiles": len(pool), "boxes": pool.boxes, "seconds": seconds, "measured": asdict(measured)})
+    paid: set[int] = set()
+    seconds = 0.0
+    for row, true in enumerate(pool.true):
+        seconds += charge(true, shown_boxes(Boxes.empty(scored=True), pool.boxes_of(row, paid), 0.0), prices).seconds
+        paid |= pool.objects_on([row])
+    said = {"seed": seed, "tiles": len(pool), "boxes": pool.boxes, "seconds": seconds, "measured": asdict(measured)}
+    write_json(file, said | {"charging": CHARGING})
     return measured
+
+
+@dataclass
+class _Visited:
+    """What was done in a round so far: rows in their order, the visits there, the seconds that they were expected to take."""
+
+    rows: list[int] = field(default_factory=list)
+    visits: list[OracleVisit] = field(default_factory=list)
+    expected: float = 0.0
 
 
 def _annotate(
@@ -148,17 +173,14 @@ def _annotate(
     strategy: Strategy,
     seed: int,
     number: int,
-) -> tuple[Integers, float, list[OracleVisit]]:
-    """Rows that were visited, the seconds expected for them, and the visits.
+) -> _Visited:
+    """Visit tiles for the budget of the round ``number``; none where it pays for no tile.
 
     Where a batch took less than was expected, another is chosen for the rest of the budget, by the same predictions and what is labelled
     by then.
     """
     left = config.budgets[number - 1] if number else config.start
-    prices = config.selection.prices
-    rows: list[int] = []
-    visits: list[OracleVisit] = []
-    expected = 0.0
+    done, paid, passed_over = _Visited(), pool.objects_on(labelled), list[int]()
     for batch in range(MOST_BATCHES):
         if left <= 0:
             break
@@ -167,34 +189,46 @@ def _annotate(
                 "strategy": strategy,
                 "seed": seed * 10_000 + number * 100 + batch,
                 "budget_seconds": left * (1 + ROUNDING),
-                "prices": _prices_in(config.unit, prices),
+                "prices": _prices_in(config.unit, config.selection.prices),
             }
         )
+        rows = np.concatenate([labelled, np.asarray(done.rows, dtype=np.int64)])
         try:
-            ranking = rank(pool.candidates(np.concatenate([labelled, np.asarray(rows, dtype=np.int64)]), predictions), asked)
+            ranking = rank(pool.candidates(rows, predictions, passed_over), asked)
         except NothingToDo:
-            if not rows:
-                raise
             break
         for tile in ranking.tiles:
             row = int(pool.tile_ids.searchsorted(tile.tile_id))
-            visit = _visit(pool, row, predictions, config, prices, seed)
+            visit = _visit(pool, row, paid, predictions, config, seed)
             spent = {"seconds": visit.seconds, "boxes": float(len(pool.true[row])), "tiles": 1.0}[config.unit]
+            if spent > left and done.rows:
+                return done
             if spent > left:
-                return np.asarray(rows, dtype=np.int64), expected, visits
+                passed_over.append(row)
+                continue
             left -= spent
-            rows.append(row)
-            visits.append(visit)
-            expected += tile.estimated_seconds
-    return np.asarray(rows, dtype=np.int64), expected, visits
+            paid |= pool.objects_on([row])
+            done.rows.append(row)
+            done.visits.append(visit)
+            done.expected += _expected_seconds(tile, config)
+    return done
 
 
-def _visit(pool: LabelledPool, row: int, predictions: Predictions | None, config: ReplayConfig, prices: Prices, seed: int) -> OracleVisit:
-    """What an annotator makes of the tile at ``row``, at the pace of that day."""
+def _visit(pool: LabelledPool, row: int, paid: set[int], predictions: Predictions | None, config: ReplayConfig, seed: int) -> OracleVisit:
+    """What an annotator makes of the tile at ``row`` once the objects ``paid`` are known, at the pace of that day."""
     tile = int(pool.tile_ids[row])
     predicted = Boxes.empty(scored=True) if predictions is None else predictions.of_tile(tile)
-    visit = charge(pool.true[row], shown_boxes(predicted, Boxes.empty(scored=True), config.shown_score), prices)
+    shown = shown_boxes(predicted, pool.boxes_of(row, paid), config.shown_score)
+    visit = charge(pool.true[row], shown, config.selection.prices)
     return replace(visit, seconds=visit.seconds * _pace(config.noise, seed, tile))
+
+
+def _expected_seconds(tile: RankedTile, config: ReplayConfig) -> float:
+    """What a visit was expected to take, whatever the budget is counted in."""
+    if config.unit == "seconds":
+        return tile.estimated_seconds
+    boxes = tile.reasons["expected_boxes"]
+    return float(config.selection.prices.seconds(boxes["sure"], boxes["medium"], boxes["missed"], 0.0))
 
 
 def _prices_in(unit: Unit, prices: Prices) -> Prices:
@@ -211,20 +245,20 @@ def _pace(noise: float, seed: int, tile_id: int) -> float:
     return float(np.exp(noise * drawn - noise * noise / 2))
 
 
-def _summed(
-    pool: LabelledPool, before: Round | None, number: int, chosen: Integers, expected: float, visits: list[OracleVisit], measured: Measured
-) -> Round:
+def _summed(pool: LabelledPool, before: Round | None, number: int, rows: Integers, visited: _Visited, measured: Measured) -> Round:
+    """The round after ``before``, with which all tiles at ``rows`` are labelled."""
+
     def so_far(name: str) -> Any:
-        return (getattr(before, name) if before else 0) + sum(getattr(visit, name) for visit in visits)
+        return (getattr(before, name) if before else 0) + sum(getattr(visit, name) for visit in visited.visits)
 
     return Round(
         round=number,
-        tile_ids=tuple(int(tile) for tile in pool.tile_ids[chosen]),
-        tiles=(before.tiles if before else 0) + len(chosen),
-        boxes=(before.boxes if before else 0) + sum(len(pool.true[row]) for row in chosen),
+        tile_ids=tuple(int(tile) for tile in pool.tile_ids[visited.rows]),
+        tiles=len(rows),
+        boxes=len(pool.objects_on(rows)),
         seconds=so_far("seconds"),
-        expected_seconds=expected,
-        charged_seconds=sum(visit.seconds for visit in visits),
+        expected_seconds=visited.expected,
+        charged_seconds=sum(visit.seconds for visit in visited.visits),
         verified=so_far("verified"),
         edited=so_far("edited"),
         drawn=so_far("drawn"),
@@ -233,8 +267,12 @@ def _summed(
     )
 
 
-def _read(file: Path) -> list[Round]:
+def _read(file: Path) -> tuple[list[Round], bool]:
+    """The rounds that are done, and whether there will be no other."""
     if not file.exists():
-        return []
-    rounds = json.loads(file.read_text(encoding="utf-8"))["rounds"]
-    return [Round(**{**each, "tile_ids": tuple(each["tile_ids"]), "measured": Measured(**each["measured"])}) for each in rounds]
+        return [], False
+    document = json.loads(file.read_text(encoding="utf-8"))
+    rounds = [
+        Round(**{**each, "tile_ids": tuple(each["tile_ids"]), "measured": Measured(**each["measured"])}) for each in document["rounds"]
+    ]
+    return rounds, document.get("ended", False)

@@ -13,14 +13,18 @@ from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
-from engine.catalog.candidates import RankingPredictions, ranking_candidates, ranking_predictions
+from engine.catalog.candidates import RankingPredictions, ranking_candidates
 from engine.catalog.pixels import TilePixels
+from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
 from engine.catalog.rounds import AUDIT, ChosenTile, add_round, round_tiles, rounds
+from engine.catalog.schema import ModelRow
+from engine.catalog.spending import tile_spending
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import BadInput, NothingToDo, UnreadableImage
 from engine.evaluation.drawing import contact_sheet, draw_boxes
+from engine.inference.predictions import Predictions
 from engine.progress import Progress, silent, track
 from engine.selection.audit import Disagreement, DisagreementConfig, disagreements, most_suspicious
 from engine.selection.candidates import Candidates
@@ -87,29 +91,23 @@ def audit(workspace: Workspace, config: AuditConfig, *, progress: Progress = sil
 
     Raises:
         NothingToDo: no tile of the training ground is labelled.
-        BadInput: no predictions of a detector cover the labelled tiles.
+        BadInput: no predictions of a detector cover the labelled tiles, or those named do not.
     """
     with workspace.worker_lock("audit"):
         with workspace.session(write=False) as session:
-            train = tiles(session, split="train")
-            reviewed = {tile.id for tile in tiles(session, split="train", reviewed=True)}
-            if not reviewed:
+            labelled = tiles(session, split="train", reviewed=True)
+            if not labelled:
                 raise NothingToDo("no tile of the training ground is labelled", remedy="Annotate a round, or bring labels in")
-            seen = ranking_predictions(workspace, session, sorted(reviewed), config.predictions)
-            if seen is None or not seen.detector:
-                raise BadInput(
-                    f"no predictions of a detector on the {len(reviewed)} labelled tiles",
-                    expected="a fine-tuned model's predictions on train ground",
-                    remedy="Run `tilehawk predict --split train`",
-                )
-            candidates = ranking_candidates(session, train, reviewed, seen)
-            spent = sum(row.measured_seconds or 0.0 for row in rounds(session))
+            reviewed = {tile.id for tile in labelled}
+            seen = _predictions(workspace, session, reviewed, config.predictions)
+            candidates = ranking_candidates(session, labelled, reviewed, seen)
+            spent = _spent(session)
             waiting = _waiting(session)
         budget = config.budget_seconds or max(config.share * spent, config.least_seconds)
         found, seconds = _disagreements(candidates, config, waiting)
         chosen = most_suspicious(found, seconds, budget)
-        doubtful = [_doubtful(candidates, train, row, found, seconds[row]) for row in chosen]
-        picture = _draw(workspace, train, doubtful, candidates, config.sheet_tiles, progress)
+        doubtful = [_doubtful(candidates, labelled, row, found, seconds[row]) for row in chosen]
+        picture = _draw(workspace, labelled, doubtful, candidates, config.sheet_tiles, progress)
         with workspace.session() as session:
             number = _write(session, doubtful, budget, seen) if doubtful else None
     return AuditReport(
@@ -123,6 +121,28 @@ def audit(workspace: Workspace, config: AuditConfig, *, progress: Progress = sil
         tiles=tuple(doubtful),
         picture=picture,
     )
+
+
+def _predictions(workspace: Workspace, session: Session, reviewed: set[int], name: str | None) -> RankingPredictions:
+    """The predictions of that name, or a detector's newest that cover the labelled tiles."""
+    wanted = np.asarray(sorted(reviewed), dtype=np.int64)
+    for row in [get_prediction_set(session, name)] if name else reversed(prediction_sets(session)):
+        if session.get_one(ModelRow, row.model_id).stage == "finetune" and row.tiles >= len(wanted):
+            found = Predictions.load(predictions_directory(workspace, row.name))
+            if found.covers(wanted):
+                return RankingPredictions(row, found, detector=True)
+    named = f", and {name!r} are none" if name else ""
+    raise BadInput(
+        f"no predictions of a detector on the {len(wanted)} labelled tiles{named}",
+        expected="a fine-tuned model's predictions on train ground",
+        remedy="Run `tilehawk predict --model DETECTOR --split train`",
+    )
+
+
+def _spent(session: Session) -> float:
+    """Seconds that annotation took so far, in rounds and outside of them."""
+    outside = sum(tile.seconds for tile in tile_spending(session) if tile.round is None)
+    return outside + sum(row.measured_seconds or 0.0 for row in rounds(session))
 
 
 def _waiting(session: Session) -> set[int]:
@@ -143,9 +163,11 @@ def _disagreements(candidates: Candidates, config: AuditConfig, waiting: set[int
     return found, config.prices.seconds(drawn, doubts, 0.0, 0.0)
 
 
-def _doubtful(candidates: Candidates, train: Sequence[TileRecord], row: int, found: Sequence[Disagreement], seconds: float) -> DoubtfulTile:
+def _doubtful(
+    candidates: Candidates, labelled: Sequence[TileRecord], row: int, found: Sequence[Disagreement], seconds: float
+) -> DoubtfulTile:
     mine = tuple(each for each in found if each.tile == row)
-    tile = train[row]
+    tile = labelled[row]
     said = "; ".join(dict.fromkeys(_sentence(each, candidates.class_names) for each in mine))
     return DoubtfulTile(tile.id, tile.scene_name, float(seconds), f"The detector disagrees: {said}.", mine)
 
@@ -162,14 +184,14 @@ def _sentence(each: Disagreement, names: Sequence[str]) -> str:
 
 def _draw(
     workspace: Workspace,
-    train: Sequence[TileRecord],
+    labelled: Sequence[TileRecord],
     doubtful: Sequence[DoubtfulTile],
     candidates: Candidates,
     limit: int,
     progress: Progress,
 ) -> str | None:
     """The tiles as a sheet: what is drawn in dashes, what is doubtful in colour; a tile whose pixels cannot be had is left out."""
-    row_of = {tile.id: (row, tile) for row, tile in enumerate(train)}
+    row_of = {tile.id: (row, tile) for row, tile in enumerate(labelled)}
     known, pictures = candidates.labelled_objects, []
     with TilePixels(workspace) as pixels:
         shown = doubtful[:limit]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -136,8 +137,14 @@ def prospect(workspace: Workspace, config: ForecastConfig) -> Prospect:
     return Prospect(split, annotated, measured, points, fit_curves(points, config), left)
 
 
-def priced(workspace: Workspace, found: Prospect, config: ForecastConfig) -> ForecastReport:
+def priced(workspace: Workspace, found: Prospect, config: ForecastConfig, *, picture: Path | None = None) -> ForecastReport:
     """What the budget of ``config`` buys, of a prospect that was made with the same curves, models and ground; draws it where asked to.
+
+    Args:
+        workspace: the reports of which hold the picture that ``config`` asks for.
+        found: what was measured, and the curves.
+        config: the budget.
+        picture: a file to draw to in place of that one.
 
     Raises:
         UsageError: a budget in seconds and one in money.
@@ -152,9 +159,9 @@ def priced(workspace: Workspace, found: Prospect, config: ForecastConfig) -> For
     spent = np.array([0.0, asked, *(step * times for times in STEPS_AHEAD)])
     today, bought, *ahead = purchases(found.curves, exchange, boxes_now, spent, config)
     advice = advise(found.curves, exchange, boxes_now, config)
-    picture = workspace.reports / "forecast.png"
-    if config.picture:
-        write_learning_curve(_curve(found.points, found.curves, exchange, boxes_now, bought, config), picture)
+    stored = workspace.reports / "forecast.png"
+    if picture or config.picture:
+        write_learning_curve(_curve(found.points, found.curves, exchange, boxes_now, bought, config), picture or stored)
     return ForecastReport(
         summary=_summary(bought, config),
         advice=_advice(advice, config),
@@ -170,7 +177,7 @@ def priced(workspace: Workspace, found: Prospect, config: ForecastConfig) -> For
         ahead=tuple(_until_exhausted(ahead)),
         measured=tuple(measured),
         families=found.curves.weights,
-        picture=str(picture.relative_to(workspace.root)) if config.picture else None,
+        picture=str(stored.relative_to(workspace.root)) if config.picture and not picture else None,
     )
 
 

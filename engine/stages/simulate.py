@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeInt, field_validator
 
 from engine.boxes import Boxes
 from engine.catalog import ledger
-from engine.catalog.annotations import label_set, tile_boxes
+from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE, label_set, scene_boxes, tile_boxes
 from engine.catalog.models import model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.starting import architecture, parent_identity, starting_model
@@ -29,11 +29,11 @@ from engine.models.detector import Detector, DetectorConfig
 from engine.models.store import StoredModel, read_model, start_from
 from engine.progress import Progress, silent
 from engine.selection.config import Strategy
-from engine.simulation.curves import Comparison, Curve, compare, read_curves
+from engine.simulation.curves import Comparison, compare, read_curves
 from engine.simulation.learner import DetectorLearner
 from engine.simulation.picture import draw_comparison
-from engine.simulation.pool import LabelledPool
-from engine.simulation.replay import Measured, ReplayConfig, replay, replay_all_labels
+from engine.simulation.pool import LabelledPool, object_numbers
+from engine.simulation.replay import CHARGING, Measured, ReplayConfig, replay, replay_all_labels
 from engine.training.loop import ScheduleConfig, seeded
 
 __all__ = ["SimulateConfig", "SimulationReport", "StrategyResult", "simulate"]
@@ -46,7 +46,7 @@ class SimulateConfig(StageConfig):
 
     strategies: tuple[Strategy, ...] = ("tilehawk", "k-center")
     """Beside the control, which is always replayed."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
     """One replay of each strategy a seed; intervals need two."""
     replay: ReplayConfig = ReplayConfig()
     """The budgets, and how tiles are chosen."""
@@ -114,18 +114,13 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
             classes = label_set(session)
             train, dev = (tiles(session, split=split, reviewed=True) for split in ("train", "dev"))
             boxes = tile_boxes(session, [*train, *dev])
+            whole = {scene: scene_boxes(session, scene) for scene in {tile.scene_id for tile in train}}
             parent = starting_model(session, config.start)
         _require_labels(train, dev, boxes)
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
         detector = architecture(config.detector, stored, [*train, *dev]).model_copy(update={"one_shot": False})
         folder = _folder(workspace, config, detector, stored, data_hash([*train, *dev], boxes))
-        pool = LabelledPool(
-            np.asarray([tile.id for tile in train]),
-            np.asarray([tile.scene_id for tile in train]),
-            np.asarray([tile.window.xyxy for tile in train], dtype=np.float64),
-            [boxes[tile.id] for tile in train],
-            classes,
-        )
+        pool = _pool(train, boxes, whole, classes)
         with ExitStack() as readers:
 
             def source(records: list[TileRecord]) -> WorkspaceTiles:
@@ -141,15 +136,25 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
                 classes,
                 schedule=config.schedule,
                 folder=folder / "models",
+                extents=[(tile.window.width, tile.window.height) for tile in train],
+                test_extents=[(tile.window.width, tile.window.height) for tile in dev],
             )
             full = _replays(pool, learner, config, folder, progress)
         full_ap50 = None if full is None else full.ap50
-        curves = _finished(read_curves(folder), config)
+        curves = read_curves(folder)
         comparison = compare(curves, control=CONTROL, full_ap50=full_ap50)
         draw_comparison(comparison, folder / "curves.png", full_ap50=full_ap50)
         with workspace.session() as session:
             ledger.record(session, "simulate", folder=folder.name, tiles=len(train), config=config.model_dump(mode="json"))
         return _report(workspace, comparison, full_ap50, pool, len(dev), len(curves), folder)
+
+
+def _pool(train: list[TileRecord], boxes: dict[int, Boxes], whole: dict[int, Boxes], classes: LabelSet) -> LabelledPool:
+    """The tiles with their objects; ``whole``: the boxes of their scenes."""
+    scene_ids = np.asarray([tile.scene_id for tile in train])
+    windows = np.asarray([tile.window.xyxy for tile in train], dtype=np.float64)
+    objects = object_numbers(scene_ids, windows, whole, MINIMUM_VISIBLE_SHARE)
+    return LabelledPool(np.asarray([tile.id for tile in train]), scene_ids, windows, [boxes[tile.id] for tile in train], classes, objects)
 
 
 def _require_labels(train: list[TileRecord], dev: list[TileRecord], boxes: dict[int, Boxes]) -> None:
@@ -168,7 +173,7 @@ def _folder(workspace: Workspace, config: SimulateConfig, detector: DetectorConf
     said = config.model_copy(update={"detector": detector}).model_dump(
         mode="json", exclude={"strategies", "seeds", "all_labels", "cache_bytes"}
     )
-    identity = json.dumps([said, data, parent_identity(stored)], sort_keys=True)
+    identity = json.dumps([said, data, parent_identity(stored), CHARGING], sort_keys=True)
     return workspace.reports / "simulations" / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
@@ -192,13 +197,6 @@ def _replays(pool: LabelledPool, learner: DetectorLearner, config: SimulateConfi
         return None
     told = partial(_told, progress, "all labels")
     return replay_all_labels(pool, learner, 0, folder / "all-0.json", prices=config.replay.selection.prices, progress=told)
-
-
-def _finished(curves: list[Curve], config: SimulateConfig) -> list[Curve]:
-    """Those that were asked for now, and of earlier calls those that were not stopped half way."""
-    asked = {(strategy, seed) for strategy in (CONTROL, *config.strategies) for seed in config.seeds}
-    rounds = 1 + len(config.replay.budgets)
-    return [curve for curve in curves if (curve.strategy, curve.seed) in asked or len(curve.seconds) == rounds]
 
 
 def _told(progress: Progress, where: str, done: int, total: int, message: str) -> None:

@@ -9,16 +9,18 @@ empty; the network sees them at --size px. With --dev a fifth of the images is w
 With --rare the classes of RARE are in eight images of the pool each, no more. The first budget is spent at random and is the same for all
 strategies of a seed; every round fine-tunes anew from WEIGHTS (or from ImageNet's backbone) and charges by the oracle, who sees the true
 boxes; a ranking sees predictions only. "all" learns from the whole pool. One result file a strategy and seed; a run that was interrupted
-goes on where it was.
+goes on where it was. What was made with other settings is neither gone on with nor mixed with new results: that needs another OUT.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +30,7 @@ import numpy as np
 from PIL import Image
 from safetensors.torch import load_file
 
-from engine.boxes import Boxes
+from engine.boxes import Boxes, visible_share
 from engine.files import write_json
 from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
@@ -40,7 +42,7 @@ from engine.simulation.curves import compare, read_curves
 from engine.simulation.learner import DetectorLearner
 from engine.simulation.picture import draw_comparison
 from engine.simulation.pool import LabelledPool
-from engine.simulation.replay import ReplayConfig, replay, replay_all_labels
+from engine.simulation.replay import CHARGING, ReplayConfig, replay, replay_all_labels
 from engine.training.data import TileSamples
 from engine.training.loop import ScheduleConfig, seeded
 
@@ -50,13 +52,17 @@ DEV_SHARE, DEV_SEED = 0.2, 77
 RARE, RARE_IMAGES = (2, 5, 8), 8
 START, BUDGETS = 1500.0, (1500.0, 3000.0, 6000.0, 8000.0)
 DRAWING = (7.0, 15.0, 35.0)
+SETTINGS = "settings.json"
+OF_ONE_RUN, OF_FIRST_ROUND = "config.selection.", ("prices", "cost", "overlap_share")
+"""How tiles are chosen may differ from run to run, but for what the first round goes by, which all share."""
 
 
 class Windows(NamedTuple):
-    """Windows of some images: pixels as the network sees them, boxes in those pixels, the image and place of each."""
+    """Windows of some images: pixels as the network sees them, boxes in those pixels, the object of each, the image and place of each."""
 
     pixels: list[np.ndarray]
     boxes: list[Boxes]
+    objects: list[np.ndarray]
     images: np.ndarray
     places: np.ndarray
 
@@ -73,8 +79,8 @@ def cut(folder: Path, document: dict[str, Any], images: list[dict[str, Any]], si
     known: dict[int, list[dict[str, Any]]] = {}
     for annotation in document["annotations"]:
         known.setdefault(annotation["image_id"], []).append(annotation)
-    found = Windows([], [], np.zeros(0), np.zeros(0))
-    owners, places, scale = [], [], size / WINDOW
+    found = Windows([], [], [], np.zeros(0), np.zeros(0))
+    owners, places, scale, objects = [], [], size / WINDOW, 0
     for entry in images:
         corners = np.asarray([each["bbox"] for each in known.get(entry["id"], [])], dtype=np.float64).reshape(-1, 4)
         labels = np.asarray([label_of[each["category_id"]] for each in known.get(entry["id"], [])], dtype=np.int64)
@@ -86,11 +92,14 @@ def cut(folder: Path, document: dict[str, Any], images: list[dict[str, Any]], si
                 window = (left, top, min(left + WINDOW, picture.width), min(top + WINDOW, picture.height))
                 sides = (round((window[2] - left) * scale), round((window[3] - top) * scale))
                 found.pixels.append(np.array(picture.crop(window).resize(sides, Image.Resampling.BILINEAR)))
-                shown = whole.visible_in(tuple(map(float, window)), LEAST_VISIBLE).shifted(-left, -top)
+                seen = tuple(map(float, window))
+                shown = whole.visible_in(seen, LEAST_VISIBLE).shifted(-left, -top)
                 found.boxes.append(Boxes(shown.xyxy * scale, shown.labels))
+                found.objects.append(objects + np.flatnonzero(visible_share(whole.xyxy, seen) >= LEAST_VISIBLE))
                 owners.append(entry["id"])
                 places.append(window)
-    return Windows(found.pixels, found.boxes, np.asarray(owners), np.asarray(places, dtype=np.float64))
+        objects += len(whole)
+    return Windows(found.pixels, found.boxes, found.objects, np.asarray(owners), np.asarray(places, dtype=np.float64))
 
 
 def thinned(images: list[dict[str, Any]], document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -126,11 +135,13 @@ class Bench:
         self.labels = LabelSet(tuple(category["name"] for category in train["categories"]))
         windows = cut(data, train, ground, chosen.size)
         test = cut(data, train if chosen.dev else val, judged, chosen.size)
-        self.pool = LabelledPool(np.arange(len(windows.boxes)), windows.images, windows.places, windows.boxes, self.labels)
+        ids = np.arange(len(windows.boxes))
+        self.pool = LabelledPool(ids, windows.images, windows.places, windows.boxes, self.labels, windows.objects)
         self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
         self.schedule = ScheduleConfig(images_seen=chosen.images_seen, passes=chosen.passes, seed=0, threads=chosen.threads)
         self.samples, self.test = (TileSamples(part.pixels, part.boxes, chosen.size) for part in (windows, test))
         self.test_boxes = test.boxes
+        self.extents, self.test_extents = ([each.shape[1::-1] for each in part.pixels] for part in (windows, test))
         empty = sum(not len(known) for known in windows.boxes)
         print(f"{len(self.pool)} windows, {empty} empty, {self.pool.boxes} boxes; measured on {len(test.boxes)}", flush=True)
 
@@ -152,11 +163,37 @@ class Bench:
             self.labels,
             schedule=schedule,
             folder=self.folder / "models",
+            extents=self.extents,
+            test_extents=self.test_extents,
         )
 
     def config(self) -> ReplayConfig:
         changes = json.loads(self.chosen.selection)
         return ReplayConfig(start=START, budgets=BUDGETS, selection=SelectionConfig.from_mapping(changes))
+
+    def settings(self) -> dict[str, Any]:
+        """What every result of the folder is made with."""
+        start = hashlib.sha256(self.chosen.start.read_bytes()).hexdigest() if self.chosen.start else None
+        made: dict[str, Any] = {"detector": self.detector.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json")}
+        return made | {"start": start, "charging": CHARGING, "config": self.config().model_dump(mode="json")}
+
+    def require_same(self, wanted: Iterable[tuple[str, int]]) -> None:
+        """Nothing in the folder was made with other settings than these; ``wanted`` is what will be gone on with.
+
+        Raises:
+            SystemExit: something was; it says what differs.
+        """
+        present = self.settings()
+        own = {f"{self.chosen.name or strategy}-{seed}.json" for strategy, seed in wanted}
+        kept = self.folder / SETTINGS
+        for path in sorted(self.folder.glob("*.json")):
+            stored = json.loads(path.read_text())
+            if path == kept or "measured" in stored or stored.get("rounds"):
+                differ = differences(stored, present, whole=path.name in own)
+                if differ:
+                    raise SystemExit(f"{path} was made with other settings: {'; '.join(differ)}. Name another OUT")
+        if not kept.exists():
+            write_json(kept, present)
 
     def run(self, strategy: str, seed: int) -> None:
         name = f"{self.chosen.name or strategy}-{seed}"
@@ -169,8 +206,7 @@ class Bench:
             "versions": versions(),
             "command": [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]],
         }
-        document |= {"detector": self.detector.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json")}
-        write_json(file, document)
+        write_json(file, document | {name: made for name, made in self.settings().items() if name != "config"})
         print(
             json.dumps({"name": name, "ap50": [round(each.measured.ap50, 4) for each in rounds], "tiles": [each.tiles for each in rounds]})
         )
@@ -180,6 +216,22 @@ class Bench:
         schedule = self.schedule.model_copy(update={"images_seen": 2 * self.schedule.images_seen, "seed": seed})
         file = self.folder / f"all-{seed}.json"
         print(replay_all_labels(self.pool, self.learner(schedule), seed, file, prices=Prices(), progress=report(f"all {seed}")))
+
+
+def differences(stored: dict[str, Any], present: dict[str, Any], *, whole: bool) -> list[str]:
+    """What a file was made with, as far as it says so, and how it is now; what may differ from run to run counts where ``whole``."""
+
+    def flat(made: Any, name: str = "") -> dict[str, Any]:
+        if not isinstance(made, dict):
+            return {name: made}
+        return {key: value for part in made for key, value in flat(made[part], f"{name}.{part}" if name else part).items()}
+
+    said = {name: stored.get(name) for name in present if name in stored or name == "charging"}
+    before, now = flat(said), flat({name: present[name] for name in said})
+    named = sorted(key for key in {*before, *now} if before.get(key) != now.get(key) and key != "schedule.threads")
+    shared = tuple(OF_ONE_RUN + name for name in OF_FIRST_ROUND)
+    counted = [key for key in named if whole or not key.startswith(OF_ONE_RUN) or key.startswith(shared)]
+    return [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in counted]
 
 
 class _Named:
@@ -265,12 +317,14 @@ def main() -> None:
         print(json.dumps(summary(chosen.out / ("dev" if chosen.dev else "test") / ("rare" if chosen.rare else "whole")), indent=1))
         return
     bench = Bench(chosen)
+    cells = [(strategy, seed) for strategy in chosen.strategies or STRATEGIES for seed in chosen.seeds]
+    bench.require_same(cells if chosen.what == "run" else [])
     if chosen.what == "all":
         for seed in chosen.seeds:
             bench.all(seed)
         return
     lane, lanes = (int(number) for number in chosen.lane.split("/"))
-    for strategy, seed in [(strategy, seed) for strategy in chosen.strategies or STRATEGIES for seed in chosen.seeds][lane::lanes]:
+    for strategy, seed in cells[lane::lanes]:
         bench.run(strategy, seed)
 
 

@@ -1,7 +1,7 @@
 """How often the forecast is right, two rounds ahead: on drawn learning curves, and on recorded ones.
 
     python tests/bench/forecast.py OUT.json simulated [--curves reported] [--cases 3000] [--seed 1]
-    python tests/bench/forecast.py OUT.json recorded FOLDER…
+    python tests/bench/forecast.py OUT.json recorded FOLDER… [--test-boxes N]
 
 simulated: each case draws a curve, the amounts of labels of its rounds and the noise of its measurements; all rounds but the last two are
 known. ``--curves tuning`` draws power laws, logarithms, Weibull curves and sums of two exponentials: on those (seed 0) the priors of
@@ -10,8 +10,9 @@ the logarithm of the amount, broken logarithms, and power laws with a drift.
 
 recorded: a FOLDER holds one file STRATEGY-SEED.json for each run of a budget, a list of {"boxes": …, "seconds": …, "ap50": …} in the
 order of its rounds: annotated boxes and annotator seconds up to the measurement, AP50 in [0, 1]; "test_boxes", the true boxes of the ground
-it was measured on, may stand beside them. The files of engine/simulation/replay.py, with their list under "rounds" and AP50 under
-"measured", are read too; a file without rounds is passed over. Every run is asked from its second round on, each time for the measurement
+it was measured on, may stand beside them, else it is N; with neither, the error of that ground counts for nothing. The files of
+engine/simulation/replay.py, with their list under "rounds", AP50 and "test_boxes" under "measured", are read too; a file without rounds is
+passed over. Every run is asked from its second round on, each time for the measurement
 two rounds later: at the seconds that it took, and at the boxes. What came before the first second or box is left out.
 
 A case counts as covered where the AP50 that was measured, noise included, lies in the 80 % interval. Beside the forecast stands what one
@@ -211,7 +212,8 @@ def simulated(curves: str, cases: int, seed: int, config: CurveConfig) -> dict[s
     return grouped(done)
 
 
-def recorded_runs(folders: Iterable[Path], axis: str) -> list[Run]:
+def recorded_runs(folders: Iterable[Path], axis: str, test_boxes: int | None) -> list[Run]:
+    """``test_boxes``: of a measurement that does not say its own."""
     runs = []
     for file in sorted(file for folder in folders for file in folder.glob("*.json")):
         document = json.loads(file.read_text())
@@ -220,16 +222,16 @@ def recorded_runs(folders: Iterable[Path], axis: str) -> list[Run]:
         if not rounds:
             continue
         ap50 = np.array([each["ap50"] for each in rounds], dtype=np.float64)
-        boxes = np.array([each.get("test_boxes", np.inf) for each in rounds], dtype=np.float64)
+        boxes = np.array([each.get("test_boxes") or test_boxes or np.inf for each in rounds], dtype=np.float64)
         amounts = np.array([each[axis] for each in rounds], dtype=np.float64)
         runs.append(Run(file.stem.rpartition("-")[0], amounts, ap50, sampling_error(ap50, boxes)))
     return runs
 
 
-def recorded(folders: list[Path], config: CurveConfig) -> dict[str, object]:
+def recorded(folders: list[Path], test_boxes: int | None, config: CurveConfig) -> dict[str, object]:
     said: dict[str, object] = {}
     for axis in ("seconds", "boxes"):
-        runs = recorded_runs(folders, axis)
+        runs = recorded_runs(folders, axis, test_boxes)
         cases = [asked(run, known, config) for run in runs for known in range(FEWEST, len(run.amounts) - AHEAD + 1)]
         said[axis] = {"runs": len(runs)} | (grouped(cases) if cases else {})
     return said
@@ -243,12 +245,14 @@ def main() -> None:
     draws.add_argument("--curves", choices=sorted(CURVES), default="reported")
     draws.add_argument("--cases", type=int, default=3000)
     draws.add_argument("--seed", type=int, default=1)
-    parts.add_parser("recorded").add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    runs = parts.add_parser("recorded")
+    runs.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    runs.add_argument("--test-boxes", type=int, metavar="N", help="true boxes of the ground, for files that do not say")
     chosen = parser.parse_args()
     config = CurveConfig()
     began = time.monotonic()
     drawn = chosen.part == "simulated"
-    found = simulated(chosen.curves, chosen.cases, chosen.seed, config) if drawn else recorded(chosen.folders, config)
+    found = simulated(chosen.curves, chosen.cases, chosen.seed, config) if drawn else recorded(chosen.folders, chosen.test_boxes, config)
     document = {
         "command": " ".join(["python tests/bench/forecast.py OUT.json", *(Path(word).name for word in sys.argv[2:])]),
         "config": config.model_dump(mode="json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 
@@ -86,6 +87,17 @@ def test_the_slider_ends_with_the_tiles_and_counts_in_both_units(spent):
     assert dearer["maximum"] == pytest.approx(2 * money["maximum"], rel=0.05)
 
 
+def test_what_is_said_is_what_the_slider_shows(spent):
+    actions = budget.Actions(spent)
+    for amount in (1e-6, 0.0777777, 1e6):
+        slider, said = actions.switch(MONEY, amount, RATE)
+        assert slider["value"] != amount * RATE
+        assert said == actions.look(MONEY, slider["value"], RATE)
+        slider, said = actions.reprice(HOURS, amount, 2 * RATE)
+        assert slider["value"] != amount
+        assert said == actions.look(HOURS, slider["value"], 2 * RATE)
+
+
 @pytest.mark.parametrize(
     ("amount", "rate"), [(0.0, RATE), (None, RATE), (float("nan"), RATE), (1.0, 0.0), (1.0, None), (1.0, float("inf"))]
 )
@@ -150,13 +162,22 @@ def test_the_rounds_stand_with_what_they_were_to_cost_and_did(spent):
 def test_the_pictures_are_drawn_where_something_may_be_written(spent):
     actions, reports = budget.Actions(spent), spent.workspace.reports
     watcher = budget.Actions(PageContext(spent.workspace, spent.jobs, Settings(), lambda: "another app has it"))
-    assert watcher.draw(HOURS, 0.1, RATE) == ""
     assert "<img" not in watcher.hold()
     assert not list(reports.glob("*.png"))
-    assert "/reports/forecast.png?drawn=" in actions.draw(HOURS, 0.1, RATE)
     assert "/reports/costs.png?drawn=" in actions.hold()
     assert "median error of a round" in actions.hold().lower()
-    assert "/reports/forecast.png?drawn=" in watcher.draw(HOURS, 0.2, RATE), "as it was drawn last"
+
+
+def test_every_visitor_sees_the_curve_of_their_own_budget(spent):
+    actions = budget.Actions(spent)
+    watcher = budget.Actions(PageContext(spent.workspace, spent.jobs, Settings(), lambda: "another app has it"))
+    mine, theirs = actions.draw(HOURS, 0.1, RATE), watcher.draw(HOURS, 0.2, RATE)
+    for shown in (mine, theirs):
+        encoded = re.search(r'src="data:image/png;base64,([^"]+)"', shown)
+        assert encoded
+        assert base64.b64decode(encoded[1]).startswith(b"\x89PNG")
+    assert mine != theirs
+    assert not (spent.workspace.reports / "forecast.png").exists()
 
 
 def test_nothing_to_hold_against_is_said(context):
@@ -183,6 +204,20 @@ def test_the_newest_simulation_is_shown_and_one_is_queued(spent):
     for strategies, seeds in (([], 2), (["ppal"], 0), (["ppal"], None), (["ppal"], 1000)):
         with pytest.raises(UsageError):
             actions.simulate(strategies, seeds)
+
+
+def test_a_simulation_of_which_no_replay_came_to_its_end_is_said_to_be_none(spent):
+    folder = spent.workspace.reports / "simulations" / "0b"
+    rounds = [{"seconds": 1.0, "boxes": 1, "tiles": 1, "measured": {"ap50": 0.1}, "verified": 0, "edited": 0, "drawn": 1, "deleted": 0}]
+    half = {"seed": 0, "rounds": rounds, "config": {"budgets": [1.0, 1.0]}, "ended": False}
+    write_json(folder / "random-0.json", {"strategy": "random", **half})
+    (folder / "curves.png").write_bytes(b"png")
+    assert "No replay of the strategy &#x27;random&#x27;" in page_of(spent)["simulation"]
+    write_json(folder / "random-0.json", {"strategy": "random", **half, "ended": True})
+    write_json(folder / "tilehawk-0.json", {"strategy": "tilehawk", **half})
+    shown = page_of(spent)["simulation"]
+    assert "<td>random" in shown
+    assert "<td>tilehawk" not in shown
 
 
 def test_an_audit_leads_to_review(spent):

@@ -3,8 +3,8 @@
 import pytest
 
 from engine.catalog.annotations import mark_reviewed
-from engine.catalog.counterfactual import chance_gaps, must_fall_back
-from engine.catalog.rounds import ChosenTile, add_round
+from engine.catalog.counterfactual import chance_gaps, keep_fall_back, must_fall_back
+from engine.catalog.rounds import AUDIT, ChosenTile, add_round
 from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.stages.rank import RankConfig, rank
@@ -65,3 +65,33 @@ def test_after_two_rounds_without_a_gap_one_is_drawn_and_says_why(workspace, fak
     assert all("at random" in tile.why for tile in report.tiles)
     assert rank(workspace, RankConfig(budget_seconds=200)).strategy == "tilehawk"
     assert rank(workspace, RankConfig(budget_seconds=200, strategy="random")).fell_back is None
+
+
+def test_an_audit_between_two_rounds_changes_nothing(workspace, fake):
+    tiles = ids(fake, workspace)
+    with workspace.session() as session:
+        for _ in range(2):
+            annotated_round(session, tiles[:12], drawn_by_choice=1, drawn_by_chance=1)
+        why = must_fall_back(session)
+        assert why is not None
+        keep_fall_back(
+            add_round(
+                session,
+                budget_seconds=20,
+                strategy="random",
+                seed=0,
+                chosen=[ChosenTile(tiles[0], 1.0, 20.0, {"why": ""})],
+                prediction_set_id=None,
+            ),
+            why,
+        )
+        assert must_fall_back(session) is None
+        add_round(
+            session,
+            budget_seconds=20,
+            strategy=AUDIT,
+            seed=0,
+            chosen=[ChosenTile(tiles[1], 1.0, 20.0, {"why": ""})],
+            prediction_set_id=None,
+        )
+        assert must_fall_back(session) is None

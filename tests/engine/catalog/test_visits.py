@@ -98,6 +98,8 @@ def test_foreseen_tiles_are_those_that_a_detector_or_none_foresaw_and_somebody_v
         for predictions, reasons, tile in rounds:
             chosen = [ChosenTile(tile, 1.0, 30.0, reasons)]
             add_round(session, budget_seconds=60, strategy="random", seed=0, chosen=chosen, prediction_set_id=predictions)
+        again = [ChosenTile(tile, 1.0, 9.0, {"why": "the detector disagrees"}) for tile in (left, right)]
+        add_round(session, budget_seconds=60, strategy="audit", seed=0, chosen=again, prediction_set_id=sets[0])
         seen, blind = (foreseen_tiles(session, visits, detector=detector) for detector in (True, False))
         assert len(foreseen_tiles(session, [], detector=False).missed) == 0
     assert (seen.missed.tolist(), seen.rounds.tolist(), seen.visits.tolist()) == ([0.5], [4], [0])

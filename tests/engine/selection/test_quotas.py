@@ -25,6 +25,12 @@ def test_a_group_waits_once_it_has_cost_its_share() -> None:
     assert quota(2).tolist() == []
 
 
+def test_a_group_without_a_share_waits_after_its_first() -> None:
+    quota = Quota(np.array([0, 0, 0]), np.full(3, 10.0), 0)
+    assert quota(1).tolist() == [0, 2]
+    assert quota(0).tolist() == []
+
+
 def test_rules_add_up() -> None:
     rules = joined([lambda index: np.array([index + 1, 5]), lambda index: np.array([index + 1, 7])])
     assert rules(2).tolist() == [3, 5, 7]

@@ -222,10 +222,10 @@ def test_empty_tiles_and_single_scenes_get_their_share_and_no_more() -> None:
     pool = dataclasses.replace(many_tiles(60, doubt), embeddings=points, embedded=None)
     free = SelectionConfig(budget_seconds=200, audit_share=0.0, scene_share=1.0, balance_share=0.0, uncertainty_share=0.0)
     shares = []
-    for empty_share in (0.1, 1.0):
+    for empty_share in (0.1, 1.0, 0.0):
         tiles = rank(pool, free.model_copy(update={"empty_share": empty_share})).tiles
         shares.append(sum(tile.estimated_seconds for tile in tiles if not tile.reasons["objects_seen"]) / 200)
-    assert shares[0] <= 0.16 < shares[1]
+    assert shares[2] == 0 < shares[0] <= 0.16 < shares[1]
     by_scene = dataclasses.replace(many_tiles(60, np.r_[np.full(20, 0.5), np.full(40, 0.95)]), scene_ids=np.r_[np.zeros(20), np.ones(40)])
     counts = []
     for scene_share in (0.25, 1.0):

@@ -44,6 +44,17 @@ def test_a_control_that_learns_nothing_more_is_counted_from_where_it_first_was_t
     assert found.ratio["tilehawk"] == pytest.approx(0.75)
 
 
+def test_a_strategy_is_held_against_the_control_on_the_seeds_that_both_have():
+    curves = [curve("random", 0, [0.2, 0.4]), curve("random", 1, [0.4, 0.8]), curve("tilehawk", 1, [0.4, 0.9])]
+    found = compare([*curves, curve("tilehawk", 2, [0.9, 0.9]), curve("k-center", 5, [0.1, 0.9])], full_ap50=1.0)
+    assert found.target == pytest.approx(0.6)
+    assert set(found.final) == {"random", "tilehawk"}
+    assert found.final["tilehawk"] == pytest.approx(0.9)
+    assert found.to_target["tilehawk"] == pytest.approx(180)
+    assert found.ratio == {"random": pytest.approx(1), "tilehawk": pytest.approx(0.9)}
+    assert found.to_share["80%"]["tilehawk"].seconds == (pytest.approx(180),)
+
+
 def test_intervals_are_student_s():
     found = compare([curve("random", seed, [0.2, value]) for seed, value in enumerate((0.3, 0.4, 0.5))])
     low, high = found.interval["random"][-1]
@@ -62,14 +73,26 @@ def test_other_prices_for_the_same_visits():
     assert dear.ap50 == (0.1, 0.2)
 
 
+def write(folder, made: Curve, **more):
+    rounds = [
+        {"seconds": made.seconds[k], "boxes": made.boxes[k], "tiles": made.tiles[k], "measured": {"ap50": made.ap50[k]}, **made.acts[k]}
+        for k in range(len(made.ap50))
+    ]
+    document = {"strategy": made.strategy, "seed": made.seed, "rounds": rounds} | more
+    (folder / f"{made.strategy}-{made.seed}.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(("more", "read"), [({}, False), ({"ended": False}, False), ({"ended": True}, True)])
+def test_a_replay_that_was_stopped_half_way_is_not_read(tmp_path, more, read):
+    whole, half = curve("random", 0, [0.2, 0.4, 0.5]), curve("tilehawk", 0, [0.2, 0.4])
+    for made in (whole, half):
+        write(tmp_path, made, config={"budgets": [100, 100]}, **(more if made is half else {"ended": False}))
+    assert read_curves(tmp_path) == ([whole, half] if read else [whole])
+
+
 def test_results_are_read_and_drawn(tmp_path):
     for strategy in ("random", "tilehawk"):
-        made = curve(strategy, 0, [0.2, 0.4])
-        rounds = [
-            {"seconds": made.seconds[k], "boxes": made.boxes[k], "tiles": made.tiles[k], "measured": {"ap50": made.ap50[k]}, **made.acts[k]}
-            for k in range(2)
-        ]
-        (tmp_path / f"{strategy}-0.json").write_text(json.dumps({"strategy": strategy, "seed": 0, "rounds": rounds}))
+        write(tmp_path, curve(strategy, 0, [0.2, 0.4]))
     (tmp_path / "all-0.json").write_text(json.dumps({"measured": {"ap50": 0.5}}))
     curves = read_curves(tmp_path)
     assert curves == [curve("random", 0, [0.2, 0.4]), curve("tilehawk", 0, [0.2, 0.4])]

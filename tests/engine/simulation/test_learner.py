@@ -29,7 +29,7 @@ def world(squares, tmp_path):
         with seeded(0):
             return Detector(squares.TINY, 2)
 
-    def learner(images_seen=8, folder=tmp_path / "runs"):
+    def learner(images_seen=8, folder=tmp_path / "runs", **extents):
         return DetectorLearner(
             build,
             TileSamples(pixels[:8], boxes[:8], 64),
@@ -39,12 +39,13 @@ def world(squares, tmp_path):
             squares.LABELS,
             schedule=squares.schedule(images_seen=images_seen),
             folder=folder,
+            **extents,
         )
 
     return pool, learner
 
 
-def test_what_was_learned_is_kept_and_measured_the_same(world):
+def test_what_was_learned_is_kept_and_measured_the_same(world, squares):
     pool, learner = world
     rows = np.array([1, 5])
     first = learner()
@@ -59,6 +60,18 @@ def test_what_was_learned_is_kept_and_measured_the_same(world):
     assert again.measure("a", silent) == measured
     assert 0 <= measured.ap50 <= 1
     assert set(measured.ap50_per_class) == {"red", "green"}
+    assert measured.test_boxes == sum(len(squares.picture(seed)[1]) for seed in range(8, 12))
+
+
+def test_boxes_end_where_a_tile_does(world, tmp_path):
+    pool, learner = world
+    rows, boxes = np.array([1, 5]), [pool.true[1], pool.true[5]]
+    narrow = learner(folder=tmp_path / "narrow", extents=[(40, 64)] * 7 + [(64, 20)])
+    narrow.learn("a", rows, boxes, silent)
+    found = narrow.predict("a", silent)
+    assert found.of_tile(0).xyxy[:, 2].max() <= 40
+    assert found.of_tile(7).xyxy[:, 3].max() <= 20
+    assert found.of_tile(0).xyxy[:, 3].max() > 40
 
 
 def test_learning_that_was_stopped_goes_on_and_ends_the_same(world, tmp_path):

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from engine.boxes import Boxes
-from engine.errors import BadInput, Cancelled, NothingToDo
+from engine.errors import BadInput, Cancelled, NothingToDo, UsageError
 from engine.progress import silent
 from engine.selection.config import SelectionConfig
-from engine.selection.cost import Prices
+from engine.selection.cost import CostConfig, Prices
 from engine.selection.strategies import STRATEGIES
+from engine.simulation.pool import object_numbers
 from engine.simulation.replay import ReplayConfig, replay, replay_all_labels
 
 CONFIG = ReplayConfig(start=400, budgets=(300, 300))
+NOTHING_EXPECTED = CostConfig(expected_objects=0.0, overlooked_objects=0.0)
 
 
 @pytest.fixture
@@ -25,6 +27,23 @@ def fakes(fake):
 def run(fakes, path, strategy="tilehawk", *, seed=0, config=CONFIG, pool=None, learner=None, progress=silent):
     pool = pool or fakes.pool()
     return replay(pool, learner or fakes.CountingLearner(pool), config, strategy, seed, path / f"{strategy}-{seed}.json", progress=progress)
+
+
+def crowded(fakes, few):
+    """A pool of tiles with nine objects each, but the first ``few`` have three."""
+    pool = fakes.pool()
+    places = np.arange(9)[:, None] * [4.0, 0, 4, 0] + [0, 0, 16, 16]
+    true = [Boxes(places[: 3 if row < few else 9], [0] * (3 if row < few else 9)) for row in range(len(pool))]
+    return dataclasses.replace(pool, true=true)
+
+
+def twice(fakes):
+    """Four pairs of tiles that show the same ground, with two objects each."""
+    pool = fakes.pool(tiles=8)
+    true = [Boxes([[4.0, 4, 20, 20], [30, 30, 46, 46]], [0, 1])] * 8
+    windows = np.tile([0.0, 0, 64, 64], (8, 1))
+    objects = [np.array([row // 2 * 2, row // 2 * 2 + 1]) for row in range(8)]
+    return dataclasses.replace(pool, scene_ids=np.arange(8) // 2, windows_scene=windows, true=true, objects=objects)
 
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
@@ -110,11 +129,85 @@ def test_it_ends_when_nothing_is_left(fakes, tmp_path):
     rounds = run(fakes, tmp_path, config=config)
     assert len(rounds) == 1
     assert rounds[0].tiles == 120
+    assert json.loads((tmp_path / "tilehawk-0.json").read_text())["ended"]
+
+
+def test_what_has_ended_is_not_gone_on_with(fakes, tmp_path):
+    config = ReplayConfig(start=400, budgets=(1e5, 300, 300))
+    rounds = run(fakes, tmp_path, config=config)
+    assert [each.round for each in rounds] == [0, 1]
+    forgetful = fakes.CountingLearner(fakes.pool())
+    assert run(fakes, tmp_path, config=config, learner=forgetful) == rounds
+    assert forgetful.learned == []
 
 
 def test_a_start_that_pays_for_nothing_is_refused(fakes, tmp_path):
-    with pytest.raises(NothingToDo, match="pays for no tile"):
+    with pytest.raises(NothingToDo, match="pays for no tile") as refused:
         run(fakes, tmp_path, config=ReplayConfig(start=1.0))
+    assert "replay.start" in refused.value.remedy
+    with pytest.raises(NothingToDo, match="pays for no tile"):
+        run(fakes, tmp_path, config=ReplayConfig(start=4.5, selection=SelectionConfig(cost=NOTHING_EXPECTED)), pool=crowded(fakes, 0))
+
+
+def test_a_tile_that_the_budget_does_not_pay_for_is_passed_over_while_nothing_was_visited(fakes, tmp_path):
+    pool = crowded(fakes, 3)
+    config = ReplayConfig(start=41, budgets=(), noise=0.0, selection=SelectionConfig(cost=NOTHING_EXPECTED))
+    for seed in range(4):
+        first = run(fakes, tmp_path, seed=seed, config=config, pool=pool)[0]
+        assert first.tiles == 1
+        assert set(first.tile_ids) <= set(pool.tile_ids[:3].tolist())
+
+
+@pytest.mark.parametrize("budgets", [(300, 0), (-1,)])
+def test_budgets_that_are_none_are_refused(budgets):
+    with pytest.raises(UsageError):
+        ReplayConfig.from_mapping({"budgets": budgets})
+
+
+def test_an_object_is_paid_for_once_though_two_tiles_show_it(fakes, tmp_path):
+    pool = twice(fakes)
+    config = ReplayConfig(start=1e5, budgets=(), noise=0.0)
+    once = run(fakes, tmp_path / "once", config=config, pool=pool)[0]
+    assert (once.tiles, once.boxes, once.drawn, once.verified) == (8, 8, 8, 8)
+    assert once.seconds == pytest.approx(8 * Prices().open + 8 * Prices().draw + 8 * Prices().verify)
+    each = run(fakes, tmp_path / "each", config=config, pool=dataclasses.replace(pool, objects=None))[0]
+    assert (each.boxes, each.drawn, each.verified) == (16, 16, 0)
+    for objects, seconds in ((pool.objects, once.seconds), (None, each.seconds)):
+        same = dataclasses.replace(pool, objects=objects)
+        path = tmp_path / f"all-{objects is None}.json"
+        replay_all_labels(same, fakes.CountingLearner(same), 0, path, prices=Prices(), progress=silent)
+        found = json.loads(path.read_text())
+        assert (found["boxes"], found["seconds"]) == (same.boxes, pytest.approx(seconds))
+
+
+def test_what_was_paid_for_in_an_earlier_round_is_shown(fakes, tmp_path):
+    rounds = run(fakes, tmp_path, config=ReplayConfig(start=4, budgets=(4,), unit="tiles", noise=0.0), pool=twice(fakes))
+    assert rounds[-1].tiles == 8
+    assert rounds[-1].boxes == 8
+    assert rounds[-1].drawn <= 8
+
+
+def test_objects_are_told_by_their_place_in_the_scene():
+    windows = np.array([[0.0, 0, 64, 64], [32, 0, 96, 64], [0, 0, 64, 64]])
+    known = {4: Boxes([[40, 8, 56, 24], [80, 8, 90, 18], [-20, 0, 30, 10]], [0, 1, 0]), 2: Boxes([[0, 0, 9, 9]], [0])}
+    found = object_numbers(np.array([4, 4, 2]), windows, known, 0.4)
+    assert [each.tolist() for each in found] == [[1, 3], [1, 2], [0]]
+    for scene, window, numbers in zip((4, 4, 2), windows, found, strict=True):
+        assert len(known[scene].visible_in(tuple(window), 0.4)) == len(numbers)
+
+
+def test_object_numbers_that_do_not_go_with_the_boxes_are_refused(fakes):
+    pool = twice(fakes)
+    with pytest.raises(BadInput, match="object numbers"):
+        dataclasses.replace(pool, objects=[each[:-1] for each in pool.objects])
+
+
+@pytest.mark.parametrize("unit", ["tiles", "boxes"])
+def test_seconds_are_expected_whatever_the_budget_is_counted_in(fakes, tmp_path, unit):
+    config = ReplayConfig(start=12, budgets=(), unit=unit, noise=0.0)
+    first = run(fakes, tmp_path, config=config)[0]
+    prices, cost = config.selection.prices, config.selection.cost
+    assert first.expected_seconds == pytest.approx(first.tiles * (prices.open + prices.draw * cost.expected_objects))
 
 
 def test_noise_is_that_of_the_tile_and_the_seed(fakes, tmp_path):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from engine.boxes import Boxes
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.reviews import review_queue, save_review, tile_state
-from engine.catalog.rounds import get_round, rounds
-from engine.catalog.schema import Annotation, Scene
+from engine.catalog.rounds import ChosenTile, add_round, get_round, rounds
+from engine.catalog.schema import Annotation, Review, Scene
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo
 from engine.stages.audit import AuditConfig, audit
@@ -90,6 +90,34 @@ def test_the_budget_is_a_share_of_what_was_spent_and_holds(workspace, fake):
     without_a_box(workspace, fake)
     assert audit(workspace, AuditConfig(least_seconds=1.0, budget_seconds=1.0)).tiles == ()
     assert audit(workspace, AuditConfig(least_seconds=77.0)).budget_seconds == 77.0
+
+
+def test_seconds_outside_of_rounds_are_spent_too(workspace, fake):
+    tile_id = without_a_box(workspace, fake)
+    spent = 100.0 * len(ids(fake, workspace)) + 1
+    config = AuditConfig(share=0.1, least_seconds=1.0)
+    assert audit(workspace, config).budget_seconds == pytest.approx(0.1 * spent)
+    with workspace.session() as session:
+        add_round(session, budget_seconds=60, strategy="random", seed=0, chosen=[ChosenTile(tile_id, 1.0, 9.0, {})]).measured_seconds = 40.0
+    assert audit(workspace, config).budget_seconds == pytest.approx(0.1 * (spent - 101 + 40))
+
+
+def test_a_detector_that_saw_the_labelled_tiles_is_enough(workspace, fake):
+    *labelled, unlabelled = ids(fake, workspace)
+    with workspace.session() as session:
+        session.execute(delete(Review).where(Review.tile_id == unlabelled))
+    fake("labelled").predict(workspace, "labelled-alone", model="second", score=0.95, only=labelled)
+    fake("labelled").predict(workspace, "embeddings", model="pretrained", stage="pretrain", fingerprint=None)
+    tile_id = without_a_box(workspace, fake)
+    report = audit(workspace, AuditConfig())
+    assert report.predictions == "labelled-alone"
+    assert [tile.tile_id for tile in report.tiles] == [tile_id]
+    for name in ("embeddings", "labelled-alone"):
+        with workspace.session() as session:
+            mark_reviewed(session, [unlabelled], by="somebody")
+        with pytest.raises(BadInput, match="no predictions of a detector") as refused:
+            audit(workspace, AuditConfig(predictions=name))
+        assert "tilehawk predict --model DETECTOR --split train" in refused.value.remedy
 
 
 def test_without_labels_or_a_detector_s_predictions_it_is_refused(tmp_path, fake):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from engine.catalog.rounds import get_round, round_tiles
+from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
 from engine.catalog.schema import RoundRow, RoundTile
 from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
@@ -62,6 +62,18 @@ def test_a_round_is_held_against_what_was_foretold(workspace: Workspace, fake: F
     assert one.money_measured == pytest.approx(one.seconds_measured / 100)
     assert report.median_error_percent == abs(one.error_percent)
     json.dumps(asdict(report), allow_nan=False)
+
+
+def test_an_audit_is_no_round_that_was_foretold_and_takes_no_tile_from_one(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "found")
+    annotate(workspace)
+    before = costs(workspace, CostsConfig(fit=EAGER))
+    with workspace.session() as session:
+        again = [ChosenTile(link.tile_id, 1.0, 6.0, {"why": "the detector disagrees"}) for link in round_tiles(session, get_round(session))]
+        row = add_round(session, budget_seconds=60, strategy="audit", seed=0, chosen=again)
+        for link in round_tiles(session, row):
+            link.measured_seconds = 90.0
+    assert costs(workspace, CostsConfig(fit=EAGER)) == before
 
 
 def test_the_next_round_is_foretold_better_by_what_was_measured(workspace: Workspace, fake: Fake) -> None:

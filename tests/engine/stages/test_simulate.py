@@ -5,11 +5,11 @@ import json
 import pytest
 from sqlalchemy import delete
 
-from engine.catalog.annotations import mark_reviewed
+from engine.catalog.annotations import mark_reviewed, scene_boxes, tile_boxes
 from engine.catalog.ledger import events
 from engine.catalog.models import models
 from engine.catalog.rounds import rounds
-from engine.catalog.schema import Review
+from engine.catalog.schema import Review, Tile
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import Cancelled, NothingToDo, UsageError
@@ -85,6 +85,31 @@ def test_what_was_stopped_goes_on_and_what_is_done_is_not_done_again(workspace, 
     assert {each.strategy for each in simulate(workspace, config).strategies} == {"tilehawk", "random"}
 
 
+def test_a_replay_that_ran_out_of_tiles_is_done_and_is_not_asked_for_again(workspace, config):
+    config = config.model_copy(update={"replay": ReplayConfig(start=110, budgets=(1e4, 110), noise=0.0)})
+    report = simulate(workspace, config)
+    found = json.loads((workspace.root / report.file / "random-0.json").read_text())
+    assert (len(found["rounds"]), found["ended"]) == (2, True)
+    assert simulate(workspace, config) == report
+
+
+def test_an_object_that_two_tiles_show_is_one(workspace, config):
+    with workspace.session() as session:
+        train = tiles(session, split="train")
+        known = sum(len(scene_boxes(session, scene)) for scene in {tile.scene_id for tile in train})
+        lapping = Tile(scene_id=train[0].scene_id, x=32, y=0, width=64, height=64, content_hash="1" * 64, split="train")
+        session.add(lapping)
+        session.flush()
+        mark_reviewed(session, [lapping.id], by="truth.json")
+        shown = sum(len(boxes) for boxes in tile_boxes(session, tiles(session, split="train")).values())
+    report = simulate(workspace, config)
+    assert (report.tiles, report.boxes) == (5, known)
+    assert shown > known
+    drawn = json.loads((workspace.root / report.file / "all-0.json").read_text())
+    prices = config.replay.selection.prices
+    assert drawn["seconds"] == 5 * prices.open + known * prices.draw + (shown - known) * prices.verify
+
+
 def test_too_few_labels_are_refused_by_ground(workspace, config):
     with workspace.session() as session:
         dev = [tile.id for tile in tiles(session, split="dev")]
@@ -98,7 +123,7 @@ def test_too_few_labels_are_refused_by_ground(workspace, config):
         simulate(workspace, config)
 
 
-@pytest.mark.parametrize("values", [{"strategies": ["guess"]}, {"seeds": []}, {"seeds": [1, 1]}])
+@pytest.mark.parametrize("values", [{"strategies": ["guess"]}, {"seeds": []}, {"seeds": [1, 1]}, {"seeds": [0, -1]}])
 def test_impossible_settings_are_refused(values):
     with pytest.raises(UsageError):
         SimulateConfig.from_mapping(values)
