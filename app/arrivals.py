@@ -1,22 +1,25 @@
 """Files that come in pieces: what has arrived is on disk, and goes on there after a lost connection, a reload or a kill.
 
 An upload under way is ``uploads/arriving/ID.json``, what is known of it, beside the folder ``uploads/arriving/ID`` with the file. The
-record is written after each piece is safely on disk, so what lies in the file beyond it is cut off when the next piece comes.
+record is written after each piece is safely on disk, so what lies in the file beyond it is cut off when the next piece comes. One that
+was handed over is the folder ``uploads/ID``, until the job that takes it in removes it, or it was given up a week ago.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -26,8 +29,15 @@ from engine.catalog.backups import ARRIVING
 from engine.catalog.workspace import Workspace
 from engine.files import write_json
 
+if TYPE_CHECKING:
+    from app.jobs import Job
+
 __all__ = ["Arrivals"]
 
+KEPT_SECONDS = 7 * 86400.0
+"""How long an upload stays after it was handed over to a job that failed or was cancelled: for so long the job can go on."""
+KEPT_NAME = re.compile(r"[0-9a-f]{32}")
+GIVEN_UP = frozenset({"failed", "cancelled"})
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -183,6 +193,32 @@ class Arrivals:
             for path in list(self._folder.iterdir()):
                 if moment - max(_modified(path), _modified(self._record(path.stem))) > UPLOAD_SECONDS:
                     _remove(path)
+
+    def sweep_kept(self, jobs: Callable[[], Iterable[Job]], *, now: float | None = None) -> None:
+        """Remove what was handed over more than a week ago, unless a job may need it yet.
+
+        Those are jobs that have not ended, those that failed or were cancelled within a week, and those that are done and left it there
+        because something of it was set aside.
+
+        Args:
+            jobs: lists all of them; asked only where something is old enough.
+            now: UTC seconds; None for the clock's.
+        """
+        moment = time.time() if now is None else now
+        kept = [path for path in self._kept.glob("*") if KEPT_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+        old = [folder for folder in kept if moment - max(map(_modified, (folder, *folder.iterdir()))) > KEPT_SECONDS]
+        if not old:
+            return
+        needed = {
+            part
+            for job in jobs()
+            if job.state not in GIVEN_UP or moment - (job.ended or job.created) <= KEPT_SECONDS
+            for path in job.inputs.values()
+            for part in Path(path).parts
+        }
+        for folder in old:
+            if folder.name not in needed:
+                _remove(folder)
 
     def _refuse_excess(self, announced: Announcement, under_way: list[Arrival]) -> None:
         limits, held = self._limits, sum(arrival.size for arrival in under_way)

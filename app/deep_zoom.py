@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -27,6 +28,7 @@ SQUARE = 256
 REDUCTION = 16
 """Pixels of the scene a side to one of its copy; for one square no more are decoded than make it this much smaller."""
 COPIES_KEPT = 2
+FAILED_SECONDS = 5.0
 QUALITY = 90
 
 _Key = tuple[int, str]
@@ -44,14 +46,18 @@ class DeepZoom:
         pictures: reads the scenes.
         workspace: in which copies are kept.
         reduction: pixels of a scene a side to one of its copy.
+        failed_seconds: for how long all who ask are told that a copy could not be made, before it is tried again.
     """
 
-    def __init__(self, pictures: TilePictures, workspace: Workspace, *, reduction: int = REDUCTION) -> None:
+    def __init__(
+        self, pictures: TilePictures, workspace: Workspace, *, reduction: int = REDUCTION, failed_seconds: float = FAILED_SECONDS
+    ) -> None:
         self._pictures, self._folder, self._reduction = pictures, workspace.temporary / "overviews", reduction
+        self._failed_seconds = failed_seconds
         self._lock, self._one_copy = threading.Lock(), threading.Lock()
         self._copies: OrderedDict[_Key, NDArray[np.uint8]] = OrderedDict()
         self._making: dict[_Key, float] = {}
-        self._failed: dict[_Key, str] = {}
+        self._failed: dict[_Key, tuple[str, float]] = {}
 
     def scene(self, scene_id: int) -> Scene | None:
         """The scene of that id; None where there is none."""
@@ -87,7 +93,7 @@ class DeepZoom:
         """The smaller copy of the scene; None where it is only now being made.
 
         Raises:
-            BadInput: it could not be made.
+            BadInput: it could not be made; that is said for some seconds, once at least, and then it is tried again.
         """
         key, file = _key(scene), self._folder / f"{scene.content_hash}.jpg"
         with self._lock:
@@ -95,7 +101,10 @@ class DeepZoom:
                 self._copies.move_to_end(key)
                 return self._copies[key]
             if key in self._failed:
-                raise BadInput(self._failed[key])
+                words, until = self._failed[key]
+                if time.monotonic() >= until:
+                    del self._failed[key]
+                raise BadInput(words)
             if key in self._making:
                 return None
             if not file.is_file():
@@ -118,7 +127,7 @@ class DeepZoom:
                     Image.fromarray(copy).save(temporary, "JPEG", quality=QUALITY)
         except (BadInput, OSError) as failed:
             with self._lock:
-                self._failed[key] = str(failed)
+                self._failed[key] = str(failed), time.monotonic() + self._failed_seconds
         finally:
             with self._lock:
                 self._making.pop(key, None)

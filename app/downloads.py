@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from connectors.formats.unpack import PREFIX
 from engine.catalog import ledger
 from engine.catalog.models import exports_directory
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 
-__all__ = ["Download", "find"]
+__all__ = ["Download", "find", "sweep_scratch"]
 
 LAYERS = "layers"
 """The folder of an export's layers, below it."""
 MODEL_FILE = "model.onnx"
+DOWNLOADS = "downloads"
+"""Below ``temporary/``."""
+LEFT_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,15 @@ def _exported(workspace: Workspace) -> Iterator[tuple[str, Path]]:
             yield name, folder
 
 
+def sweep_scratch(workspace: Workspace, *, now: float | None = None) -> None:
+    """Remove what lies for a day in ``temporary/`` where downloads are packed and labels unpacked: its process was killed."""
+    moment = time.time() if now is None else now
+    for path in [*workspace.temporary.glob(f"{PREFIX}*"), *(workspace.temporary / DOWNLOADS).glob("*")]:
+        with suppress(FileNotFoundError):
+            if path.is_dir() and not path.is_symlink() and moment - path.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def _there(file: Path) -> Iterator[Path]:
     yield file
@@ -120,7 +135,7 @@ def _written_labels(workspace: Workspace, written_as: str) -> Iterator[Path]:
 
 @contextmanager
 def _scratch(workspace: Workspace) -> Iterator[Path]:
-    folder = workspace.temporary / "downloads"
+    folder = workspace.temporary / DOWNLOADS
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
         yield Path(made)

@@ -19,6 +19,7 @@ from app.announcements import UploadLimits
 from app.arrivals import Arrivals
 from app.bodies import LARGEST_FORM_BYTES, BodyLimit, Uploads
 from app.deep_zoom import DeepZoom
+from app.downloads import sweep_scratch
 from app.ownership import Ownership
 from app.routes import (
     curve,
@@ -56,6 +57,7 @@ __all__ = ["LOOPBACK", "create_app", "serve"]
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_CLOSE = 2
+EVERY_JOB = 1_000_000
 SECONDS_TO_FIRST_PAGE = 4.0
 """What the first page needs goes before what the first job needs."""
 
@@ -143,6 +145,8 @@ def serve(workspace: Workspace, *, host: str, port: int, worker: bool, settings:
         def in_charge() -> None:
             in_one_go.sweep()
             arrivals.sweep()
+            arrivals.sweep_kept(lambda: jobs.list(limit=EVERY_JOB))
+            sweep_scratch(workspace)
             if worker:
                 beside.enter_context(Supervisor(workspace))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from connectors.formats import coco, dota, geojson, geopackage, isaid, shapefile, voc, yolo
@@ -25,6 +25,7 @@ __all__ = [
     "annotation_server",
     "hub_weights",
     "label_studio",
+    "layer_stem",
     "read_labels",
     "require_formats",
     "write_labels",
@@ -33,6 +34,11 @@ __all__ = [
 
 LAYER_SUFFIXES = {"gpkg": ".gpkg", "geojson": ".geojson", "coco": ".coco.json"}
 """The formats of ``detect``, each with the end of its files' names."""
+
+UNSAFE = frozenset('\\/:*?"<>|')
+"""Not in the names of layer files: they go to other systems."""
+LONGEST_STEM = 180
+"""Bytes of a layer file's name that leave room for its end, and for that of a file beside it while it is written."""
 
 _WRITERS: dict[str, Callable[[Path, SceneDetections], None]] = {
     "gpkg": geopackage.write,
@@ -108,9 +114,15 @@ def require_formats(formats: str) -> list[str]:
     return named
 
 
+def layer_stem(scene: str) -> str:
+    """The name of a scene's layer files without their ends: its own without folders and suffix, made one that every system takes."""
+    plain = "".join(char if char.isprintable() and char not in UNSAFE else "_" for char in PurePosixPath(scene).stem)
+    return plain.strip(". ").encode()[:LONGEST_STEM].decode("utf-8", "ignore") or "scene"
+
+
 def write_layers(detections: SceneDetections, folder: Path, formats: list[str]) -> dict[str, Path]:
     """Write ``detections`` below ``folder`` once a format, atomically; returns the file of each."""
-    stem = Path(detections.scene).stem
+    stem = layer_stem(detections.scene)
     files = {name: folder / f"{stem}{LAYER_SUFFIXES[name]}" for name in formats}
     for name, file in files.items():
         _WRITERS[name](file, detections)

@@ -34,7 +34,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     actions = Actions(context)
     gr.Markdown("# Find look-alikes")
     news = gr.HTML(elem_id="news")
-    asked, awaited, confirmed = gr.State(Asked()), gr.State(None), gr.State(None)
+    asked, awaited, confirmed, opened = gr.State(Asked()), gr.State(None), gr.State(None), gr.State(None)
     count = gr.Number(0, visible=False)
     with gr.Accordion("Search for something: draw one box around one object", open=True, elem_id="drawing-fold") as fold:
         picture, number, most, open_tile, find = _add_drawing()
@@ -72,9 +72,9 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         script = counted(context.settings.pause_seconds) if inputs and inputs[-1] is count else None
         return event(listener, inputs=inputs, outputs=outputs, preprocess=False, js=script, api_visibility="private")
 
-    on(blocks.load, actions.visit, [], [number, picture, fold, news])
-    on(open_tile.click, actions.open, [number], [number, picture, news])
-    on(find.click, actions.start, [picture, number, most], [awaited, news], changes=True)
+    on(blocks.load, actions.visit, [], [number, picture, opened, fold, news])
+    on(open_tile.click, actions.open, [number], [number, picture, opened, news])
+    on(find.click, actions.start, [picture, opened, most], [awaited, news], changes=True)
     on(search.change, actions.look, [search, asked, count], decided)
     on(yes.click, actions.accept, [asked, label, count], decided, changes=True)
     on(no.click, actions.refuse, [asked, count], decided, changes=True)
@@ -84,8 +84,8 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
     on(score.release, actions.limit, [asked, score], decided)
     on(everything.click, actions.ask_for_all, [asked, label], [confirmed, confirm, question, news])
     on(do_it.click, actions.accept_all, [asked, confirmed, label], decided, changes=True)
-    for button in (do_it, leave):
-        button.click(lambda: gr.update(visible=False), outputs=confirm, api_visibility="private")
+    for answered in (do_it.click, leave.click, search.change, label.change, score.release):
+        answered(lambda: gr.update(visible=False), outputs=confirm, api_visibility="private", show_progress="hidden")
     on(send.click, actions.send, [asked, tiles], [news], changes=True, needs="manager")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
     gr.Timer(SECONDS_BETWEEN_LOOKS).tick(actions.grown, inputs=asked, outputs=decided[:-1], **quiet)

@@ -13,7 +13,7 @@ from app.pages import text
 from engine.catalog.decisions import dividing_score, score_bands
 from engine.catalog.searches import HitRecord, SearchRecord
 
-__all__ = ["STEP", "above", "counted", "gallery", "large", "named", "next_hit", "slider", "stamp", "standing", "undecided"]
+__all__ = ["STEP", "above", "counted", "gallery", "large", "lowest", "named", "next_hit", "slider", "stamp", "standing", "undecided"]
 
 HIT_PIXELS, LARGE_PIXELS, NEXT_PIXELS = 140, 460, 96
 COMING = 4
@@ -33,9 +33,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def above(found: Sequence[HitRecord], score: float) -> list[HitRecord]:
-    """Those of this score or more."""
-    return [each for each in found if each.score >= score]
+def above(found: Sequence[HitRecord], score: float | None) -> list[HitRecord]:
+    """Those of this score or more; None hides nothing."""
+    return [each for each in found if score is None or each.score >= score]
+
+
+def lowest(found: Sequence[HitRecord]) -> float:
+    """The lower end of the slider: no score of the look-alikes, of which there is one at least, is below it by more than rounding."""
+    return round(math.floor(min(each.score for each in found) / STEP) * STEP, 3)
 
 
 def undecided(found: Sequence[HitRecord]) -> list[HitRecord]:
@@ -105,10 +110,9 @@ def standing(found: Sequence[HitRecord], shown: Sequence[HitRecord], seconds: fl
     return text.note(text.joined(text.bar(decided, max(len(found), 1)), f" {said}.{hidden}")) + right
 
 
-def slider(found: Sequence[HitRecord], score: float) -> Any:
+def slider(found: Sequence[HitRecord], score: float | None) -> Any:
     """Over the scores that there are; where nothing is hidden it stands at its lower end."""
     if not found:
         return gr.skip()
-    low = math.floor(min(each.score for each in found) / STEP) * STEP
-    high = math.ceil(max(each.score for each in found) / STEP) * STEP
-    return gr.update(minimum=round(low, 3), maximum=round(max(high, low + STEP), 3), value=round(max(score, low), 3))
+    low, high = lowest(found), math.ceil(max(each.score for each in found) / STEP) * STEP
+    return gr.update(minimum=low, maximum=round(max(high, low + STEP), 3), value=low if score is None else round(max(score, low), 3))

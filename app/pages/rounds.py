@@ -9,6 +9,7 @@ import gradio as gr
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
+from app.pages.numbers import whole
 from app.pages.overview import rounds_table
 from engine.catalog.rounds import get_round, round_tiles, rounds
 from engine.catalog.schema import RoundTile
@@ -26,6 +27,7 @@ ANNOTATE = {
 }
 STRATEGIES = list(get_args(Strategy))
 VERBS_SHOWN = frozenset({"round", "retrain", "rank", "oracle", "push", "pull", "finetune", "predict", "evaluate"})
+IMAGES = "training images"
 TILES_SHOWN = 100
 CARD_PIXELS = 150
 
@@ -40,7 +42,7 @@ class Actions:
         """What the budget costs."""
         return text.note(f"{minutes or 0:g} minutes cost {(minutes or 0) / 60 * (rate or 0):.2f} at that rate.")
 
-    def begin(self, minutes: float | None, strategy: str, who: str, images: float) -> str:
+    def begin(self, minutes: float | None, strategy: str, who: str, images: float | None) -> str:
         """Queue a round."""
         if not minutes or minutes <= 0:
             raise UsageError(f"a budget of {minutes or 0:g} minutes", expected="more than 0", remedy="Say how long an annotator may work")
@@ -48,14 +50,14 @@ class Actions:
             "budget_seconds": 60 * float(minutes),
             "strategy": strategy,
             "annotate": ANNOTATE[who],
-            "retrain": {"finetune": {"schedule": {"images_seen": int(images)}}},
+            "retrain": {"finetune": {"schedule": {"images_seen": whole(images, IMAGES)}}},
         }
         self._context.jobs.enqueue("round", config)
         return text.done("The round is queued: its tiles appear below when they are ranked.")
 
-    def retrain(self, images: float) -> str:
+    def retrain(self, images: float | None) -> str:
         """Queue a training on everything that is looked at."""
-        self._context.jobs.enqueue("retrain", {"finetune": {"schedule": {"images_seen": int(images)}}})
+        self._context.jobs.enqueue("retrain", {"finetune": {"schedule": {"images_seen": whole(images, IMAGES)}}})
         return text.done("Retraining is queued.")
 
     def refresh(self) -> tuple[Any, ...]:

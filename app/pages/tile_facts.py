@@ -29,7 +29,7 @@ def about(state: TileState, suggested: Boxes, chosen: RoundTile | None) -> str:
     reasons = {} if chosen is None else chosen.reasons
     if reasons.get("why"):
         facts["Chosen because"] = reasons["why"]
-    asked = [(f"/hits/{hit}.png?width={HIT_PIXELS}", "Is this one?") for hit in reasons.get("hits", [])]
+    asked = [(f"/hits/{hit}.png?width={HIT_PIXELS}&tile={tile.id}", "Is this one?") for hit in reasons.get("hits", [])]
     return text.definitions(facts) + (text.gallery(asked, width=HIT_PIXELS) if asked and not state.reviewed else "")
 
 

@@ -11,6 +11,7 @@ import gradio as gr
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
+from app.pages.numbers import whole
 from engine.catalog.models import models
 from engine.catalog.training_logs import LoggedRun, logged_runs
 from engine.errors import UsageError
@@ -38,8 +39,9 @@ _PATCHES, _REGIONS, _LOOK_ALIKES, *_ = TASKS
 PRESETS = {
     "Regions: a start for a detector of classes": Preset((_REGIONS,), backbone=True),
     "Look-alikes: a start for a detector that is asked by a box": Preset((_LOOK_ALIKES,), backbone=True),
-    "UP-DETR, as published: patches, the backbone frozen": Preset((_PATCHES,), backbone=False),
+    "UP-DETR: patches, the backbone frozen": Preset((_PATCHES,), backbone=False),
 }
+IMAGES = "training images"
 NOTHING = "nothing beside"
 ALONE = "no other run"
 BESIDE = {NOTHING: None} | {label: task["encoder"] for label, task in TASKS.items() if "encoder" in task}
@@ -52,7 +54,7 @@ class Actions:
     def __init__(self, context: PageContext) -> None:
         self._context = context
 
-    def pretrain(self, tasks: Sequence[str], images: float, backbone: bool) -> str:
+    def pretrain(self, tasks: Sequence[str], images: float | None, backbone: bool) -> str:
         """Queue pre-training by the chosen tasks."""
         chosen: dict[str, Any] = {"patches": None}
         for label in tasks:
@@ -66,7 +68,7 @@ class Actions:
                 chosen[part] = values
         if not tasks:
             raise UsageError("no task", expected="one at least", remedy="Tick what is to be learned")
-        chosen |= {"freeze_backbone": not backbone, "schedule": {"images_seen": int(images)}}
+        chosen |= {"freeze_backbone": not backbone, "schedule": {"images_seen": whole(images, IMAGES)}}
         self._context.jobs.enqueue("pretrain", chosen)
         return text.done("Pre-training is queued.")
 
@@ -75,9 +77,9 @@ class Actions:
         chosen = PRESETS[name]
         return list(chosen.tasks), chosen.backbone
 
-    def finetune(self, images: float, beside: str, believe: bool) -> str:
+    def finetune(self, images: float | None, beside: str, believe: bool) -> str:
         """Queue fine-tuning on what was reviewed, with an encoder task beside it, or with what the newest detector believes of the rest."""
-        config: dict[str, Any] = {"schedule": {"images_seen": int(images)}}
+        config: dict[str, Any] = {"schedule": {"images_seen": whole(images, IMAGES)}}
         if BESIDE[beside]:
             config["encoder"] = BESIDE[beside]
         if believe:
@@ -91,9 +93,9 @@ class Actions:
         self._context.jobs.enqueue("finetune", config)
         return text.done("Fine-tuning is queued.")
 
-    def one_shot(self, images: float) -> str:
+    def one_shot(self, images: float | None) -> str:
         """Queue the training of a detector that is asked by boxes."""
-        self._context.jobs.enqueue("one-shot", {"schedule": {"images_seen": int(images)}})
+        self._context.jobs.enqueue("one-shot", {"schedule": {"images_seen": whole(images, IMAGES)}})
         return text.done("One-shot training is queued; the page Find uses the model when it is there.")
 
     def refresh(self, run: str | None, beside: str | None = None) -> tuple[Any, Any, str, str]:

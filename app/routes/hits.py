@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from PIL import Image, ImageDraw
 
-from app.tile_pictures import LARGEST_ID, TilePictures
+from app.routes.tiles import CACHE, Id, unless_known
+from app.tile_pictures import TilePictures, etag
 from engine.catalog.schema import SearchHit
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
@@ -18,27 +19,32 @@ __all__ = ["router"]
 SURROUNDINGS = 3.0
 """Side of the picture as a multiple of the object's longer side."""
 SMALLEST_SIDE = 48
-CACHE = {"Cache-Control": "private, max-age=3600"}
 
 
 def router(workspace: Workspace, pictures: TilePictures) -> APIRouter:
-    """``GET /hits/{id}.png?width=N``: a square of N pixels around the look-alike."""
+    """``GET /hits/{id}.png?width=N``: a square of N pixels around the look-alike; with ``tile=ID`` only while it lies on that tile."""
     routes = APIRouter()
 
     @routes.get("/hits/{hit_id}.png")
-    def hit(hit_id: Annotated[int, Path(ge=1, le=LARGEST_ID)], width: Annotated[int, Query(ge=16, le=1024)] = 140) -> Response:
+    def hit(
+        hit_id: Id, request: Request, width: Annotated[int, Query(ge=16, le=1024)] = 140, tile: Annotated[int | None, Query()] = None
+    ) -> Response:
         with workspace.session(write=False) as session:
             row = session.get(SearchHit, hit_id)
         found = pictures.tile(row.tile_id) if row else None
-        if row is None or found is None:
+        if row is None or found is None or tile not in (None, row.tile_id):
             raise HTTPException(404, "no such look-alike")
+        box = (row.x1_tile, row.y1_tile, row.x2_tile, row.y2_tile)
+        tag = etag("hit", found.content_hash, found.window, box, width)
+        if known := unless_known(request, tag):
+            return known
         try:
-            tile = Image.fromarray(pictures.pixels(found))
+            pixels = Image.fromarray(pictures.pixels(found))
         except BadInput as unreadable:
             raise HTTPException(404, "the scene of this look-alike cannot be read any more") from unreadable
         picture = io.BytesIO()
-        _around(tile, (row.x1_tile, row.y1_tile, row.x2_tile, row.y2_tile), width).save(picture, "PNG", compress_level=1)
-        return Response(picture.getvalue(), media_type="image/png", headers=CACHE)
+        _around(pixels, box, width).save(picture, "PNG", compress_level=1)
+        return Response(picture.getvalue(), media_type="image/png", headers={"Cache-Control": CACHE, "ETag": tag})
 
     return routes
 

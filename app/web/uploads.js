@@ -75,6 +75,7 @@ class Upload extends HTMLElement {
         this.said.setAttribute("role", "status");
         this.pause = made(this.row, "button", {type: "button", textContent: "Pause"});
         this.forget = made(this.row, "button", {type: "button", textContent: "Remove"});
+        this.others = made(this, "div", {className: "upload-others", hidden: true});
         this.field.addEventListener("change", () => { if (this.field.files[0]) this.choose(this.field.files[0]); this.field.value = ""; });
         this.drop.addEventListener("dragover", event => { event.preventDefault(); this.drop.classList.add("over"); });
         this.drop.addEventListener("dragleave", () => this.drop.classList.remove("over"));
@@ -94,19 +95,44 @@ class Upload extends HTMLElement {
 
     get state() { return this.dataset.state; }
 
-    // Show what the server has: nothing, a part, or all of a file.
+    // Show what the server has: nothing, a part, or all of a file; and what else is there, which takes up room until it is removed.
     async look() {
         try {
             const every = await ask("GET", "/uploads");
-            if (this.file) return;
             const mine = every.filter(each => each.purpose === this.getAttribute("purpose"));
-            const found = this.known ? mine.find(each => each.id === this.known.id) : mine.at(-1);
-            this.known = found;
+            if (!this.file) this.known = this.known ? mine.find(each => each.id === this.known.id) : mine.at(-1);
+            this.list(mine.filter(each => each.id !== this.known?.id));
+            if (this.file) return;
+            const found = this.known;
             if (!found) this.show("empty");
             else if (found.offset === found.size) this.show("complete");
             else this.show("waiting", "Choose the same file again: it goes on there.");
         } catch (failed) {
-            this.show("empty");
+            if (!this.file) this.show("empty");
+        }
+    }
+
+    // The visitor's other uploads, each with a way to remove it.
+    list(others) {
+        this.others.replaceChildren();
+        this.others.hidden = !others.length;
+        for (const each of others) {
+            const row = made(this.others, "div", {className: "upload-row"});
+            row.style.marginBottom = ".5rem";
+            made(row, "strong", {textContent: `${each.name} · ${size(each.size)}`});
+            made(row, "progress", {max: 1, value: each.offset / each.size});
+            const forget = made(row, "button", {type: "button", textContent: "Remove"});
+            forget.setAttribute("aria-label", `Remove ${each.name}`);
+            const words = each.offset === each.size ? "All of it is here" : `${Math.floor(100 * each.offset / each.size)} % is here`;
+            const said = made(row, "span", {className: "upload-said", textContent: `Another upload of yours. ${words}.`});
+            forget.addEventListener("click", async () => {
+                try {
+                    await ask("DELETE", `/uploads/${each.id}`);
+                } catch (failed) {
+                    if (failed.status !== 404) { said.textContent = failed.message; return; }
+                }
+                this.look();
+            });
         }
     }
 
@@ -121,6 +147,7 @@ class Upload extends HTMLElement {
         await this.sending;
         this.file = file;
         this.known = undefined;
+        if (!file.size || file.size > Number(this.getAttribute("largest"))) this.look();
         if (!file.size) return this.show("stopped", "This file is empty. Choose another one.");
         if (file.size > Number(this.getAttribute("largest")))
             return this.show("stopped", `More than ${size(Number(this.getAttribute("largest")))}: name it by its path on the server.`);
@@ -147,7 +174,7 @@ class Upload extends HTMLElement {
         const announced = {name: file.name, size: file.size, fingerprint: await fingerprintOf(file), purpose: this.getAttribute("purpose")};
         const begin = () => this.patiently(signal,
             () => ask("POST", "/uploads", {"Content-Type": "application/json"}, JSON.stringify(announced), signal));
-        this.known = await begin();
+        try { this.known = await begin(); } finally { this.look(); }
         const begun = performance.now(), before = this.known.offset;
         let piece = 1 << 20;
         while (this.known.offset < file.size) {
@@ -210,6 +237,7 @@ class Upload extends HTMLElement {
         }
         this.file = this.known = undefined;
         this.show("empty");
+        await this.look();
     }
 
     show(state, words = "") {

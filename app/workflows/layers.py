@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from app.downloads import LAYERS
-from app.wiring import require_formats, write_layers
+from app.wiring import layer_stem, require_formats, write_layers
 from engine.catalog import ledger
 from engine.catalog.models import exports, exports_directory
 from engine.catalog.schema import Scene
@@ -53,7 +53,9 @@ def write_scene_layers(workspace: Workspace, config: LayersConfig, *, progress: 
         with workspace.session(write=False) as session:
             rows = [row for row in session.query(Scene).order_by(Scene.id) if not config.scenes or row.id in config.scenes][: config.limit]
         if missing := sorted(set(config.scenes) - {row.id for row in rows}):
-            raise BadInput(f"no scene {missing[0]}", remedy="Take the number from the page Export")
+            raise BadInput(
+                f"no scene {missing[0]}", remedy="Take the number from the address of its page: click its name on the page Imagery"
+            )
         if not rows:
             raise NothingToDo("there is no scene to search", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
         model = exports_directory(workspace, name)
@@ -61,9 +63,9 @@ def write_scene_layers(workspace: Workspace, config: LayersConfig, *, progress: 
         boxes, files = 0, []
         for number, row in enumerate(rows):
             found = detect(model, scene_file(workspace, row), search, progress=_part(progress, number, len(rows), row.name))
-            folder = model / LAYERS / f"{row.id}-{Path(row.name).stem[:60] or 'scene'}"
+            folder = model / LAYERS / f"{row.id}-{layer_stem(row.name)[:60]}"
             folder.mkdir(parents=True, exist_ok=True)
-            files += [str(path.relative_to(model)) for path in write_layers(found, folder, named).values()]
+            files += [str(path.relative_to(model)) for path in write_layers(replace(found, scene=row.name), folder, named).values()]
             boxes += len(found.boxes_scene)
         progress(len(rows), len(rows), "done")
         with workspace.session() as session:

@@ -12,11 +12,13 @@ from engine.errors import ArchiveRefused, BadInput
 from engine.files import inside
 from engine.imagery.archive import ArchiveLimits, read_members, source_kind
 
-__all__ = ["LIMITS", "unpacked"]
+__all__ = ["LIMITS", "PREFIX", "unpacked"]
 
 LABEL_SUFFIXES = frozenset(
     {".txt", ".xml", ".json", ".yaml", ".yml", ".names", ".geojson", ".gpkg", ".shp", ".shx", ".dbf", ".prj", ".cpg"}
 )
+PREFIX = "labels-"
+"""Of the names of the folders that are made in ``scratch``: what a killed process leaves there is known by it."""
 LIMITS = ArchiveLimits(max_member_bytes=4 << 30, max_total_bytes=16 << 30)
 
 
@@ -38,7 +40,7 @@ def unpacked(path: Path, scratch: Path | None = None, limits: ArchiveLimits = LI
     if not path.is_file() or source_kind(path) not in ("zip", "tar"):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="labels-", dir=scratch) as made:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=scratch) as made:
         folder = Path(made)
         _unpack(path, folder, limits)
         try:

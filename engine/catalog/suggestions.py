@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 
 from engine.boxes import Boxes
@@ -18,7 +19,7 @@ from engine.inference.predictions import Predictions
 
 __all__ = ["suggested_boxes", "suggested_on"]
 
-SETS_KEPT = 4
+SETS_KEPT, SETS_KNOWN = 4, 64
 
 
 def suggested_boxes(workspace: Workspace, tile_id: int, score_threshold: float) -> Boxes:
@@ -30,7 +31,7 @@ def suggested_boxes(workspace: Workspace, tile_id: int, score_threshold: float) 
 
 
 def suggested_on(workspace: Workspace, tile_ids: Sequence[int], score_threshold: float) -> dict[int, Boxes]:
-    """By tile id, what :func:`suggested_boxes` gives of it, of the newest set that holds any of the tiles; tiles it lacks are left out."""
+    """By tile id, what :func:`suggested_boxes` gives of it, each of the newest set that holds it; tiles in no set are left out."""
     with workspace.session(write=False) as session:
         if session.get(LabelSetRow, 1) is None:
             return {}
@@ -42,12 +43,17 @@ def suggested_on(workspace: Workspace, tile_ids: Sequence[int], score_threshold:
             .order_by(PredictionSet.created.desc(), PredictionSet.id.desc())
         )
         known = [(predictions_directory(workspace, row.name), row.created) for row in session.scalars(query)]
+    found: dict[int, Boxes] = {}
+    missing = np.asarray(tile_ids, dtype=np.int64)
     for directory, created in known:
-        predictions = _loaded(directory, created)
-        held = np.intersect1d(np.asarray(tile_ids, dtype=np.int64), predictions.tile_ids)
+        held = np.intersect1d(missing, _tile_ids(directory, created))
         if len(held):
-            return {tile_id: _from(predictions.of_tile(tile_id), score_threshold) for tile_id in held.tolist()}
-    return {}
+            predictions = _loaded(directory, created)
+            found |= {tile_id: _from(predictions.of_tile(tile_id), score_threshold) for tile_id in held.tolist()}
+            missing = np.setdiff1d(missing, held)
+        if not len(missing):
+            break
+    return found
 
 
 def _from(boxes: Boxes, score_threshold: float) -> Boxes:
@@ -59,3 +65,9 @@ def _from(boxes: Boxes, score_threshold: float) -> Boxes:
 def _loaded(directory: Path, _created: float) -> Predictions:
     """A set as it was made at that time: a set that was made anew under its name is read anew."""
     return Predictions.load(directory)
+
+
+@lru_cache(maxsize=SETS_KNOWN)
+def _tile_ids(directory: Path, created: float) -> NDArray[np.int64]:
+    """The tiles that a set holds; remembered for more sets than are kept, so that a tile in none costs no reading."""
+    return _loaded(directory, created).tile_ids

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,11 +34,14 @@ from engine.label_set import LabelSet
 from engine.models.detector import Detector
 from engine.models.sampling import use_sampler
 
-__all__ = ["TOLERANCE", "ExportOptions", "Exported", "Precision", "export_detector"]
+__all__ = ["LAYERS", "TOLERANCE", "ExportOptions", "Exported", "Precision", "export_detector"]
 
 Precision = Literal["fp32", "fp16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2}
 """Largest difference to torch in float32, of a score or of a box as a share of the tile's side."""
+
+LAYERS = "layers"
+"""Below an exported folder, what was found with it: hours of search that a new export of the same name keeps."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def export_detector(
     options: ExportOptions = ExportOptions(),
     finder: Detector | None = None,
 ) -> Exported:
-    """Write the exported folder as a whole, or nothing.
+    """Write the exported folder as a whole, or nothing; the layers of one that is there already stay in it.
 
     Args:
         detector: fine-tuned, on the CPU.
@@ -115,10 +120,20 @@ def export_detector(
             if patch is not None:
                 one_shot = _add_one_shot(finder, images, patch, folder, description, threads, options)
             write_json(folder / DESCRIPTION_FILE, description)
+            if (directory / LAYERS).is_dir():
+                shutil.copytree(directory / LAYERS, folder / LAYERS, copy_function=_link)
     finally:
         for each in (detector, finder):
             use_sampler(each, "auto")
     return Exported(parity, one_shot)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name, or a copy of it where the file system has no such links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _add_one_shot(

@@ -63,7 +63,7 @@ class ExportReport:
 
 
 def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = silent) -> ExportReport:
-    """Export a fine-tuned model; an export of the same name is replaced as a whole.
+    """Export a fine-tuned model; an export of the same name is replaced as a whole, but for the layers that were found with it.
 
     Raises:
         BadInput: no such model, or a name that cannot be a folder's.
@@ -108,6 +108,6 @@ def export(workspace: Workspace, config: ExportConfig, *, progress: Progress = s
             ledger.record(
                 session, "export", model=row.name, export=name, target=config.target, precision=config.precision, parity=done.detector.worst
             )
-        taken = sum(path.stat().st_size for path in directory.iterdir())
+        taken = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
         progress(3, 3, "done")
         return ExportReport(name, str(directory.relative_to(workspace.root.resolve())), row.name, taken, done.detector, done.one_shot)

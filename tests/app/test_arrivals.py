@@ -8,6 +8,7 @@ import sys
 import zlib
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -259,6 +260,35 @@ def test_what_nobody_went_on_with_for_a_day_is_swept_and_the_rest_stays(workspac
     assert {path.stem for path in (workspace.uploads / "arriving").iterdir()} == {new.id}
     assert old.id not in {path.name for path in workspace.uploads.iterdir()}
     assert kept.exists()
+
+
+def test_what_was_handed_over_goes_a_week_after_its_job_was_given_up(workspace, arrivals):
+    day, moment = 86400, 1_800_000_000
+    kept = {}
+    for index, days in enumerate([8, 8, 8, 8, 8, 8, 6]):
+        arrival = arrivals.begin(announced(fingerprint=f"{index:08x}"), "ana")
+        kept[index] = arrivals.take(send(arrivals, arrival, b"0123456789").id, "ana")
+        for path in (kept[index], kept[index].parent):
+            os.utime(path, (moment - days * day,) * 2)
+    arriving = arrivals.begin(announced(), "ana")
+    others = [workspace.uploads / "somebody's" / "flight.zip", workspace.uploads / "arriving" / arriving.id / "flight.zip"]
+    others[0].parent.mkdir()
+    others[0].write_bytes(b"not ours")
+    for path in (*others, *(each.parent for each in others)):
+        os.utime(path, (moment - 30 * day,) * 2)
+    states = [("failed", 8), ("failed", 6), ("cancelled", 8), ("interrupted", 9), ("done", 8)]
+    listed = [
+        SimpleNamespace(state=state, created=moment - 9 * day, ended=moment - days * day, inputs={"source": str(kept[index])})
+        for index, (state, days) in enumerate(states)
+    ]
+    arrivals.sweep_kept(lambda: listed, now=moment)
+    assert [index for index, file in kept.items() if file.exists()] == [1, 3, 4, 6]
+    assert all(path.exists() for path in others)
+
+
+def test_jobs_are_not_listed_where_nothing_is_old(arrivals):
+    arrivals.take(send(arrivals, arrivals.begin(announced(), "ana"), b"0123456789").id, "ana")
+    arrivals.sweep_kept(lambda: pytest.fail("jobs were listed"))
 
 
 @pytest.mark.guarantee("G7")

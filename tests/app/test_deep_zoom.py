@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 
 import numpy as np
@@ -141,6 +142,37 @@ def test_copy_of_a_scene_that_is_gone_is_refused(workspace, pictures, scene):
     scene_file(workspace, scene).unlink()
     with pytest.raises(BadInput):
         made(zoom, scene, 0, 0, 0)
+
+
+class Troubled(Counting):
+    """Pictures that the background cannot read while there is trouble."""
+
+    trouble = True
+
+    def smaller(self, scene, window, width, height, *, most_pixels):
+        if self.trouble and threading.current_thread() is not threading.main_thread():
+            raise BadInput("the disk was away")
+        return super().smaller(scene, window, width, height, most_pixels=most_pixels)
+
+
+def test_copy_that_failed_is_tried_again_once_that_was_told(workspace, pictures, scene):
+    troubled = Troubled(pictures)
+    zoom = DeepZoom(troubled, workspace, reduction=2, failed_seconds=0)
+    for _ in range(2):
+        with pytest.raises(BadInput, match="the disk was away"):
+            made(zoom, scene, 0, 0, 0)
+    troubled.trouble = False
+    assert made(zoom, scene, 0, 0, 0) is not None
+
+
+def test_all_squares_that_are_asked_for_at_once_are_told_of_a_failure(workspace, pictures, scene):
+    troubled = Troubled(pictures)
+    zoom = DeepZoom(troubled, workspace, reduction=2, failed_seconds=60)
+    with pytest.raises(BadInput, match="the disk was away"):
+        made(zoom, scene, 0, 0, 0)
+    troubled.trouble = False
+    with pytest.raises(BadInput, match="the disk was away"):
+        zoom.square(scene, 0, 0, 0)
 
 
 def test_overviews_inside_a_file_are_used(tmp_path, pixels):

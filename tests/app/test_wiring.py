@@ -10,7 +10,16 @@ import zipfile
 import numpy as np
 import pytest
 
-from app.wiring import LABEL_FOLDERS, LABEL_WRITERS, LAYER_SUFFIXES, read_labels, require_formats, write_labels, write_layers
+from app.wiring import (
+    LABEL_FOLDERS,
+    LABEL_WRITERS,
+    LAYER_SUFFIXES,
+    layer_stem,
+    read_labels,
+    require_formats,
+    write_labels,
+    write_layers,
+)
 from engine.boxes import Boxes
 from engine.errors import BadInput, UsageError
 from engine.label_set import LabelSet
@@ -70,6 +79,21 @@ def pack(archive, folder):
     else:
         with tarfile.open(archive, "w:gz") as target:
             target.add(folder, folder.name)
+
+
+@pytest.mark.parametrize(
+    ("scene", "stem"),
+    [
+        ("scene 1.tif", "scene 1"),
+        ("north/roof.png", "roof"),
+        (".hidden.png", "hidden"),
+        ("..", "scene"),
+        ('a:b\\c"d\n.png', "a_b_c_d_"),
+        (f"{'ä' * 200}.tif", "ä" * 90),
+    ],
+)
+def test_layer_files_are_named_after_their_scene(scene, stem):
+    assert layer_stem(scene) == stem
 
 
 @pytest.mark.parametrize("written_as", LABEL_WRITERS)

@@ -142,6 +142,38 @@ def test_upload_goes_on_after_a_lost_connection_a_killed_app_and_a_reload(worksp
     assert hashlib.sha256(kept.read_bytes()).digest() == hashlib.sha256(archive.read_bytes()).digest()
 
 
+def test_every_unfinished_upload_is_in_sight_and_can_be_removed(workspace, serve, open_page, tmp_path):
+    names = ["first.zip", "second.zip"]
+    for seed, name in enumerate(names):
+        (tmp_path / name).write_bytes(np.random.default_rng(seed).bytes(3_000_000))
+    here = "#upload-imagery tilehawk-upload"
+    with serve(workspace, "--no-worker") as address:
+        page = open_page(address)
+        page.goto("/imagery")
+        line = Line(page, pieces=1)
+        for name in names:
+            line.left = 1
+            page.set_input_files("#upload-imagery input[type=file]", tmp_path / name)
+            page.locator(here).get_by_text("The connection is lost").wait_for()
+            page.locator(f"{here} > .upload-row").get_by_role("button", name="Pause").click()
+        others = page.locator(f"{here} .upload-others")
+        others.get_by_text("first.zip").wait_for()
+        assert others.locator("strong").count() == 1
+        page.reload()
+        page.locator(f"{here} > .upload-row").get_by_text("second.zip").wait_for()
+        others.get_by_role("button", name="Remove first.zip").click()
+        others.locator("strong").wait_for(state="detached")
+        page.set_input_files("#upload-imagery input[type=file]", tmp_path / "first.zip")
+        page.locator(here).get_by_text("The connection is lost").wait_for()
+        others.get_by_text("second.zip").wait_for()
+        page.locator(f"{here} > .upload-row").get_by_role("button", name="Remove").click()
+        page.locator(f"{here} > .upload-row").get_by_text("second.zip").wait_for()
+        page.locator(f"{here} > .upload-row").get_by_role("button", name="Remove").click()
+        page.locator(f"{here}[data-state=empty]").wait_for()
+        page.close()
+    assert list((workspace.uploads / "arriving").iterdir()) == []
+
+
 def test_scene_is_looked_at_as_deep_as_its_pixels_go(workspace, serve, open_page):
     with serve(workspace, "--no-worker") as address:
         page = open_page(address)

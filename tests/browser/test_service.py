@@ -109,7 +109,7 @@ def test_2_an_archive_becomes_tiles_and_what_was_set_aside_is_named(page, servic
 def test_3_a_job_is_seen_to_progress_and_is_cancelled_and_goes_on(page, service, visitor):
     page.goto("/training")
     page.locator("#pretrain").wait_for()
-    page.get_by_label("UP-DETR, as published: patches, the backbone frozen").check()
+    page.get_by_label("UP-DETR: patches, the backbone frozen").check()
     page.get_by_text("Details: what is learned").click()
     page.get_by_label("Name what was hidden (MIM)").check()
     page.locator("#pretrain-images input").fill("40")

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.errors import BadInput
+
 
 @dataclass
 class QueuedJob:
@@ -18,6 +20,8 @@ class QueuedJob:
     config: dict[str, Any]
     inputs: dict[str, Any]
     begun: bool = False
+    state: str = "queued"
+    report: dict[str, Any] | None = None
 
 
 @dataclass
@@ -42,6 +46,12 @@ class FakeJobs:
 
     def list(self, *, limit: int = 50) -> list[Any]:
         return []
+
+    def get(self, job_id: str) -> QueuedJob:
+        for job in self.queued:
+            if job.id == job_id:
+                return job
+        raise BadInput(f"no job {job_id!r}")
 
     def worker(self) -> None:
         return None

@@ -9,6 +9,7 @@ import pytest
 from app.pages import export, rounds, site
 from engine.catalog.rounds import ChosenTile, add_round
 from engine.catalog.tiles import tiles
+from engine.errors import UsageError
 
 
 @pytest.fixture
@@ -56,6 +57,14 @@ def test_a_round_is_queued_in_seconds_with_its_annotators(context):
         "annotate": "oracle",
         "retrain": {"finetune": {"schedule": {"images_seen": 600}}},
     }
+
+
+def test_a_round_without_a_number_of_images_is_not_queued(context):
+    actions, who = rounds.Actions(context), next(iter(rounds.ANNOTATE))
+    for act in (lambda: actions.begin(20, "k-center", who, None), lambda: actions.retrain(None)):
+        with pytest.raises(UsageError, match="no number of training images"):
+            act()
+    assert not context.jobs.queued
 
 
 def test_what_was_exported_is_offered(context):

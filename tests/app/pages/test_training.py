@@ -49,6 +49,15 @@ def test_two_of_one_kind_or_none_are_refused(context, actions, part):
     assert not context.jobs.queued
 
 
+@pytest.mark.parametrize(
+    "act", [lambda do: do.pretrain([*TASKS][:1], None, True), lambda do: do.finetune(None, NOTHING, False), lambda do: do.one_shot(None)]
+)
+def test_an_emptied_field_is_named(context, actions, act):
+    with pytest.raises(UsageError, match="no number of training images"):
+        act(actions)
+    assert not context.jobs.queued
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_can_be_queued_as_it_fills_the_details(context, actions, preset):
     tasks, backbone = actions.preset(preset)

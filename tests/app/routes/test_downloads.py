@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 import zipfile
 from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
 
+from app.downloads import sweep_scratch
 from app.routes import downloads
 from app.wiring import read_labels
+from connectors.formats.unpack import unpacked
 from engine.catalog import ledger
 from engine.catalog.annotations import set_label_set
 from engine.catalog.lookup import SceneFrames
@@ -144,3 +148,27 @@ def test_labels_before_there_are_classes_or_boxes_are_not_found_and_say_why(work
         set_label_set(session, ["car"])
     answer = client_of(workspace).get("/downloads/labels/coco.json")
     assert (answer.status_code, "nothing is annotated" in answer.text) == (404, True)
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path):
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        temporary, moment = workspace.temporary, 1_800_000_000
+        names = ["labels-a1b2", "downloads/tmpabc", "overviews/1"]
+        for name in (*names, *(f"{name}-new" for name in names)):
+            (temporary / name).mkdir(parents=True)
+            (temporary / name / "file").write_bytes(b"x")
+            age = 86400 + (-60 if name.endswith("-new") else 60)
+            os.utime(temporary / name, (moment - age,) * 2)
+        sweep_scratch(workspace, now=moment)
+        left = {path.relative_to(temporary).as_posix() for path in (*temporary.glob("labels-*"), *temporary.glob("*/*"))}
+        assert {name for name in left if not name.endswith("/file")} == {*(f"{name}-new" for name in names), "overviews/1"}
+
+
+def test_labels_are_unpacked_where_the_sweep_looks(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "0")
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        workspace.temporary.mkdir(exist_ok=True)
+        with unpacked(tmp_path / "a.zip", workspace.temporary) as folder:
+            sweep_scratch(workspace, now=time.time() + 2 * 86400)
+            assert not folder.exists()

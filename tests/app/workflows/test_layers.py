@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from app import downloads
 from app.workflows.layers import LayersConfig, write_scene_layers
 from engine.catalog.workspace import Workspace
+from engine.deploy import export
 from engine.errors import BadInput, Cancelled, NothingToDo, UsageError
 from engine.stages.ingest import IngestConfig, ingest
 
@@ -46,9 +49,27 @@ def test_every_scene_gets_its_layers_below_the_export(exported):
     assert said[-1][:2] == (2, 2)
 
 
+def test_layers_lie_where_a_new_export_keeps_them():
+    assert downloads.LAYERS == export.LAYERS
+
+
 def test_a_scene_can_be_named(exported):
     report = write_scene_layers(exported, LayersConfig(overlap=16, scenes=(2,), formats="coco"))
     assert report["files"] == ["layers/2-scene 1/scene 1.coco.json"]
+
+
+def test_scenes_that_were_unpacked_are_called_as_in_their_archive(tmp_path, fake):
+    Image.fromarray(np.full((128, 128, 3), 255, dtype=np.uint8)).save(tmp_path / "roof.png")
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.write(tmp_path / "roof.png", "north/roof.png")
+    with Workspace.create(tmp_path / "workspace") as workspace:
+        ingest(workspace, tmp_path / "archive.zip", IngestConfig(tile=64, overlap=0, minimum_valid_share=0))
+        fake("bright_squares").write_export(workspace.exports / "squares")
+        report = write_scene_layers(workspace, LayersConfig(overlap=16, formats="geojson,coco"))
+        layers, coco = (json.loads((workspace.exports / "squares" / file).read_text()) for file in report["files"])
+    assert report["files"] == ["layers/1-roof/roof.geojson", "layers/1-roof/roof.coco.json"]
+    assert layers["scene"] == "north/roof.png"
+    assert [each["file_name"] for each in coco["images"]] == ["north/roof.png"]
 
 
 @pytest.mark.parametrize(

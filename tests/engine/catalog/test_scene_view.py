@@ -12,6 +12,7 @@ from engine.catalog.predictions import add_prediction_set, predictions_directory
 from engine.catalog.rounds import ChosenTile, add_round
 from engine.catalog.scene_view import ViewedTile, believed_boxes, scene_view
 from engine.catalog.schema import Annotation
+from engine.catalog.suggestions import suggested_on
 from engine.inference.predictions import Predictions
 from engine.records import Window
 
@@ -92,6 +93,30 @@ def test_what_the_detector_saw_on_overlapping_tiles_is_one_object(workspace, fak
     believed = believed_boxes(workspace, tiles, 112, 64, 0.3)
     assert believed.xyxy.tolist() == [[50, 10, 60, 20]]
     assert len(believed_boxes(workspace, tiles, 112, 64, 0.1)) == 2
+
+
+def test_each_tile_is_shown_by_the_newest_set_that_holds_it(workspace, fake):
+    with workspace.session() as session:
+        fingerprint = set_label_set(session, ["car"]).fingerprint
+        _, rows = fake("catalog").add_scene(session, "a.tif", width=192, height=64, split="train")
+        model = add_model(session, name="m", stage="finetune", config={}, data_hash="0" * 64, label_set_fingerprint=fingerprint)
+        train, both, nowhere = sorted(row.id for row in rows)
+        for name, held, score in (("older", [train, both], 0.6), ("newer", [both], 0.9)):
+            count = len(held)
+            Predictions(
+                tile_ids=np.array(held),
+                embeddings=np.zeros((count, 4)),
+                tile_index=np.arange(count),
+                boxes_tile=np.tile([5.0, 5, 9, 9], (count, 1)),
+                labels=np.zeros(count),
+                scores=np.full(count, score),
+                class_scores=np.full((count, 1), score),
+                drift=np.zeros(count),
+            ).save(predictions_directory(workspace, name))
+            add_prediction_set(session, name=name, model=model, tiles=count)
+    found = suggested_on(workspace, [train, both, nowhere], 0.3)
+    assert {tile: np.round(boxes.scores, 3).tolist() for tile, boxes in found.items()} == {train: [0.6], both: [0.9]}
+    assert len(suggested_on(workspace, [train, both], 0.7)[train]) == 0
 
 
 def test_without_a_detector_nothing_is_believed(scene):

@@ -8,7 +8,7 @@ import torch
 from torchvision.ops import box_convert
 
 from engine.catalog.models import model_directory
-from engine.deploy.export import TOLERANCE, export_detector
+from engine.deploy.export import LAYERS, TOLERANCE, ExportOptions, export_detector
 from engine.deploy.graph import REFUSED_BY_TENSORRT, ExportableDetector, operators
 from engine.deploy.one_shot import load_one_shot
 from engine.deploy.parity import COMPARED_AT_LEAST, measure_parity
@@ -55,6 +55,27 @@ def test_any_batch_runs_and_says_what_torch_says(exported, learned, squares, bat
     assert boxes.shape == (batch, 20, 4)
     assert scores.shape == (batch, 20, 2)
     assert measure_parity(ours, (boxes, scores), TILE).worst < 1e-3
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_layers_that_were_found_stay_when_the_model_is_exported_again(squares, tmp_path, monkeypatch, linked):
+    def unlinkable(source, target):
+        raise PermissionError(1, "no hard links here")
+
+    if not linked:
+        monkeypatch.setattr("os.link", unlinkable)
+    layer = tmp_path / "cells" / LAYERS / "1-roof" / "roof.geojson"
+    for precision in ("fp32", "fp16"):
+        options = ExportOptions(precision=precision)
+        export_detector(
+            squares.Cells(), squares.LABELS, pictures(squares, 2), tmp_path / "cells", model="cells", threads=1, options=options
+        )
+        if precision == "fp32":
+            layer.parent.mkdir(parents=True)
+            layer.write_text("hours of work")
+    assert json.loads((tmp_path / "cells" / "export.json").read_text())["precision"] == "fp16"
+    assert layer.read_text() == "hours of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["cells"]
 
 
 def test_a_graph_that_computes_something_else_leaves_nothing_behind(squares, tmp_path):
