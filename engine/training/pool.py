@@ -21,10 +21,11 @@ class WithPool:
         pool: the tiles; one that cannot be read is passed over.
         augment: what may happen to them.
         share: tiles of the pool for each image of the batch, on average where that is no whole number.
+        instead: of the batch, of which nothing is learned then; where no tile is drawn or can be read, nothing is learned in that step.
     """
 
-    def __init__(self, task: Task, pool: TileSource, augment: AugmentConfig, *, share: float = 1.0) -> None:
-        self._task, self._pool, self._augment, self._share = task, pool, augment, share
+    def __init__(self, task: Task, pool: TileSource, augment: AugmentConfig, *, share: float = 1.0, instead: bool = False) -> None:
+        self._task, self._pool, self._augment, self._share, self._instead = task, pool, augment, share, instead
 
     @property
     def model(self) -> nn.Module:
@@ -42,8 +43,8 @@ class WithPool:
         wanted = self._share * len(batch)
         count = int(wanted) + int(wanted % 1 > 0 and float(torch.rand(1, generator=generator)) < wanted % 1)
         drawn = [self._drawn(generator) for _ in range(count)] if len(self._pool) else []
-        joined = [*batch, *(sample.to(device) for sample in drawn if sample)]
-        return self._task.loss(joined, generator, done)
+        joined = [*([] if self._instead else batch), *(sample.to(device) for sample in drawn if sample)]
+        return self._task.loss(joined, generator, done) if joined else (torch.zeros((), device=device, requires_grad=True), {})
 
     def _drawn(self, generator: torch.Generator) -> Sample | None:
         first = int(torch.randint(len(self._pool), (1,), generator=generator))

@@ -32,18 +32,25 @@ from engine.models.detector import Detector, DetectorConfig
 from engine.models.one_shot import describe_patches
 from engine.models.presets import PRESETS
 from engine.pretext.plan import PretextConfig, plan_pretext
+from engine.pretext.regions import find_regions
 from engine.training.checkpoint import CheckpointStore
+from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.one_shot import OneShotConfig, OneShotTask, QueryBank, cut
+from engine.training.pool import WithPool
 from engine.training.schedule import PretrainScheduleConfig
+from engine.training.task import Task
 
 FOLDS = {fold: tuple(range(fold, CLASSES - 1, 3)) for fold in range(3)}
+KEPT = "-kept"
+"""End of the names of arms that go on being asked for regions beside the labels, in every second image."""
 ROUNDS = 5
 IOU = 0.5
 ALONE: dict[str, Any] = {"patches": None, "freeze_backbone": False}
 ARMS: dict[str, dict[str, Any] | None] = {
     "none": None,
     "look-alikes": {**ALONE, "regions": {"taught": "look-alikes"}},
+    "look-alikes-kept": {**ALONE, "regions": {"taught": "look-alikes"}},
     "clusters": {**ALONE, "regions": {"taught": "clusters"}},
     "patches": {"patches": {"patches": 10}},
 }
@@ -131,7 +138,7 @@ class Bench:
         pretext = ARMS[arm]
         if pretext is None:
             return None
-        path = self.folder / "pretrain" / f"{arm}-{self.chosen.pretrain_images}.safetensors"
+        path = self.folder / "pretrain" / f"{arm.removesuffix(KEPT)}-{self.chosen.pretrain_images}.safetensors"
         if path.exists():
             return path
         said = PretextConfig.from_mapping(pretext)
@@ -170,7 +177,9 @@ class Bench:
             fitting = {name: tensor for name, tensor in held.items() if name in own and own[name].shape == tensor.shape}
             model.load_state_dict(fitting, strict=False)
         source = Pictures(labelled)
-        task = OneShotTask(model, QueryBank(source, config.patch_size), config)
+        task: Task = OneShotTask(model, QueryBank(source, config.patch_size), config)
+        if arm.endswith(KEPT):
+            task = JointTask({"labels": Weighted(task, WeightConfig()), "regions": Weighted(self._regions(arm, model), WeightConfig())})
         checkpoints = CheckpointStore(path.with_suffix(".run") / "checkpoints")
         schedule = self.schedule(self.chosen.images_seen)
         run = train(task, source, schedule, checkpoints=checkpoints, progress=report(f"{arm} {fold}"))
@@ -178,6 +187,16 @@ class Bench:
         self._write(path, model, document | {"seconds": run.seconds, "precision": run.precision} | wanted)
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path.with_suffix(".safetensors"))
         checkpoints.remove()
+
+    def _regions(self, arm: str, model: Detector) -> Task:
+        """What was asked in pre-training, on all images."""
+        said = PretextConfig.from_mapping(ARMS[arm] or {}).regions
+        assert said is not None
+        with seeded(0):
+            teacher = Detector(self.detector, said.classes)
+        regions = find_regions(Pictures(self.train), said, network=teacher, seed=0, progress=report(arm)).on(Pictures(self.train))
+        asked = OneShotTask(model, QueryBank(regions, said.asked.patch_size), said.asked)
+        return WithPool(asked, regions, ScheduleConfig().augment, instead=True)
 
     def _write(self, path: Path, model: Detector, document: dict[str, Any]) -> None:
         found = ap50(model.eval(), self.judged, 64, bf16=document.get("precision") == "bf16")

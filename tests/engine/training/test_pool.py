@@ -39,3 +39,15 @@ def test_an_empty_pool_and_tiles_that_cannot_be_read_add_nothing(squares, fake):
     WithPool(counted, squares.samples(0), AugmentConfig()).loss(batch, torch.Generator())
     WithPool(counted, fake("training").Torn(squares.samples(2), [0, 1]), AugmentConfig()).loss(batch, torch.Generator())
     assert counted.sizes == [1, 1]
+
+
+def test_the_pool_alone_is_learned_where_it_is_asked_for(squares, fake):
+    counted = Counted()
+    batch = [squares.samples(4).sample(index) for index in range(4)]
+    WithPool(counted, squares.samples(5), AugmentConfig(), share=0.5, instead=True).loss(batch, torch.Generator())
+    assert counted.sizes == [2]
+    loss, parts = WithPool(counted, fake("training").Torn(squares.samples(1), [0]), AugmentConfig(), instead=True).loss(
+        batch, torch.Generator()
+    )
+    loss.backward()
+    assert (float(loss), parts, counted.sizes) == (0.0, {}, [2])
