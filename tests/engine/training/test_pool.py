@@ -50,4 +50,4 @@ def test_the_pool_alone_is_learned_where_it_is_asked_for(squares, fake):
         batch, torch.Generator()
     )
     loss.backward()
-    assert (float(loss), parts, counted.sizes) == (0.0, {}, [2])
+    assert (loss.item(), parts, counted.sizes) == (0.0, {}, [2])
