@@ -94,6 +94,8 @@ class Boxes:
 
     def visible_in(self, window: tuple[float, float, float, float], minimum_share: float) -> Boxes:
         """The boxes of which at least ``minimum_share`` lies in ``window``, clipped to it, still in the same frame."""
+        if not len(self):
+            return self
         kept = self.take(visible_share(self.xyxy, window) >= minimum_share)
         x1, y1, x2, y2 = window
         clipped = np.clip(kept.xyxy, [x1, y1, x1, y1], [x2, y2, x2, y2])

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from engine.annotation_server import Cursor
@@ -126,19 +126,22 @@ class PushedTask:
     shown: Boxes | None = None
 
 
-def add_tasks(session: Session, project: RemoteProject, tasks: Sequence[PushedTask], *, round_id: int | None = None) -> list[RemoteTask]:
+def add_tasks(session: Session, project: RemoteProject, tasks: Sequence[PushedTask], *, round_id: int | None = None) -> None:
     """Write down what the tasks of tiles are now; a tile has one task a project."""
-    known = tasks_of(session, project, [task.tile_id for task in tasks])
-    rows, now = [], time.time()
+    known, now = tasks_of(session, project, [task.tile_id for task in tasks]), time.time()
+    new: list[dict[str, Any]] = []
     for task in tasks:
-        row = known.get(task.tile_id) or RemoteTask(project_id=project.id, tile_id=task.tile_id, state=PUSHED)
-        row.remote_id, row.content_hash, row.created = str(task.remote_id), task.content_hash, now
-        row.shown = None if task.shown is None else shown_rows(task.shown)
+        written = {"remote_id": str(task.remote_id), "content_hash": task.content_hash, "created": now}
+        written["shown"] = None if task.shown is None else shown_rows(task.shown)
+        if (row := known.get(task.tile_id)) is None:
+            new.append(written | {"project_id": project.id, "tile_id": task.tile_id, "state": PUSHED, "round_id": round_id})
+            continue
         row.round_id = round_id if round_id is not None else row.round_id
-        rows.append(row)
-    session.add_all(rows)
+        for name, value in written.items():
+            setattr(row, name, value)
     session.flush()
-    return rows
+    if new:
+        session.execute(insert(RemoteTask), new)
 
 
 def shown_rows(boxes: Boxes) -> list[list[float]]:

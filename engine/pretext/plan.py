@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import numpy as np
 from pydantic import model_validator
 
 from engine.config import StageConfig
@@ -18,12 +19,12 @@ from engine.pretext.regions import RegionConfig, RegionTask, find_regions
 from engine.pretext.tile_boxes import TileBoxes
 from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, kept_tokenizer
 from engine.progress import Progress, silent
-from engine.training.data import TileSource
+from engine.training.data import Part, TileSource
 from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.one_shot import OneShotTask, QueryBank
 from engine.training.task import Task
 
-__all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots"]
+__all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots", "taught_regions"]
 
 
 class PretextConfig(StageConfig):
@@ -106,8 +107,7 @@ def plan_pretext(
     tokenizer, encoder, patches, taught = None, None, None, None
     frozen = config.freeze_backbone
     if config.regions:
-        regions = _kept_regions(model, config.regions, source, seed, keep, origin, progress)
-        source = regions.on(source)
+        source = taught_regions(model, config.regions, source, seed=seed, keep=keep, origin=origin, progress=progress)
         taught = _region_task(model, config.regions, source, frozen=frozen, progress=progress)
         tasks["regions"] = Weighted(taught, config.regions_weight)
     if config.patches:
@@ -158,9 +158,25 @@ def _region_task(
     return OneShotTask(model, bank, config.asked, freeze_backbone=frozen)
 
 
-def _kept_regions(
-    model: Detector, config: RegionConfig, source: TileSource, seed: int, keep: Path | None, origin: str, progress: Progress
-) -> TileBoxes:
+def taught_regions(
+    model: Detector,
+    config: RegionConfig,
+    source: TileSource,
+    *,
+    seed: int,
+    keep: Path | None = None,
+    origin: str = "",
+    progress: Progress = silent,
+) -> TileSource:
+    """The tiles with regions in place of labels, no more than ``config.tiles``; regions in ``keep`` where the same was asked for before.
+
+    Other arguments are as in :func:`plan_pretext`.
+
+    Raises:
+        NothingToDo: fewer regions than clusters.
+    """
+    if len(source) > config.tiles:
+        source = Part(source, np.sort(np.random.default_rng(seed).permutation(len(source))[: config.tiles]))
     said = [config.model_dump(mode="json"), seed, len(source), model.config.backbone, model.config.image_size, origin]
     fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
     path = keep / "regions.safetensors" if keep else None
@@ -170,4 +186,4 @@ def _kept_regions(
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             found.save(path, fingerprint)
-    return found
+    return found.on(source)

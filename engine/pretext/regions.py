@@ -45,6 +45,8 @@ class RegionConfig(StageConfig):
     with one_shot)."""
     clusters: int = Field(default=32, ge=2)
     """Classes of the clusters."""
+    tiles: int = Field(default=5000, ge=1)
+    """On how many tiles regions are found at most; of more, so many are drawn."""
     crop: int = Field(default=64, ge=32)
     """Side to which a region is resized before the backbone describes it, in pixels."""
     aligned: int = Field(default=8, ge=1)

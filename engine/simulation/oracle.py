@@ -44,6 +44,8 @@ def shown_boxes(predicted: Boxes, accepted: Boxes, shown_score: float) -> Boxes:
     strong = np.flatnonzero(scores >= shown_score)
     strong = strong[np.argsort(-scores[strong], kind="stable")]
     strong = strong[suppress_duplicates(predicted.xyxy[strong], DUPLICATE_IOU)]
+    if not len(accepted):
+        return Boxes(predicted.xyxy[strong], predicted.labels[strong], scores[strong])
     fresh = strong[box_iou(predicted.xyxy[strong], accepted.xyxy).max(axis=1, initial=0.0) < EDIT_IOU]
     return Boxes(
         np.concatenate([accepted.xyxy, predicted.xyxy[fresh]]),

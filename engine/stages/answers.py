@@ -101,8 +101,8 @@ def take_in(session: Session, project: RemoteProject, page: Sequence[TaskAnswers
                 continue
             task = task or of_its_number
         if task is None and tile_id is not None and tile_id in batch:
-            [task] = remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
-            rows[tile_id] = task
+            remote.add_tasks(session, project, [remote.PushedTask(tile_id, said.task_id, "")])
+            task = rows[tile_id] = remote.tasks_of(session, project, [tile_id])[tile_id]
         submitted = _newest_of_each(said.answers)
         if task is None:
             tally.counts["foreign"] += 1

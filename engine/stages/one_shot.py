@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.models import model_directory
@@ -15,11 +17,17 @@ from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo, UsageError
 from engine.label_set import LabelSet
-from engine.models.detector import DetectorConfig
+from engine.models.detector import Detector, DetectorConfig
 from engine.models.store import read_model, start_from
+from engine.pretext.plan import taught_regions
+from engine.pretext.regions import RegionConfig
 from engine.progress import Progress, silent
+from engine.training.data import TileSource
+from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.one_shot import OneShotConfig, OneShotTask, QueryBank
+from engine.training.pool import WithPool
+from engine.training.task import Task
 
 __all__ = ["OneShotTrainingConfig", "one_shot"]
 
@@ -41,18 +49,33 @@ class OneShotTrainingConfig(StageConfig):
     there."""
     asked: OneShotConfig = OneShotConfig()
     """What is asked for, and how."""
+    look_alikes: RegionConfig | None = RegionConfig(taught="look-alikes")
+    """Regions of all tiles of the training ground that are asked for beside the labelled objects, so that what nobody has labelled is
+    found too; null for none."""
+    look_alikes_weight: WeightConfig = WeightConfig()
+    """How much they count."""
+    look_alikes_share: float = Field(default=1.0, gt=0)
+    """Tiles that are asked for regions, for each labelled one of a batch."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
+
+    @model_validator(mode="after")
+    def _regions_are_asked_for(self) -> Self:
+        if self.look_alikes and self.look_alikes.taught != "look-alikes":
+            raise ValueError(f"look_alikes.taught = {self.look_alikes.taught!r}: the detector is asked by patches, expected 'look-alikes'")
+        return self
 
 
 def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: Progress = silent) -> TrainingReport:
     """Train a detector to find on a tile what a box from another tile shows, on every reviewed tile of the training ground.
 
-    Its classes are those of the workspace while it learns; afterwards it is asked by any box, of a new class too. ``search`` uses the
-    newest one. The same call after a crash goes on from the last checkpoint; after a finished run it finds the model and trains nothing.
+    It learns from the labelled objects, each standing for its class, and from regions of all tiles, labelled or not, each standing for
+    those that look like it. Afterwards it is asked by any box, of a new class too; ``search`` uses the newest one. The same call after a
+    crash goes on from the last checkpoint; after a finished run it finds the model and trains nothing.
 
     Raises:
-        NothingToDo: no tile of the training ground is reviewed, or none holds a box that is large enough to be asked for.
+        NothingToDo: no tile of the training ground is reviewed, none holds a box that is large enough to be asked for, or there are fewer
+            regions than clusters.
         UsageError: dev AP is asked for, which one-shot detection has none of.
         BadInput: no such model to start from, or the name is taken.
         CheckpointRefused: the model to start from is damaged or of another architecture.
@@ -66,16 +89,17 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
     with workspace.worker_lock("one-shot"):
         with workspace.session(write=False) as session:
             labelled = tiles(session, split="train", reviewed=True)
+            seen = tiles(session, split="train") if config.look_alikes else labelled
             boxes = tile_boxes(session, labelled)
             parent = starting_model(session, config.start)
         if not labelled:
             raise NothingToDo("no tile of the training ground is reviewed", remedy="Bring labels in: tilehawk labels import FILE")
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
-        detector = architecture(config.detector, stored, labelled).model_copy(update={"one_shot": True})
+        detector = architecture(config.detector, stored, seen).model_copy(update={"one_shot": True})
         identity = RunIdentity(
             stage="one-shot",
             config=config.model_copy(update={"detector": detector}).model_dump(mode="json", exclude={"name", "cache_bytes"}),
-            data=data_hash(labelled, boxes),
+            data=data_hash(seen, boxes),
             parent=parent_identity(stored),
             label_set=SOUGHT,
         )
@@ -86,18 +110,40 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
             return done
         with seeded(config.schedule.seed):
             model = new_detector(workspace, detector, len(SOUGHT))
-        if stored:
-            start_from(model, stored.directory)
-        with TilePixels(workspace) as pixels:
-            source = WorkspaceTiles(pixels, labelled, boxes, detector.image_size, cache_bytes=config.cache_bytes)
-            task = OneShotTask(model, QueryBank(source, config.asked.patch_size, progress=progress), config.asked)
+        checkpoints = run_checkpoints(workspace, identity)
+        with TilePixels(workspace) as pixels, TilePixels(workspace) as other_pixels:
+            source = WorkspaceTiles(pixels, labelled, boxes, detector.image_size, cache_bytes=config.cache_bytes // 2)
+            task: Task = OneShotTask(model, QueryBank(source, config.asked.patch_size, progress=progress), config.asked)
+            if config.look_alikes:
+                everything = WorkspaceTiles(other_pixels, seen, {}, detector.image_size, cache_bytes=config.cache_bytes // 2)
+                regions = taught_regions(
+                    model,
+                    config.look_alikes,
+                    everything,
+                    seed=config.schedule.seed,
+                    keep=checkpoints.directory,
+                    origin=workspace.identity,
+                    progress=progress,
+                )
+                task = _beside(task, model, regions, config, progress)
+            if stored:
+                start_from(model, stored.directory)
             run = train(
                 task,
                 source,
                 config.schedule,
-                checkpoints=run_checkpoints(workspace, identity),
+                checkpoints=checkpoints,
                 progress=progress,
                 log=run_log(workspace, identity),
             )
         count = sum(len(known) for known in boxes.values())
         return finish_run(workspace, model, identity, run, name=name, parent=parent, tiles=len(labelled), boxes=count)
+
+
+def _beside(labels: Task, model: Detector, regions: TileSource, config: OneShotTrainingConfig, progress: Progress) -> Task:
+    """What labels teach, and beside it the regions that are asked for."""
+    assert config.look_alikes
+    asked = config.look_alikes.asked
+    sought = OneShotTask(model, QueryBank(regions, asked.patch_size, progress=progress), asked)
+    pool = WithPool(sought, regions, config.schedule.augment, share=config.look_alikes_share, instead=True)
+    return JointTask({"labels": Weighted(labels, WeightConfig()), "look-alikes": Weighted(pool, config.look_alikes_weight)})

@@ -87,14 +87,19 @@ def fill(workspace: Workspace, count: int) -> None:
 
 
 class Recorder(LabelStudioServer):
-    """Remembers the tasks that a push sent, as they went over the wire."""
+    """Remembers the tasks that a push sent."""
 
     def __init__(self, url: str, token: str) -> None:
         super().__init__(url, token)
-        self.sent: list[Any] = []
+        self._sent: list[Any] = []
+
+    @property
+    def sent(self) -> list[Any]:
+        """As they went over the wire."""
+        return [forms.as_task(task, CLASSES) for task in self._sent]
 
     def add_tasks(self, project_id: int, tasks: Any, label_set: LabelSet) -> list[int]:
-        self.sent += [forms.as_task(task, label_set) for task in tasks]
+        self._sent += tasks
         return super().add_tasks(project_id, tasks, label_set)
 
 
@@ -164,7 +169,8 @@ def measure(folder: Path, count: int, repeats: int) -> dict[str, Any]:
                 seconds, report = timed(lambda opened=workspace, to=server: push(opened, to, address, PushConfig()))
                 assert (report.pushed, report.boxes) == (count, count * BOXES)
                 pushes.append(seconds)
-                imports.append(own_import(patient, server.sent, number))
+                sent = server.sent
+                imports.append(own_import(patient, sent, number))
                 again.append(timed(lambda opened=workspace, to=server: push(opened, to, address, PushConfig()))[0])
                 annotate_all(real, report.project)
                 seconds, pulled = timed(lambda opened=workspace, to=server: pull(opened, to, PullConfig()))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from sqlalchemy import delete
 
@@ -11,10 +12,12 @@ from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import Cancelled, NothingToDo, UsageError
 from engine.models.store import load_detector, read_model
+from engine.pretext.regions import RegionConfig
 from engine.stages.finetune import FinetuneConfig, finetune
 from engine.stages.one_shot import OneShotTrainingConfig, one_shot
 from engine.stages.predict import PredictConfig, predict
 from engine.stages.pretrain import PretrainConfig, pretrain
+from engine.training.journal import LOG_NAME, read_log
 from engine.training.one_shot import OneShotConfig
 
 LOOK_ALIKES = {
@@ -29,7 +32,8 @@ LOOK_ALIKES = {
 @pytest.fixture
 def config(squares):
     asked = OneShotConfig(patch_size=32)
-    return OneShotTrainingConfig(schedule=squares.schedule(images_seen=4), detector=squares.TINY, asked=asked, start="scratch")
+    schedule = squares.schedule(images_seen=4)
+    return OneShotTrainingConfig(schedule=schedule, detector=squares.TINY, asked=asked, start="scratch", look_alikes=None)
 
 
 @pytest.fixture
@@ -84,6 +88,32 @@ def test_what_look_alikes_taught_is_all_taken_over(workspace, config, squares):
     before, after = weights(workspace, learned), weights(workspace, report)
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name].float(), after[name].float(), atol=1e-5) for name in before)
+
+
+def stopped_after_a_step(_done, _total, message):
+    if "images/s" in message:
+        raise Cancelled("stopped")
+
+
+def test_regions_of_unlabelled_tiles_are_asked_for_beside_the_labels(workspace, config):
+    with workspace.session() as session:
+        known = tiles(session, split="train")
+        session.execute(delete(Review).where(Review.tile_id.in_([tile.id for tile in known[2:]])))
+    beside = config.model_copy(update={"look_alikes": RegionConfig.from_mapping(LOOK_ALIKES | {"tiles": 3}), "look_alikes_share": 0.5})
+    with pytest.raises(Cancelled):
+        one_shot(workspace, beside, progress=stopped_after_a_step)
+    report = one_shot(workspace, beside)
+    assert (report.tiles, report.images_seen, report.resumed_at_step) == (2, 4, 1)
+    [folder] = (workspace.reports / "training").glob("one-shot-*")
+    log = read_log(folder / LOG_NAME)
+    assert sum(float(row["loss.look-alikes.sought"]) for row in log) > 0
+    alone = one_shot(workspace, config.model_copy(update={"name": "alone"}))
+    assert any(not torch.equal(a, b) for a, b in zip(weights(workspace, report).values(), weights(workspace, alone).values(), strict=True))
+
+
+def test_regions_that_nobody_is_asked_for_are_refused():
+    with pytest.raises(ValidationError, match="expected 'look-alikes'"):
+        OneShotTrainingConfig(look_alikes=RegionConfig(taught="clusters"))
 
 
 def test_a_detector_of_classes_and_one_that_is_asked_share_what_knows_neither(workspace, config, squares):
