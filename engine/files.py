@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 TEMPORARY = ".tmp-"
+REPLACED = f"{TEMPORARY}was-"
+"""Begins the name of a directory that is just being replaced."""
 SYNCED_AT_ONCE = 16
 _fault_points_passed = 0
 
@@ -54,8 +56,8 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _temporary_beside(target: Path) -> Path:
-    return target.parent / f"{TEMPORARY}{secrets.token_hex(6)}-{target.name}"
+def _temporary_beside(target: Path, prefix: str = TEMPORARY) -> Path:
+    return target.parent / f"{prefix}{secrets.token_hex(6)}-{target.name}"
 
 
 @contextmanager
@@ -101,12 +103,13 @@ def place(files: Mapping[Path, Path]) -> None:
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield a temporary directory that becomes ``target`` on a clean exit, and is removed otherwise.
 
-    ``target`` may exist: it is replaced as a whole. Between the two renames of a replacement ``target`` is absent, never mixed.
+    ``target`` may exist: it is replaced as a whole. Between the two renames of a replacement ``target`` is absent, never mixed; where the
+    second one fails, or never came, the old one is put back: at once, or by the next sweep.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_beside(target)
-    replaced = _temporary_beside(target)
+    replaced = _temporary_beside(target, REPLACED)
     temporary.mkdir()
     try:
         yield temporary
@@ -123,7 +126,15 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         _fsync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if replaced.exists():
+            _put_back_or_remove(replaced, target)
+
+
+def _put_back_or_remove(replaced: Path, target: Path) -> None:
+    if target.exists():
         shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        replaced.replace(target)
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -144,19 +155,22 @@ def write_json(target: Path, document: object) -> None:
 
 
 def sweep_temporary(directory: Path) -> int:
-    """Remove what a crash left behind directly in ``directory``; returns how many entries."""
+    """Remove what a crash left behind directly in ``directory``, and put back what it had not yet replaced; returns how many entries."""
     return _swept(directory, f"{TEMPORARY}*")
 
 
 def sweep_beside(target: Path) -> int:
-    """Remove what crashes left behind of ``target`` itself, while nobody else writes it; returns how many entries."""
+    """The same of ``target`` itself alone, while nobody else writes it."""
     return _swept(target.parent, f"{TEMPORARY}*-{glob.escape(target.name)}")
 
 
 def _swept(directory: Path, pattern: str) -> int:
     swept = 0
     for leftover in directory.glob(pattern):
-        if leftover.is_dir() and not leftover.is_symlink():
+        if leftover.name.startswith(REPLACED):
+            name = leftover.name.removeprefix(REPLACED).partition("-")[2]
+            _put_back_or_remove(leftover, directory / name)
+        elif leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)

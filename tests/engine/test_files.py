@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BadInput
-from engine.files import TEMPORARY, atomic_directory, atomic_file, inside, place, sha256_of, sweep_temporary, write_json, write_text
+from engine.files import (
+    REPLACED,
+    TEMPORARY,
+    atomic_directory,
+    atomic_file,
+    inside,
+    place,
+    sha256_of,
+    sweep_temporary,
+    write_json,
+    write_text,
+)
 
 WRITERS = {
     "file": "write_text(root / 'target', content * 10_000)",
@@ -75,6 +86,7 @@ def test_writer_that_dies_leaves_old_or_new_and_what_it_left_is_swept(kind, tmp_
             seen += found
             sweep_temporary(root)
             assert [path.name for path in root.iterdir()] == (["target"] if target.exists() else [])
+            assert before == "absent" or contents(target) in ({"old"}, {"new"}), "what was there before is neither kept nor replaced"
         assert set(seen) <= {before, "new", "absent"}
         assert seen[0] == before
         assert seen[-1] == "new"
@@ -108,6 +120,23 @@ def test_directory_replaces_the_old_one_as_a_whole(tmp_path):
             (made / name).write_text(name)
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_directory_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    with atomic_directory(tmp_path / "target") as made:
+        (made / "old").write_text("old")
+
+    rename = Path.replace
+
+    def refused(path, target):
+        if not path.name.startswith(REPLACED) and path.name.startswith(TEMPORARY):
+            raise PermissionError("in use")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(PermissionError), atomic_directory(tmp_path / "target") as made:
+        (made / "new").write_text("new")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["target", "target/old"]
 
 
 def test_json_without_place_for_a_number_is_refused_and_nothing_written(tmp_path):
