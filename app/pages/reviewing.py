@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from sqlalchemy.orm import Session
 
 from app.pages import text
 from app.pages.context import PageContext, visitor
@@ -22,7 +23,8 @@ from engine.catalog.history import tile_history, version_boxes
 from engine.catalog.pixels import TilePixels
 from engine.catalog.reviews import TileState, review_queue, save_review, tile_state
 from engine.catalog.rounds import newest_link
-from engine.catalog.schema import LabelSetRow
+from engine.catalog.schema import LabelSetRow, RoundTile
+from engine.catalog.searches import hits_on
 from engine.catalog.suggestions import suggested_boxes
 from engine.catalog.visits import Opening
 from engine.errors import NothingToDo, UsageError
@@ -200,6 +202,7 @@ class Actions:
             wanted = int(tile_id) if tile_id else (waiting[0].id if waiting else None)
             state = tile_state(session, wanted) if wanted else None
             chosen = newest_link(session, wanted) if wanted else None
+            hits = _hits_in_question(session, chosen)
         if state is None:
             raise NothingToDo("no tile waits for a look", remedy="Open one by its number, or let the page Rounds choose some")
         suggested = _suggestions(self._context, state, score)
@@ -214,7 +217,7 @@ class Actions:
         return (
             state.tile.id,
             drawing,
-            about(state, suggested, chosen),
+            about(state, suggested, chosen, hits),
             opened,
             queue(waiting),
             choice,
@@ -228,8 +231,9 @@ class Actions:
         """The tile stays on the surface as it is; what is said of it is new."""
         with self._context.workspace.session(write=False) as session:
             state, chosen = tile_state(session, opened.tile_id), newest_link(session, opened.tile_id)
+            hits = _hits_in_question(session, chosen)
         skipped: list[Any] = [gr.skip()] * (self.OUTPUTS - 1)
-        skipped[2:4] = [about(state, Boxes.empty(scored=True), chosen), opened]
+        skipped[2:4] = [about(state, Boxes.empty(scored=True), chosen, hits), opened]
         skipped[8:] = [opened.facts(by, fresh=False, saved=opened.key), gr.update(open=False)]
         return tuple(skipped)
 
@@ -258,6 +262,12 @@ class Actions:
         said = text.done(f"Tile {before.tile_id} saved{' as complete' if complete else ''}: {counts}.")
         visit = {"shown": drawn, "saved": 0.0} if complete else {"saved": before.saved + seconds}
         return replace(before, version=saved.version, since=now, count=count or 0.0, **visit), said
+
+
+def _hits_in_question(session: Session, chosen: RoundTile | None) -> list[int]:
+    """The look-alikes for which a tile was chosen, as far as they are still there."""
+    named = chosen.reasons.get("hits", []) if chosen else []
+    return hits_on(session, chosen.tile_id, named) if chosen and named else []
 
 
 def _trail(before: Opened | None, tile_id: int) -> tuple[int, ...]:

@@ -17,8 +17,8 @@ __all__ = ["about", "legend", "queue"]
 HIT_PIXELS = 200
 
 
-def about(state: TileState, suggested: Boxes, chosen: RoundTile | None) -> str:
-    """Where the tile lies, what is on it, who looked, and why it was chosen, with the look-alike in question."""
+def about(state: TileState, suggested: Boxes, chosen: RoundTile | None, hits: Sequence[int]) -> str:
+    """Where the tile lies, what is on it, who looked, and why it was chosen, with the look-alikes ``hits`` in question."""
     tile = state.tile
     facts = {
         "Scene": f"{tile.scene_name}, at {tile.window.x}, {tile.window.y}",
@@ -29,7 +29,7 @@ def about(state: TileState, suggested: Boxes, chosen: RoundTile | None) -> str:
     reasons = {} if chosen is None else chosen.reasons
     if reasons.get("why"):
         facts["Chosen because"] = reasons["why"]
-    asked = [(f"/hits/{hit}.png?width={HIT_PIXELS}&tile={tile.id}", "Is this one?") for hit in reasons.get("hits", [])]
+    asked = [(f"/hits/{hit}.png?width={HIT_PIXELS}&tile={tile.id}", "Is this one?") for hit in hits]
     return text.definitions(facts) + (text.gallery(asked, width=HIT_PIXELS) if asked and not state.reviewed else "")
 
 

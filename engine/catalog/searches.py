@@ -13,7 +13,7 @@ from engine.catalog.schema import ModelRow, Search, SearchHit
 from engine.catalog.tiles import TileRecord, tiles
 from engine.errors import BadInput
 
-__all__ = ["Decision", "FoundHit", "HitRecord", "SearchRecord", "add_search", "hit_record", "hits", "searches"]
+__all__ = ["Decision", "FoundHit", "HitRecord", "SearchRecord", "add_search", "hit_record", "hits", "hits_on", "searches"]
 
 Box = tuple[float, float, float, float]
 Decision = Literal["yes", "no"]
@@ -118,6 +118,13 @@ def hits(session: Session, search_id: int) -> list[HitRecord]:
     rows = list(session.scalars(select(SearchHit).where(SearchHit.search_id == search_id).order_by(SearchHit.position)))
     known = {tile.id: tile for tile in tiles(session, ids=[row.tile_id for row in rows])}
     return [hit_record(row, known[row.tile_id]) for row in rows if row.tile_id in known]
+
+
+def hits_on(session: Session, tile_id: int, hit_ids: Sequence[int]) -> list[int]:
+    """Those of the hits that are still there and lie on the tile, in the order given."""
+    query = select(SearchHit.id).where(SearchHit.tile_id == tile_id, SearchHit.id.in_(hit_ids))
+    there = set(session.scalars(query))
+    return [hit for hit in hit_ids if hit in there]
 
 
 def hit_record(row: SearchHit, tile: TileRecord) -> HitRecord:

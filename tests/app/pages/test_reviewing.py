@@ -16,6 +16,7 @@ from engine.catalog.models import add_model
 from engine.catalog.predictions import add_prediction_set, predictions_directory
 from engine.catalog.reviews import review_queue, tile_state
 from engine.catalog.rounds import ChosenTile, add_round, get_round
+from engine.catalog.searches import FoundHit, add_search
 from engine.catalog.tiles import tiles
 from engine.catalog.visits import measured_visits
 from engine.errors import BadInput, NothingToDo, StaleReview, UsageError
@@ -274,11 +275,15 @@ def test_a_tile_that_nobody_saved_has_no_history(named):
 
 def test_why_a_tile_was_chosen_is_said_with_the_look_alike_in_question(named, actions):
     tile = train_ids(named)[0]
-    reasons = {"why": "Search 1 is unsure <b>here</b>.", "hits": [7]}
+    reasons = {"why": "Search 1 is unsure <b>here</b>.", "hits": [1, 7]}
     with named.workspace.session() as session:
+        model = add_model(session, name="seeker", stage="pretrain", config={}, data_hash="0" * 64)
+        asked = {"fingerprint": "f", "tile_id": train_ids(named)[1], "box_tile": (0.0, 0.0, 9.0, 9.0), "model_id": model.id, "config": {}}
+        add_search(session, **asked, found=[FoundHit(tile, (2.0, 2.0, 9.0, 9.0), 0.5)])
         add_round(session, budget_seconds=60, strategy="look-alikes", seed=0, chosen=[ChosenTile(tile, 0.5, 30.0, reasons)])
     opened = actions.open(tile, 0.3)
     assert "Search 1 is unsure &lt;b&gt;here" in opened[ABOUT]
-    assert "/hits/7.png" in opened[ABOUT]
+    assert "/hits/1.png" in opened[ABOUT]
+    assert "/hits/7.png" not in opened[ABOUT], "it is there no longer"
     done = actions.save(drawing(opened[OPENED]), opened[OPENED], None)
-    assert "/hits/7.png" in done[ABOUT], "the tile is not complete yet"
+    assert "/hits/1.png" in done[ABOUT], "the tile is not complete yet"

@@ -13,7 +13,7 @@ from engine.boxes import Boxes
 from engine.catalog.models import add_model
 from engine.catalog.reviews import tile_state
 from engine.catalog.schema import RoundTile, SearchHit
-from engine.catalog.searches import FoundHit, add_search
+from engine.catalog.searches import FoundHit, add_search, hits_on
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.stages.ingest import IngestConfig, ingest
@@ -66,7 +66,9 @@ def test_box_that_was_moved_is_another_picture(client, workspace):
 def test_look_alike_that_went_to_another_tile_is_not_shown_as_of_this_one(client, workspace):
     with workspace.session(write=False) as session:
         first, second = (tile.id for tile in tiles(session)[:2])
-        said = about(tile_state(session, first), Boxes.empty(scored=True), RoundTile(reasons={"hits": [1]}))
+        there = hits_on(session, first, [1, 9])
+        said = about(tile_state(session, first), Boxes.empty(scored=True), RoundTile(reasons={}), there)
+        assert hits_on(session, first + 1, [1]) == []
     address = f"/hits/1.png?width=200&tile={first}"
     assert address.replace("&", "&amp;") in said
     assert client.get(address).status_code == 200
