@@ -24,7 +24,7 @@ __all__ = ["HOURS", "MONEY", "Actions", "add"]
 HOURS, MONEY = "hours", "money"
 STRATEGIES = list(get_args(Strategy))
 CONTROL = "random"
-VERBS_SHOWN = frozenset({"rank", "round", "retrain", "oracle", "pull", "finetune", "evaluate", "simulate", "audit"})
+VERBS_SHOWN = frozenset({"rank", "round", "predict", "retrain", "oracle", "pull", "finetune", "evaluate", "simulate", "audit"})
 FIRST_HOURS, MOST_HOURS, HOURS_UNKNOWN = 2.0, 200.0, 20.0
 """The slider at first; where it ends at the latest, and where while nobody knows how much is left."""
 STEPS = 200
@@ -58,13 +58,13 @@ class Actions:
         return self._moved(self._slider(unit, amount or 0.0, per_hour), unit, per_hour)
 
     def choose(self, unit: str, amount: float | None, rate: float | None, strategy: str, wanted: Sequence[str]) -> str:
-        """Queue the choice of tiles for the budget."""
+        """Queue the choice of tiles for the budget, by what the newest detector sees now."""
         seconds, per_hour = _seconds(unit, amount, rate), _rate(rate)
         spent = {"budget_money": float(amount or 0.0)} if unit == MONEY else {"budget_seconds": seconds}
         prices = {"hourly_rate": per_hour, "currency": self._context.settings.currency}
         config = {**spent, **prices, "strategy": strategy, **({"wanted_classes": list(wanted)} if wanted else {})}
-        self._context.jobs.enqueue("rank", config)
-        return text.done("The choice is queued: its tiles appear below.")
+        self._context.jobs.enqueue("round", {**config, "annotate": "browser"})
+        return text.done("The choice is queued: the newest detector looks at the tiles first, then those it chose appear below.")
 
     def simulate(self, strategies: Sequence[str], seeds: float | None) -> str:
         """Queue a replay of budgets on the labels that are there."""

@@ -62,7 +62,7 @@ def test_the_slider_says_what_it_buys(page: Any, tmp_path: Path) -> None:
     assert page.locator("b", has_text="ship").count() == 0
     page.locator("#choose").click()
     page.wait_for_function("document.querySelector('#news')?.innerText.includes('queued')")
-    page.wait_for_function("document.querySelector('#jobs')?.innerText.includes('rank')")
+    page.wait_for_function("document.querySelector('#jobs')?.innerText.includes('round')")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing is cut off at the side"
     page.screenshot(path=tmp_path / "budget.png", full_page=True)
     assert errors == []

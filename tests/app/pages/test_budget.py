@@ -12,6 +12,7 @@ from app.pages import budget
 from app.pages.budget import HOURS, MONEY
 from app.pages.context import PageContext
 from app.settings import Settings
+from app.workflows.rounds import RoundConfig
 from engine.catalog.annotations import set_label_set
 from engine.catalog.counterfactual import keep_fall_back
 from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
@@ -20,7 +21,6 @@ from engine.errors import UsageError
 from engine.files import write_json
 from engine.stages.audit import AuditConfig
 from engine.stages.forecast import ForecastConfig, forecast
-from engine.stages.rank import RankConfig
 from engine.stages.simulate import SimulateConfig
 
 RATE = 36.0
@@ -114,8 +114,8 @@ def test_a_choice_is_queued_in_the_unit_that_was_chosen(spent):
     actions = budget.Actions(spent)
     actions.choose(HOURS, 0.5, RATE, "k-center", [])
     actions.choose(MONEY, 9.0, RATE, "tilehawk", ["car"])
-    by_hours, by_money = (RankConfig.from_mapping(job.config) for job in spent.jobs.queued)
-    assert [job.verb for job in spent.jobs.queued] == ["rank", "rank"]
+    by_hours, by_money = (RoundConfig.from_mapping(job.config) for job in spent.jobs.queued)
+    assert [(job.verb, job.config["annotate"]) for job in spent.jobs.queued] == [("round", "browser")] * 2
     assert (by_hours.seconds, by_hours.strategy, by_hours.wanted_classes) == (1800.0, "k-center", ())
     assert (by_money.seconds, by_money.hourly_rate, by_money.currency, by_money.wanted_classes) == (900.0, RATE, "$", ("car",))
 
