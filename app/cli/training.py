@@ -43,6 +43,13 @@ def _sized(preset: Preset | None) -> dict[str, Any]:
     return {f"detector.{key}": value for key, value in PRESETS[preset].model_dump(mode="json").items()} if preset else {}
 
 
+def _learning(preset: Preset | None) -> dict[str, Any]:
+    """A backbone of random weights has nothing to teach frozen."""
+    from engine.models.presets import PRESETS
+
+    return {"freeze_backbone": False} if preset and PRESETS[preset].backbone_weights == "none" else {}
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
     app.command()(pretrain)
@@ -67,7 +74,7 @@ def pretrain(
     from engine.stages.pretrain import PretrainConfig
 
     options = {"name": name, "schedule.seed": seed, "schedule.images_seen": images}
-    chosen = configured(PretrainConfig, config, settings, beneath=_sized(preset), **options)
+    chosen = configured(PretrainConfig, config, settings, beneath=_sized(preset) | _learning(preset), **options)
     run_stage("pretrain", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 

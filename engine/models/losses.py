@@ -38,21 +38,22 @@ def loss_weights(config: DetectorConfig) -> LossWeights:
     return LossWeights(classes=2.0 if focal else 1.0)
 
 
-def varifocal(logits: Tensor, quality: Tensor, *, gamma: float = 2.0, alpha: float = 0.75) -> Tensor:
+def varifocal(logits: Tensor, quality: Tensor, absence: Tensor | None = None, *, gamma: float = 2.0, alpha: float = 0.75) -> Tensor:
     """Varifocal loss, summed (VarifocalNet, equation 2): positives learn their quality, negatives are weighted down.
 
     Args:
         logits: (…, C).
         quality: (…, C) target scores in [0, 1]; 0 marks a negative.
+        absence: how much negatives count besides, as for :func:`class_loss`.
         gamma: focusing exponent of negatives.
         alpha: weight of negatives.
     """
-    weight = torch.where(quality > 0, quality, alpha * logits.detach().sigmoid() ** gamma)
+    weight = torch.where(quality > 0, quality, alpha * logits.detach().sigmoid() ** gamma * (1.0 if absence is None else absence))
     loss: Tensor = functional.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
     return loss
 
 
-def class_loss(kind: str, logits: Tensor, quality: Tensor) -> Tensor:
+def class_loss(kind: str, logits: Tensor, quality: Tensor, absence: Tensor | None = None) -> Tensor:
     """The decoder's class loss, summed.
 
     Args:
@@ -60,18 +61,31 @@ def class_loss(kind: str, logits: Tensor, quality: Tensor) -> Tensor:
             cross-entropy on the quality; or "presence", cross-entropy for which every positive is 1.
         logits: (…, C).
         quality: (…, C) target scores in [0, 1]; 0 marks a negative.
+        absence: how much negatives count, broadcast to ``logits``; None for 1.
     """
     if kind == "varifocal":
-        return varifocal(logits, quality)
+        return varifocal(logits, quality, absence)
     if kind == "focal":
-        focal: Tensor = sigmoid_focal_loss(logits, (quality > 0).to(logits.dtype), alpha=0.25, gamma=2.0, reduction="sum")
-        return focal
-    if kind == "presence":
-        return functional.binary_cross_entropy_with_logits(logits, (quality > 0).to(logits.dtype), reduction="sum")
-    return functional.binary_cross_entropy_with_logits(logits, quality, reduction="sum")
+        focal: Tensor = sigmoid_focal_loss(logits, (quality > 0).to(logits.dtype), alpha=0.25, gamma=2.0, reduction="none")
+        return (focal if absence is None else focal * _counted(quality, absence)).sum()
+    wanted = (quality > 0).to(logits.dtype) if kind == "presence" else quality
+    weight = None if absence is None else _counted(quality, absence)
+    summed: Tensor = functional.binary_cross_entropy_with_logits(logits, wanted, weight=weight, reduction="sum")
+    return summed
 
 
-def softmax_loss(logits: Tensor, no_object: Tensor, labels: Tensor, no_object_weight: float) -> Tensor:
+def _counted(quality: Tensor, absence: Tensor) -> Tensor:
+    return torch.where(quality > 0, torch.ones_like(absence), absence)
+
+
+def _absence(targets: list[Targets], like: Tensor) -> Tensor | None:
+    """How much negatives count in each image (B, 1, 1); None where they count in full in all."""
+    if all(target.absence == 1 for target in targets):
+        return None
+    return like.new_tensor([target.absence for target in targets])[:, None, None]
+
+
+def softmax_loss(logits: Tensor, no_object: Tensor, labels: Tensor, no_object_weight: float, absence: Tensor | None = None) -> Tensor:
     """Cross-entropy with a down-weighted no-object class, the weighted mean over all queries (DETR, section 3.1).
 
     Args:
@@ -79,11 +93,16 @@ def softmax_loss(logits: Tensor, no_object: Tensor, labels: Tensor, no_object_we
         no_object: (B, N).
         labels: (B, N), C where there is no object.
         no_object_weight: of the last class; the others weigh 1.
+        absence: (B, 1, 1) by which that is multiplied in each image; None for 1.
     """
     joined = torch.cat([logits, no_object[..., None]], -1)
     weight = joined.new_ones(joined.shape[-1])
     weight[-1] = no_object_weight
-    return functional.cross_entropy(joined.flatten(0, 1), labels.flatten(), weight=weight)
+    if absence is None:
+        return functional.cross_entropy(joined.flatten(0, 1), labels.flatten(), weight=weight)
+    each = functional.cross_entropy(joined.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    weights = weight[labels] * torch.where(labels == logits.shape[-1], absence[..., 0], torch.ones_like(absence[..., 0]))
+    return (each * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
 def box_losses(boxes: Tensor, target_boxes: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -117,7 +136,7 @@ def _pair_iou(boxes: Tensor, target_boxes: Tensor) -> Tensor:
 
 def _layer_parts(layer: Layer, targets: list[Targets], objects: float, config: DetectorConfig) -> dict[str, Tensor]:
     """One-to-one losses of a decoder layer, normalised by the number of objects."""
-    quality = torch.zeros_like(layer.logits)
+    quality, absence = torch.zeros_like(layer.logits), _absence(targets, layer.logits)
     classes = torch.full(layer.logits.shape[:2], layer.logits.shape[-1], device=layer.logits.device)
     predicted, wanted = [], []
     for image, target in enumerate(targets):
@@ -132,9 +151,9 @@ def _layer_parts(layer: Layer, targets: list[Targets], objects: float, config: D
         quality[image, rows, target.labels[columns]] = _pair_iou(boxes[rows], target.boxes[columns])
         classes[image, rows] = target.labels[columns]
     if layer.no_object is None:
-        parts = {"classes": class_loss(config.class_loss, layer.logits, quality) / objects}
+        parts = {"classes": class_loss(config.class_loss, layer.logits, quality, absence) / objects}
     else:
-        parts = {"classes": softmax_loss(layer.logits, layer.no_object, classes, config.no_object_weight)}
+        parts = {"classes": softmax_loss(layer.logits, layer.no_object, classes, config.no_object_weight, absence)}
     zero = layer.boxes.sum() * 0
     distance, overlap = box_losses(torch.cat(predicted), torch.cat(wanted)) if predicted else (zero, zero)
     return parts | {"distance": distance / objects, "overlap": overlap / objects}
@@ -156,7 +175,7 @@ def _overlapping_parts(
         wanted.append(target.boxes[columns])
         quality[image, rows, target.labels[columns]] = _pair_iou(predicted[-1], wanted[-1])
     answering = max(sum(len(boxes) for boxes in predicted), 1)
-    classes = class_loss(config.class_loss, layer.logits, quality)
+    classes = class_loss(config.class_loss, layer.logits, quality, _absence(targets, quality))
     zero = layer.boxes.sum() * 0
     if by_moves:
         moves = moves_loss(torch.cat(predicted), torch.cat(started), torch.cat(wanted)) if predicted else zero
@@ -212,7 +231,7 @@ def _dense_parts(proposals: Proposals, targets: list[Targets], config: DetectorC
         wanted.append(target.boxes[assigned.objects])
         weights.append(assigned.quality)
     total = quality.sum().clamp(min=1.0)
-    classes = functional.binary_cross_entropy_with_logits(proposals.logits, quality, reduction="sum")
+    classes = class_loss("quality", proposals.logits, quality, _absence(targets, quality))
     zero = proposals.boxes.sum() * 0
     if config.proposal_boxes == "relative":
         relative = relative_loss(torch.cat(predicted), torch.cat(wanted), torch.cat(weights)) if predicted else zero

@@ -20,6 +20,8 @@ class Targets(NamedTuple):
     """(n,) int64."""
     boxes: Tensor
     """(n, 4) as (cx, cy, w, h), normalised."""
+    absence: float = 1.0
+    """How much it counts, in [0, 1], that nothing is anywhere else: below 1 where not all objects are known."""
 
 
 def _first_fault(target: Targets, classes: int) -> str | None:

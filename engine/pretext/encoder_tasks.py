@@ -24,6 +24,9 @@ from engine.training.detection import dropout_from, stack_images
 
 __all__ = ["EncoderTask", "EncoderTaskConfig", "EncoderTaskName", "Shown", "require_fits"]
 
+MOVED_AT_LEAST = 2
+"""One patch alone has nowhere to go."""
+
 EncoderTaskName = Literal["reconstruction", "mim-continuous", "mim-discrete", "jigsaw-continuous", "jigsaw-discrete"]
 
 
@@ -59,10 +62,10 @@ def _read_strides(config: EncoderTaskConfig, model: Detector) -> list[int]:
 
 
 def require_fits(config: EncoderTaskConfig, model: Detector) -> None:
-    """Refuse patches that the model's tokens do not fill.
+    """Refuse patches that the model's tokens do not fill, and a ratio of them that changes none.
 
     Raises:
-        UsageError: the patch is no multiple of a stride that is read, or no divisor of the image.
+        UsageError: the patch is no multiple of a stride that is read, or no divisor of the image; or too few patches are hidden or moved.
     """
     size = model.config.image_size
     read = _read_strides(config, model)
@@ -71,6 +74,15 @@ def require_fits(config: EncoderTaskConfig, model: Detector) -> None:
             f"patch = {config.patch} with image_size = {size} and levels of stride {read}",
             expected=f"a divisor of {size} that is a multiple of {max(read)}",
             remedy="Set patch, or levels to 'largest'",
+        )
+    if config.task == "reconstruction" or config.loss_on == "all":
+        return
+    patches, needed = (size // config.patch) ** 2, MOVED_AT_LEAST if config.task.startswith("jigsaw") else 1
+    if round(config.ratio * patches) < needed:
+        raise UsageError(
+            f"ratio = {config.ratio:g} of the {patches} patches of {config.patch} px in {size} px changes {round(config.ratio * patches)}",
+            expected=f"{needed} at least",
+            remedy="Set a larger ratio, or a smaller patch",
         )
 
 

@@ -186,4 +186,4 @@ def taught_regions(
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             found.save(path, fingerprint)
-    return found.on(source)
+    return found.on(source, absence=config.absence)

@@ -24,6 +24,8 @@ class SelfTrainingConfig(StageConfig):
 
     least_score: float = Field(default=0.5, gt=0, lt=1)
     """Score from which a found box is taken for an object."""
+    absence: float = Field(default=1.0, ge=0, le=1)
+    """How much it counts that nothing else is on such a tile: objects that the model is not sure of may be."""
     empty_tiles: bool = False
     """Tiles on which nothing is found count as empty ones; else they are left out."""
     labelled_times: int = Field(default=0, ge=0)
@@ -67,7 +69,7 @@ def with_believed(labelled: TileSource, unlabelled: TileSource, believed: TileBo
     """Labelled tiles, and the unlabelled ones with what is believed of them."""
     kept = [index for index, boxes in enumerate(believed.boxes) if len(boxes) or config.empty_tiles]
     times = config.labelled_times or max(1, round(len(kept) / (3 * len(labelled))))
-    return Joined([(labelled, times), (_Some(believed.on(unlabelled), kept), 1)])
+    return Joined([(labelled, times), (_Some(believed.on(unlabelled, absence=config.absence), kept), 1)])
 
 
 class _Some:

@@ -23,9 +23,9 @@ class TileBoxes(NamedTuple):
     labels: list[Tensor]
     """(n,) int64."""
 
-    def on(self, source: TileSource) -> Relabelled:
-        """The tiles with these boxes in place of labels."""
-        return Relabelled(source, self.boxes, self.labels)
+    def on(self, source: TileSource, *, absence: float = 1.0) -> Relabelled:
+        """The tiles with these boxes in place of labels; ``absence``: how much it counts that nothing is anywhere else."""
+        return Relabelled(source, self.boxes, self.labels, absence=absence)
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write them to one safetensors file, whole or not at all; ``fingerprint`` says what they were made from."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.starting import large_enough
-from engine.catalog.tiles import tiles
+from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
@@ -47,7 +49,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
 
     Raises:
         NothingToDo: there is no tile of the training ground, or too few for the clusters or words asked for.
-        UsageError: the tasks do not fit the detector.
+        UsageError: the tasks do not fit the detector, or the tiles: fewer than images in a step, or all smaller than a patch.
         BadInput: the name is taken.
         CheckpointRefused: the tokenizer that is given is damaged, of another workspace, or was made with another backbone.
     """
@@ -73,6 +75,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         if not unlabelled:
             raise NothingToDo("there is no tile of the training ground", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
         config = config.model_copy(update={"detector": large_enough(config.detector, unlabelled)})
+        _require_enough(config, unlabelled)
         identity = RunIdentity(
             stage="pretrain",
             config=config.model_dump(mode="json", exclude={"name", "cache_bytes", "pictures_every"}),
@@ -113,3 +116,20 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
             )
             beside = tokenizer_files(pretext.tokenizer, checkpoints.directory)
         return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0, beside=beside)
+
+
+def _require_enough(config: PretrainConfig, unlabelled: Sequence[TileRecord]) -> None:
+    step = config.schedule.batch_size
+    if len(unlabelled) < step:
+        raise UsageError(
+            f"{len(unlabelled)} tiles of the training ground with schedule.batch_size = {step}",
+            expected="as many tiles as images in a step, at least",
+            remedy=f"Ingest more imagery, or --set schedule.batch_size={len(unlabelled)}",
+        )
+    side = max(min(tile.window.width, tile.window.height) for tile in unlabelled)
+    if config.encoder and side < config.encoder.patch:
+        raise UsageError(
+            f"encoder.patch = {config.encoder.patch} with tiles of {side} px",
+            expected="a patch no larger than a tile",
+            remedy="Set a smaller patch, or ingest with larger tiles",
+        )

@@ -32,6 +32,7 @@ from engine.progress import Progress, silent
 __all__ = ["SearchConfig", "SearchReport", "search"]
 
 SMALLEST_SIDE_PIXELS = 8.0
+OUTSIDE_PIXELS = 1.0
 ASKED_TILES = 60
 PICTURED = 29
 CLOSE_UP = 160
@@ -224,9 +225,15 @@ def _draw(path: Path, pixels: TilePixels, known: dict[int, TileRecord], query: t
 
 
 def _inside(box: Box, tile: TileRecord) -> Box:
-    """The part of the box that lies in the tile."""
+    """The box, an edge that lies a hair outside of the tile moved onto its border."""
     width, height = tile.window.width, tile.window.height
     x1, y1, x2, y2 = np.clip(box, 0, [width, height, width, height]).tolist()
+    if not np.abs(np.subtract(box, (x1, y1, x2, y2))).max() <= OUTSIDE_PIXELS:
+        raise BadInput(
+            f"the box {list(box)} reaches out of tile {tile.id}",
+            expected=f"x from 0 to {width} and y from 0 to {height}",
+            remedy="Draw the box around one object of the tile",
+        )
     if x2 - x1 < SMALLEST_SIDE_PIXELS or y2 - y1 < SMALLEST_SIDE_PIXELS:
         raise BadInput(
             f"the box {list(box)} on tile {tile.id} of {width} × {height} pixels",

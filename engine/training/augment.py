@@ -164,7 +164,7 @@ def _lit(sample: Sample, config: AugmentConfig, generator: torch.Generator) -> S
 def augment(sample: Sample, config: AugmentConfig, generator: torch.Generator) -> Sample:
     """A changed copy of ``sample`` of the same size, its boxes clipped to the image; the generator decides everything."""
     scene = _zoomed(_flipped(sample, config, generator), config, generator)
-    visible = _visible(scene, config.minimum_visible)._replace(tile=sample.tile)
+    visible = _visible(scene, config.minimum_visible)._replace(tile=sample.tile, absence=sample.absence)
     return _lit(_turned(visible, config, generator), config, generator)
 
 
@@ -190,5 +190,6 @@ def mosaic(samples: Sequence[Sample], config: AugmentConfig, generator: torch.Ge
         part = _visible(scene, config.minimum_visible)
         canvas[:, top : top + height, left : left + width] = part.image
         parts.append(part._replace(boxes=part.boxes + torch.tensor([left, top, left, top])))
-    joined = Sample(canvas, torch.cat([part.boxes for part in parts]), torch.cat([part.labels for part in parts]))
+    boxes, labels = torch.cat([part.boxes for part in parts]), torch.cat([part.labels for part in parts])
+    joined = Sample(canvas, boxes, labels, absence=min(sample.absence for sample in samples))
     return _lit(_turned(joined, config, generator), config, generator)

@@ -42,11 +42,13 @@ class Sample(NamedTuple):
     """(n,) int64."""
     tile: int = -1
     """The index of the tile that it was made from; -1 where that is not known, or there were several."""
+    absence: float = 1.0
+    """How much it counts, in [0, 1], that nothing is anywhere else: below 1 where not all objects are known."""
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Sample:
         """The same on a device."""
         image, boxes, labels = (part.to(device, non_blocking=non_blocking) for part in (self.image, self.boxes, self.labels))
-        return Sample(image, boxes, labels, self.tile)
+        return Sample(image, boxes, labels, self.tile, self.absence)
 
 
 class TileSource(Protocol):
@@ -156,11 +158,12 @@ class Relabelled:
         source: the tiles.
         boxes: (n, 4) of each, in its pixels.
         labels: (n,) of each.
+        absence: how much it counts that nothing is anywhere else.
     """
 
-    def __init__(self, source: TileSource, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+    def __init__(self, source: TileSource, boxes: Sequence[Tensor], labels: Sequence[Tensor], *, absence: float = 1.0) -> None:
         assert len(source) == len(boxes) == len(labels)
-        self._source, self._boxes, self._labels = source, boxes, labels
+        self._source, self._boxes, self._labels, self._absence = source, boxes, labels, absence
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -168,7 +171,7 @@ class Relabelled:
 
     def sample(self, index: int) -> Sample:
         """The tile at ``index`` with the other boxes."""
-        return Sample(self._source.sample(index).image, self._boxes[index], self._labels[index])
+        return Sample(self._source.sample(index).image, self._boxes[index], self._labels[index], absence=self._absence)
 
     def name(self, index: int) -> str:
         """What a message calls the tile at ``index``."""

@@ -25,7 +25,9 @@ def stack_images(batch: list[Sample]) -> Tensor:
 
 def targets_of(batch: list[Sample]) -> list[Targets]:
     """Normalised targets of each image."""
-    return [Targets(sample.labels, box_convert(sample.boxes, "xyxy", "cxcywh") / sample.image.shape[-1]) for sample in batch]
+    return [
+        Targets(sample.labels, box_convert(sample.boxes, "xyxy", "cxcywh") / sample.image.shape[-1], sample.absence) for sample in batch
+    ]
 
 
 @contextmanager

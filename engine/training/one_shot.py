@@ -196,4 +196,4 @@ class OneShotTask:
 
 def _of_class(target: Targets, label: int) -> Targets:
     held = target.labels == label
-    return Targets(torch.zeros_like(target.labels[held]), target.boxes[held])
+    return target._replace(labels=torch.zeros_like(target.labels[held]), boxes=target.boxes[held])

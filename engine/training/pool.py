@@ -49,6 +49,6 @@ class WithPool:
     def _drawn(self, generator: torch.Generator) -> Sample | None:
         first = int(torch.randint(len(self._pool), (1,), generator=generator))
         try:
-            return augment(self._pool.sample(first), self._augment, generator)
+            return augment(self._pool.sample(first)._replace(tile=first), self._augment, generator)
         except UnreadableImage:
             return None

@@ -139,20 +139,23 @@ class Bench:
         if pretext is None:
             return None
         path = self.folder / "pretrain" / f"{arm.removesuffix(KEPT)}-{self.chosen.pretrain_images}.safetensors"
-        if path.exists():
-            return path
         said = PretextConfig.from_mapping(pretext)
+        schedule = PretrainScheduleConfig(images_seen=self.chosen.pretrain_images, threads=self.chosen.threads)
+        if path.exists():
+            require_same(path.with_suffix(".json"), schedule, {"pretext": said.model_dump(mode="json")})
+            return path
         folder = path.with_suffix(".run")
         with seeded(0):
             model = Detector(self.detector, said.classes)
             plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=folder, progress=report(arm))
         checkpoints = CheckpointStore(folder / "checkpoints")
-        schedule = PretrainScheduleConfig(images_seen=self.chosen.pretrain_images, threads=self.chosen.threads)
         run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(arm), log=folder)
         if said.classes == 1:
             self._write(path.with_name(f"{arm}-{self.chosen.pretrain_images}-alone.json"), model, {"arm": arm, "seconds": run.seconds})
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
-        write_json(path.with_suffix(".json"), {"arm": arm, "seconds": run.seconds, "images_seen": run.images_seen})
+        document = {"arm": arm, "seconds": run.seconds, "images_seen": run.images_seen, "pretext": said.model_dump(mode="json")}
+        document |= {"schedule": schedule.model_dump(mode="json")}
+        write_json(path.with_suffix(".json"), document)
         checkpoints.remove()
         return path
 

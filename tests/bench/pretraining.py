@@ -75,8 +75,8 @@ def _encoder(task: str, **changes: Any) -> dict[str, Any]:
     return {**NO_PATCHES, "encoder": {"task": task, **changes}, "freeze_backbone": False}
 
 
-def _regions(taught: str = "clusters", **changes: Any) -> dict[str, Any]:
-    return {**NO_PATCHES, "regions": {"taught": taught}, "freeze_backbone": False, **changes}
+def _regions(taught: str = "clusters", said: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    return {**NO_PATCHES, "regions": {"taught": taught, **(said or {})}, "freeze_backbone": False, **changes}
 
 
 ARMS: dict[str, Arm] = {
@@ -97,6 +97,10 @@ ARMS: dict[str, Arm] = {
     "regions": Arm(_regions()),
     "regions-embedding": Arm(_regions("embedding")),
     "regions-boxes": Arm(_regions("boxes")),
+    "regions-quarter": Arm(_regions(said={"absence": 0.25})),
+    "regions-64": Arm(_regions(said={"clusters": 64})),
+    "regions-64-quarter": Arm(_regions(said={"clusters": 64, "absence": 0.25})),
+    "regions-60": Arm(_regions(said={"proposals": {"boxes": 60}})),
     "regions-frozen": Arm(_regions(freeze_backbone=True)),
     "regions-denoising": Arm(_regions(), detector={"denoising_groups": 2}),
     "regions-patches": Arm(_regions(patches=PATCHES)),
@@ -136,7 +140,8 @@ class Bench:
         said = PretextConfig.from_mapping(pretext)
         path = self.folder / "pretrain" / f"{_same(name)}-{self.chosen.pretrain_images}.safetensors"
         if path.exists():
-            require_same(path.with_suffix(".json"), self.pretrain_schedule(), {"size": self.chosen.size})
+            wanted = {"size": self.chosen.size, "pretext": said.model_dump(mode="json")}
+            require_same(path.with_suffix(".json"), self.pretrain_schedule(), wanted)
             return path
         run_folder = path.with_suffix(".run")
         began, worked = time.monotonic(), time.process_time()
@@ -218,7 +223,7 @@ class Bench:
         assert weights
         spent = json.loads(weights.with_suffix(".json").read_text())
         plain = json.loads(self.finetuned("none", draw).read_text())
-        if spent["resumed_at"] or plain["resumed_at"]:
+        if spent.get("resumed_at", 1) or plain.get("resumed_at", 1):
             raise SystemExit(f"{arm.instead_of} or none was interrupted, so that its processor seconds are not known; run it again without")
         return round(spent["processor_seconds"] * plain["images_seen"] / plain["processor_seconds"])
 

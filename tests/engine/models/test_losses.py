@@ -228,3 +228,35 @@ def test_a_second_look_asks_for_a_better_fit():
     assert parts["regions0_moves"] > 0.1
     assert parts["regions1_moves"] == 0
     assert parts["regions1_classes"] == pytest.approx(2 * math.log(2), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["varifocal", "focal", "quality", "presence"])
+def test_where_not_all_objects_are_known_negatives_count_less(kind):
+    logits, quality = torch.tensor([[[0.3], [-0.4]], [[0.3], [-0.4]]]), torch.tensor([[[0.8], [0.0]], [[0.0], [0.0]]])
+    each = torch.tensor([[class_loss(kind, logits[b, q], quality[b, q]) for q in range(2)] for b in range(2)])
+    found = class_loss(kind, logits, quality, torch.tensor([0.25, 0.0])[:, None, None])
+    assert found.item() == pytest.approx((each[0, 0] + 0.25 * each[0, 1]).item(), rel=1e-5)
+
+
+def test_no_object_counts_less_in_detr_where_not_all_objects_are_known():
+    logits, no_object = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.zeros(1, 2)
+    labels = torch.tensor([[0, 2]])
+    in_full = softmax_loss(logits, no_object, labels, 0.1)
+    assert softmax_loss(logits, no_object, labels, 0.1, torch.ones(1, 1, 1)).item() == pytest.approx(in_full.item(), rel=1e-5)
+    first = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]))
+    assert softmax_loss(logits, no_object, labels, 0.1, torch.zeros(1, 1, 1)).item() == pytest.approx(first.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["deformable", "detr"])
+def test_absence_of_an_image_reaches_every_loss_of_classes(squares, architecture):
+    detr = {"architecture": "detr", "feature_levels": (4,), "feedforward": 64}
+    values = squares.TINY.model_dump(include={"backbone", "backbone_weights", "frozen_stages", "dimension", "heads", "image_size"})
+    config = squares.TINY if architecture == "deformable" else squares.TINY.from_mapping(values | detr)
+    with seeded(0):
+        model = Detector(config, 2).eval()
+    detections = model(images(1))
+    parts = [detection_loss(detections, [ONE._replace(absence=absence)], config)[1] for absence in (1.0, 0.5)]
+    classes = [name for name in parts[0] if name.endswith("classes")]
+    assert classes
+    assert all(parts[1][name] != parts[0][name] for name in classes)
+    assert all(parts[1][name] == parts[0][name] for name in parts[0] if name not in classes)

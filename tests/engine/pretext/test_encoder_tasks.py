@@ -189,3 +189,10 @@ def test_words_need_a_tokenizer_of_their_own(squares):
     tokenizer = made(squares, "mim-discrete")._tokenizer
     with pytest.raises(UsageError, match="4 words for patches of 32 px"):
         EncoderTask(model, EncoderTaskConfig(task="mim-discrete", vocabulary=9), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(("name", "ratio", "needed"), [("mim-continuous", 0.1, 1), ("jigsaw-discrete", 0.3, 2)])
+def test_a_ratio_that_changes_no_patch_is_refused(squares, name, ratio, needed):
+    with pytest.raises(UsageError, match=rf"ratio = {ratio} of the 4 patches") as refused:
+        made(squares, name, ratio=ratio)
+    assert refused.value.expected == f"{needed} at least"

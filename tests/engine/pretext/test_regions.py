@@ -7,8 +7,9 @@ from torchvision.ops import box_iou
 
 from engine.errors import NothingToDo, UsageError
 from engine.models.detector import Detector
+from engine.pretext.frozen import FrozenBackbone
 from engine.pretext.proposals import ProposalConfig, propose_boxes
-from engine.pretext.regions import RegionConfig, RegionTask, find_regions
+from engine.pretext.regions import RegionConfig, RegionTask, _appearance, find_regions
 from engine.pretext.tile_boxes import TileBoxes
 from engine.progress import silent
 from engine.training.loop import seeded, train
@@ -164,3 +165,14 @@ def test_no_readable_tile_has_too_few_regions_for_clusters(squares, fake):
     config, source, _ = regions(squares)
     with pytest.raises(NothingToDo, match="0 regions for 3 clusters"):
         find_regions(fake("training").Torn(source, range(6)), config, network=network(squares), seed=0)
+
+
+def test_a_region_is_of_one_kind_whichever_way_it_lies(squares):
+    teacher = FrozenBackbone(network(squares))
+    image = squares.samples(1).sample(0).image.float()[None] / 255
+    side = image.shape[-1]
+    box = torch.tensor([[8.0, 12, 40, 44]])
+    turned = torch.stack([box[:, 1], side - box[:, 2], box[:, 3], side - box[:, 0]], 1)
+    upright, lying = _appearance(teacher, image, [box], 32), _appearance(teacher, image.rot90(1, (2, 3)), [turned], 32)
+    assert upright.norm(dim=1).item() == pytest.approx(1, abs=1e-5)
+    assert (upright * lying).sum().item() == pytest.approx(1, abs=1e-3)

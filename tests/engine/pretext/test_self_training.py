@@ -60,6 +60,12 @@ def test_tiles_without_a_belief_are_left_out_unless_they_count_as_empty(squares)
     assert len(with_believed(labelled, pool, said, SelfTrainingConfig(empty_tiles=True, labelled_times=3))) == 9
 
 
+def test_absence_counts_less_on_believed_tiles_alone(squares):
+    believed = TileBoxes([torch.ones(1, 4)], [torch.zeros(1, dtype=torch.long)])
+    joined = with_believed(squares.samples(1), squares.samples(1), believed, SelfTrainingConfig(absence=0.5))
+    assert sorted({joined.sample(index).absence for index in range(len(joined))}) == [0.5, 1.0]
+
+
 def test_a_believed_tile_has_the_boxes_of_the_model(squares):
     said = believed([2, 0, 1])
     joined = with_believed(squares.samples(2), squares.samples(3), said, SelfTrainingConfig())

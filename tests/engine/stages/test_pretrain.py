@@ -8,7 +8,7 @@ from sqlalchemy import select
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.ledger import events
 from engine.catalog.models import model_directory
-from engine.catalog.schema import Scene
+from engine.catalog.schema import Scene, Tile
 from engine.catalog.tiles import scene_file, tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import Cancelled, CheckpointRefused, NothingToDo, UsageError
@@ -82,6 +82,19 @@ def test_patches_that_do_not_divide_the_slots_are_refused(workspace, config):
     odd = config.model_copy(update={"patches": config.patches.model_copy(update={"patches": 3})})
     with pytest.raises(UsageError, match=r"patches.patches = 3 with detector.patch_slots = 20"):
         pretrain(workspace, odd)
+
+
+def test_fewer_tiles_than_images_in_a_step_are_refused(workspace, config, squares):
+    with pytest.raises(UsageError, match=r"4 tiles of the training ground with schedule.batch_size = 5"):
+        pretrain(workspace, config.model_copy(update={"schedule": squares.schedule(batch_size=5)}))
+
+
+def test_tiles_smaller_than_a_patch_are_refused(workspace, config):
+    with workspace.session() as session:
+        for row in session.scalars(select(Tile)):
+            row.width = 24
+    with pytest.raises(UsageError, match=r"encoder.patch = 32 with tiles of 24 px"):
+        pretrain(workspace, with_tasks(config, encoder=ENCODER))
 
 
 def with_tasks(config, **values):

@@ -211,10 +211,14 @@ def test_a_yes_to_a_hit_is_an_annotation_where_the_hit_lies(workspace):
     assert (made.source, made.state, made.label) == ("search", "accepted", 1)
 
 
-@pytest.mark.parametrize("box", [(64.0, 0, 80, 20), (0.0, 0, 3, 20), (-30.0, -30, 2, 2)])
+@pytest.mark.parametrize("box", [(64.0, 0, 80, 20), (-30.0, -30, 2, 2), (0.0, 0, 20, 66), (-1.5, 0, 20, 20)])
 def test_a_box_outside_its_tile_is_refused(workspace, box):
-    with pytest.raises(BadInput, match="inside the tile"):
+    with pytest.raises(BadInput, match=r"reaches out of tile .* expected x from 0 to 64"):
         search(workspace, wanted(workspace, box=box))
+
+
+def test_an_edge_a_hair_outside_of_the_tile_lies_on_its_border(workspace):
+    assert search(workspace, wanted(workspace, box=(-0.5, 0, 20, 64.4))).hits
 
 
 @pytest.mark.parametrize("changes", [{"box": (5, 5, 5, 9)}, {"tile": 0}, {"hits": 0}, {"boxes": 1}])
@@ -282,7 +286,7 @@ def test_tiles_that_cannot_be_read_are_passed_over(workspace):
     assert {hit.tile.scene_id for hit in found_in(workspace, report)} == {asked.scene_id}
 
 
-@pytest.mark.parametrize("box", [(0, 0, 7.5, 20), (0, 0, 20, 7), (60, 60, 90, 90), (70, 0, 90, 20)])
+@pytest.mark.parametrize("box", [(0, 0, 7.5, 20), (0, 0, 20, 7), (57, 57, 64.5, 64.5)])
 def test_a_box_that_shows_less_than_eight_pixels_is_refused(workspace, box):
     with pytest.raises(BadInput, match=r"of 64 × 64 pixels. expected sides of 8 pixels"):
         search(workspace, wanted(workspace, box=box))

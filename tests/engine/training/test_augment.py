@@ -158,3 +158,11 @@ def test_the_layout_of_the_pixels_in_memory_makes_no_difference(contiguous):
 def test_a_zoom_that_is_no_range_is_refused(name, scale):
     with pytest.raises(UsageError, match=f"{name} must be .* 0 < low ≤ high"):
         AugmentConfig.from_mapping({name: scale})
+
+
+def test_how_much_absence_counts_stays_with_the_image(squares):
+    known = squares.samples(4).sample(0)
+    unsure = known._replace(absence=0.25)
+    assert augment(unsure, AugmentConfig(), torch.Generator().manual_seed(0)).absence == 0.25
+    assert mosaic([known, known, unsure, known], AugmentConfig(), torch.Generator().manual_seed(0)).absence == 0.25
+    assert unsure.to(torch.device("cpu")).absence == 0.25

@@ -51,3 +51,15 @@ def test_the_pool_alone_is_learned_where_it_is_asked_for(squares, fake):
     )
     loss.backward()
     assert (loss.item(), parts, counted.sizes) == (0.0, {}, [2])
+
+
+def test_a_tile_of_the_pool_says_which_it_is(squares):
+    class Asked(Counted):
+        def loss(self, batch, generator, done=0.0):
+            self.tiles = [sample.tile for sample in batch]
+            return super().loss(batch, generator, done)
+
+    asked = Asked()
+    task = WithPool(asked, squares.samples(3), AugmentConfig(), share=8.0, instead=True)
+    task.loss([squares.samples(1).sample(0)], torch.Generator().manual_seed(0))
+    assert set(asked.tiles) == {0, 1, 2}
