@@ -17,6 +17,7 @@ from engine.models.detector import Detector
 from engine.models.losses import box_losses, varifocal
 from engine.models.matcher import hungarian_match, match_costs
 from engine.models.queries import block_mask
+from engine.pretext.patch_grid import informative, to_patches
 from engine.training.data import Sample
 from engine.training.detection import dropout_from, stack_images
 
@@ -25,6 +26,8 @@ __all__ = ["FoundPatches", "PatchConfig", "QueryPatchTask", "augment_patches", "
 
 _SHORTEST = 1 / 64
 """Shortest side of a uniform crop, as a share of the image's: the paper's 8 of 512 pixels."""
+_CELL, _TRIES, _LEAST_SHOWN = 8, 8, 0.5
+"""Pixels of a cell's side; crops that are drawn for one that is taken; the share of its cells that has to show something."""
 
 
 class PatchConfig(StageConfig):
@@ -72,9 +75,21 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.G
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
-def sample_crops(images: int, config: PatchConfig, generator: torch.Generator) -> Tensor:
-    """Random boxes (B, M, 4) as (cx, cy, w, h), normalised, wholly inside the image."""
-    shape = (images, config.patches)
+def sample_crops(images: Tensor, config: PatchConfig, generator: torch.Generator) -> Tensor:
+    """Random boxes (B, M, 4) as (cx, cy, w, h), normalised, wholly inside the images (B, 3, S, S), at most half of each in their padding.
+
+    Where none of several that are drawn is so, the first is taken.
+    """
+    drawn = _drawn_crops((len(images), config.patches * _TRIES), config, generator).to(images.device)
+    cells = informative(to_patches(images, _CELL)).view(len(images), 1, images.shape[-2] // _CELL, -1).float()
+    corners = box_convert(drawn, "cxcywh", "xyxy") * cells.shape[-1]
+    shown = roi_align(cells, list(corners), 4, sampling_ratio=1, aligned=True).mean((1, 2, 3))
+    first = (shown.view(len(images), config.patches, _TRIES) >= _LEAST_SHOWN).int().argmax(2)
+    return drawn.view(len(images), config.patches, _TRIES, 4).gather(2, first[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
+
+
+def _drawn_crops(shape: tuple[int, ...], config: PatchConfig, generator: torch.Generator) -> Tensor:
+    """Random boxes (…, 4) inside a square, padding or not."""
     if config.crops == "uniform":
         sizes = _uniform((*shape, 2), _SHORTEST, 1 - _SHORTEST, generator)
         return torch.cat([sizes / 2 + torch.rand((*shape, 2), generator=generator) * (1 - sizes), sizes], -1)
@@ -146,7 +161,8 @@ class QueryPatchTask:
     """Localise query patches and reconstruct their features; the backbone describes them, and by default is frozen.
 
     Differences from the published code, unless the configuration says otherwise: crops are scale-aware, slots are matched within their
-    patch's group (as the mask has it). Always: the features to reconstruct are detached, and groups are right for every M that divides N.
+    patch's group (as the mask has it). Always: crops are not cut out of padding, the features to reconstruct are detached, and groups are
+    right for every M that divides N.
 
     Raises:
         ValueError: ``config.patches`` does not divide the detector's ``patch_slots``.
@@ -160,9 +176,8 @@ class QueryPatchTask:
         if freeze_backbone:
             model.backbone.freeze(-1)
 
-    @torch.no_grad()
     def describe(self, images: Tensor, crops: Tensor, generator: torch.Generator) -> Tensor:
-        """Backbone features (B, M, C_5) of the patches at ``crops`` (B, M, 4), colours changed."""
+        """Backbone features (B, M, C_5) of the patches at ``crops`` (B, M, 4), colours changed; a backbone that learns learns by them."""
         pixels = augment_patches(_cut(images, crops, self._config.patch_size), self._config, generator)
         described = self.model.features(pixels.contiguous(memory_format=torch.channels_last))[-1]
         return described.mean((2, 3)).float().reshape(len(crops), crops.shape[1], -1)
@@ -205,7 +220,7 @@ class QueryPatchTask:
 
         distance, overlap = box_losses(pick(found.boxes), crops.flatten(0, 1))
         rebuilt = functional.normalize(self.model.patch_queries.reconstruction(pick(found.content)).float(), dim=-1)
-        wanted = functional.normalize(features.flatten(0, 1), dim=-1)
+        wanted = functional.normalize(features.detach().flatten(0, 1), dim=-1)
         return {
             "matched": varifocal(found.logits, quality) / objects,
             "distance": distance / objects,
@@ -222,7 +237,7 @@ class QueryPatchTask:
         """Patches of a batch and where the slot that is surest of each sees it (the paper's figure 7)."""
         images = stack_images(batch)
         config, slots = self._config, self.model.patch_queries.count
-        crops = sample_crops(len(batch), config, generator).to(images.device)
+        crops = sample_crops(images, config, generator)
         patches = _cut(images, crops, config.patch_size)
         memory, coarsest = self.model.encode_with_map(images)
         features = self._pooled(coarsest, crops) if config.features == "map" else self.describe(images, crops, generator)
@@ -239,7 +254,7 @@ class QueryPatchTask:
         """Cut patches, find them, compare; every decoder layer answers."""
         images = stack_images(batch)
         config, slots = self._config, self.model.patch_queries.count
-        crops = sample_crops(len(batch), config, generator).to(images.device)
+        crops = sample_crops(images, config, generator)
         with dropout_from(generator, self.model.config.dropout):
             memory, coarsest = self.model.encode_with_map(images)
             features = self._pooled(coarsest, crops) if config.features == "map" else self.describe(images, crops, generator)

@@ -38,7 +38,7 @@ def task(squares, **changes):
 
 def test_crops_lie_in_the_image_and_have_the_sizes_asked_for():
     config = PatchConfig(patches=500, scale=(0.05, 0.5), aspect=2.0)
-    crops = sample_crops(2, config, generator())
+    crops = sample_crops(torch.rand(2, 3, 64, 64), config, generator())
     assert crops.shape == (2, 500, 4)
     corners = torch.cat([crops[..., :2] - crops[..., 2:] / 2, crops[..., :2] + crops[..., 2:] / 2], -1)
     assert corners.min() >= -1e-6
@@ -52,8 +52,24 @@ def test_crops_lie_in_the_image_and_have_the_sizes_asked_for():
     assert side.log().median().item() == pytest.approx(math.log(math.sqrt(0.05 * 0.5)), abs=0.2)
 
 
+def test_crops_are_not_cut_out_of_padding():
+    images = torch.zeros(2, 3, 128, 128)
+    images[0, :, :, :64] = torch.rand(3, 128, 64, generator=generator())
+    crops = sample_crops(images, PatchConfig(patches=200, scale=(0.05, 0.3)), generator())
+    assert crops[..., 0][0].max() < 0.6, "in the half that shows something"
+    assert crops[..., 0][1].max() > 0.8, "where there is nothing but padding any place is as good"
+
+
+def test_a_backbone_that_learns_does_so_by_the_patches_too(squares):
+    config = PatchConfig(patches=2, patch_size=32)
+    learning, frozen = (QueryPatchTask(Detector(squares.TINY, 0), config, freeze_backbone=each) for each in (False, True))
+    images, crops = torch.rand(1, 3, 64, 64), torch.tensor([[[0.5, 0.5, 0.4, 0.4], [0.3, 0.3, 0.4, 0.4]]])
+    assert learning.describe(images, crops, generator()).requires_grad
+    assert not frozen.describe(images, crops, generator()).requires_grad
+
+
 def test_whole_images_are_crops_too():
-    crops = sample_crops(1, PatchConfig(patches=20, scale=(1.0, 1.0)), generator())
+    crops = sample_crops(torch.rand(1, 3, 64, 64), PatchConfig(patches=20, scale=(1.0, 1.0)), generator())
     assert crops[..., 2:].max() <= 1
     assert crops[..., 2:].min() > 0.7
 
@@ -167,7 +183,7 @@ def test_in_training_too_a_group_is_blind_to_the_others(squares, patches):
 
 
 def test_uniform_crops_lie_inside_and_are_hardly_ever_small():
-    crops = sample_crops(1, PatchConfig(patches=2000, crops="uniform"), generator())[0]
+    crops = sample_crops(torch.rand(1, 3, 64, 64), PatchConfig(patches=2000, crops="uniform"), generator())[0]
     assert (crops[:, :2] - crops[:, 2:] / 2).min() >= -1e-6
     assert (crops[:, :2] + crops[:, 2:] / 2).max() <= 1 + 1e-6
     assert crops[:, 2:].mean().item() == pytest.approx(0.5, abs=0.02)
