@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -35,12 +36,13 @@ from engine.training.detection import DetectionTask
 from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.loop import ScheduleConfig, seeded, train
 from engine.training.pool import WithPool
+from engine.training.schedule import uses_bf16
 from engine.training.task import Task
 
 __all__ = ["FinetuneConfig", "finetune"]
 
-READERS = 4
-"""Sources of tiles at most, which share the memory: labelled, believed, the pool, dev."""
+READERS = 5
+"""Sources of tiles at most, which share the memory: labelled, believed, those shown to a teacher, the pool, dev."""
 
 
 class FinetuneConfig(StageConfig):
@@ -116,8 +118,16 @@ def _require_teacher(stored: StoredModel | None, unlabelled: Sequence[TileRecord
         raise NothingToDo("every tile of the training ground is reviewed", remedy="Leave self_training out, or ingest more imagery")
 
 
+def _shown_to_teacher(unlabelled: Sequence[TileRecord], schedule: ScheduleConfig) -> Sequence[TileRecord]:
+    """The tiles, or of more than the run sees so many that the seed draws."""
+    if len(unlabelled) <= schedule.images_seen:
+        return unlabelled
+    rows = np.random.default_rng(schedule.seed).permutation(len(unlabelled))[: schedule.images_seen]
+    return [unlabelled[row] for row in sorted(rows.tolist())]
+
+
 def _believed(
-    config: SelfTrainingConfig,
+    config: FinetuneConfig,
     stored: StoredModel,
     pool: WorkspaceTiles,
     records: Sequence[TileRecord],
@@ -126,6 +136,8 @@ def _believed(
     progress: Progress,
 ) -> TileBoxes:
     """What the teacher believes of the pool; kept in the run's folder, so that a run that goes on learns the same."""
+    asked = config.self_training
+    assert asked
     path = folder / "believed.safetensors"
     held = TileBoxes.load(path, fingerprint)
     if held is None:
@@ -133,8 +145,15 @@ def _believed(
         extents = [(tile.window.width, tile.window.height) for tile in records]
         if torch.cuda.is_available():
             teacher = teacher.cuda()
-        held = believe(teacher, pool, config, extents=extents, progress=progress)
+        bf16 = uses_bf16(config.schedule.precision, next(teacher.parameters()).device)
+        held = believe(teacher, pool, asked, extents=extents, bf16=bf16, progress=progress)
         held.save(path, fingerprint)
+    if not any(len(boxes) for boxes in held.boxes):
+        raise NothingToDo(
+            f"{stored.directory.name} finds nothing from a score of {asked.least_score:g} on {len(records)} tiles without labels",
+            expected="a box at least",
+            remedy="Set a smaller self_training.least_score, or leave self_training out",
+        )
     return held
 
 
@@ -174,7 +193,8 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
     The same call after a crash goes on from the last checkpoint; after a finished run it finds the model and trains nothing.
 
     Raises:
-        NothingToDo: no tile of the training ground is reviewed, or none holds a box; or dev AP is asked for without a box on dev ground.
+        NothingToDo: no tile of the training ground is reviewed, or none holds a box; or dev AP is asked for without a box on dev ground; or
+            the teacher of self-training finds nothing.
         BadInput: no classes yet, no such model to start from, or the name is taken.
         LabelSetMismatch: the model to start from speaks of other classes.
         UsageError: the detector is one that is asked by patches, or self-training has no teacher.
@@ -243,8 +263,10 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
             known, pool = source(labelled, boxes), source(unlabelled, {})
             learned: TileSource = known
             if config.self_training and stored:
-                believed = _believed(config.self_training, stored, pool, unlabelled, checkpoints.directory, identity.fingerprint, progress)
-                learned = with_believed(known, source(unlabelled, {}), believed, config.self_training)
+                shown = _shown_to_teacher(unlabelled, config.schedule)
+                read = source(shown, {})
+                believed = _believed(config, stored, read, shown, checkpoints.directory, identity.fingerprint, progress)
+                learned = with_believed(known, source(shown, {}), believed, config.self_training)
             tokenizer = _vocabulary(model, config, Joined([(known, 1), (pool, 1)]), checkpoints.directory, workspace.identity, progress)
             with seeded(config.schedule.seed):
                 task = _task(model, config, pool, tokenizer)

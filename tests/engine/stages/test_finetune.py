@@ -321,6 +321,22 @@ def test_what_a_model_believes_of_other_tiles_is_learned(workspace, config, squa
     assert max(seen) > 1
 
 
+def test_a_teacher_is_shown_no_more_tiles_than_the_run_sees(workspace, config, squares, learned):
+    unreviewed(workspace, 3)
+    teacher = finetune(workspace, changed(learned.config, schedule=squares.schedule(images_seen=160, batch_size=4, learning_rate=3e-3)))
+    told = []
+    short = changed(config, start=teacher.model, self_training={"least_score": 0.01}, schedule=squares.schedule(images_seen=2))
+    finetune(workspace, short, progress=lambda done, total, message: told.append((total, message)))
+    assert {total for total, message in told if "labelling" in message} == {2}
+
+
+def test_a_teacher_that_is_sure_of_nothing_is_no_teacher(workspace, config):
+    unreviewed(workspace, 2)
+    teacher = finetune(workspace, changed(config, start="scratch"))
+    with pytest.raises(NothingToDo, match=r"finds nothing from a score of 0.999 on 2 tiles"):
+        finetune(workspace, changed(config, start=teacher.model, self_training={"least_score": 0.999}))
+
+
 def test_only_a_fine_tuned_model_can_teach(workspace, config, learned):
     unreviewed(workspace, 1)
     with pytest.raises(UsageError, match="no model to start from"):
