@@ -67,6 +67,8 @@ LABEL_FOLDERS = frozenset(name for name, suffix in LABEL_WRITERS.items() if not 
 def read_labels(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS, *, scratch: Path | None = None) -> LabelFile:
     """Read labels in the format that ``options`` name, or that their content shows; an archive is looked into.
 
+    The source is the name of ``path``, with the layer where a reader took one of several (``city.gpkg:trees``).
+
     Args:
         path: a file, a folder, or a zip or tar archive of one.
         scenes: of the workspace, for formats that need sizes or ground.
@@ -76,9 +78,15 @@ def read_labels(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = D
     Raises:
         BadInput: there is nothing at ``path``, its format is unknown, or its content cannot be used.
     """
-    with unpacked(path, scratch) as there:
-        kind, file = located(there, options.format)
-        return replace(_READERS[kind](file, scenes, options), source=path.resolve().name)
+    try:
+        with unpacked(path, scratch) as there:
+            kind, file = located(there, options.format)
+            labels = _READERS[kind](file, scenes, options)
+    except OSError as failed:
+        raise BadInput(
+            f"{path} cannot be read: {failed.strerror or failed}", remedy="Check the path, who may read it, and the disk"
+        ) from failed
+    return replace(labels, source=path.resolve().name + labels.source.removeprefix(file.resolve().name))
 
 
 def write_labels(written_as: str, target: Path, labels: LabelFile, pictures: Pictures | None = None) -> None:
@@ -121,11 +129,21 @@ def layer_stem(scene: str) -> str:
 
 
 def write_layers(detections: SceneDetections, folder: Path, formats: list[str]) -> dict[str, Path]:
-    """Write ``detections`` below ``folder`` once a format, atomically; returns the file of each."""
+    """Write ``detections`` below ``folder`` once a format, atomically; returns the file of each.
+
+    Raises:
+        BadInput: a file cannot be written there.
+    """
     stem = layer_stem(detections.scene)
     files = {name: folder / f"{stem}{LAYER_SUFFIXES[name]}" for name in formats}
     for name, file in files.items():
-        _WRITERS[name](file, detections)
+        try:
+            _WRITERS[name](file, detections)
+        except OSError as failed:
+            raise BadInput(
+                f"the layer {file} cannot be written: {failed.strerror or failed}",
+                remedy="Check the folder, who may write to it, and the disk",
+            ) from failed
     return files
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = [
     "sweep_temporary",
     "write_bytes",
     "write_json",
+    "write_lines",
     "write_text",
 ]
 
@@ -149,6 +150,14 @@ def write_text(target: Path, content: str) -> None:
     write_bytes(target, content.encode())
 
 
+def write_lines(target: Path, lines: Iterable[str]) -> None:
+    """Write ``lines``, without their ends, to ``target`` atomically, as UTF-8; no more than one of them is held at a time."""
+    with atomic_file(target) as temporary:
+        _fault_point()
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+
+
 def write_json(target: Path, document: object) -> None:
     """Write ``document`` to ``target`` atomically as indented JSON; NaN and infinities are refused with ValueError."""
     write_text(target, json.dumps(document, indent=2, allow_nan=False) + "\n")
@@ -156,20 +165,21 @@ def write_json(target: Path, document: object) -> None:
 
 def sweep_temporary(directory: Path) -> int:
     """Remove what a crash left behind directly in ``directory``, and put back what it had not yet replaced; returns how many entries."""
-    return _swept(directory, f"{TEMPORARY}*")
+    return _swept(directory.glob(f"{TEMPORARY}*"))
 
 
 def sweep_beside(target: Path) -> int:
     """The same of ``target`` itself alone, while nobody else writes it."""
-    return _swept(target.parent, f"{TEMPORARY}*-{glob.escape(target.name)}")
+    named = re.compile(rf"{re.escape(TEMPORARY)}(was-)?\w+-{re.escape(target.name)}")
+    return _swept(path for path in target.parent.glob(f"{TEMPORARY}*") if named.fullmatch(path.name))
 
 
-def _swept(directory: Path, pattern: str) -> int:
+def _swept(leftovers: Iterable[Path]) -> int:
     swept = 0
-    for leftover in directory.glob(pattern):
+    for leftover in leftovers:
         if leftover.name.startswith(REPLACED):
             name = leftover.name.removeprefix(REPLACED).partition("-")[2]
-            _put_back_or_remove(leftover, directory / name)
+            _put_back_or_remove(leftover, leftover.parent / name)
         elif leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class LabelSet:
         for name in self.names:
             if not name or name != name.strip():
                 raise BadInput(f"the class name {name!r}", expected="a name without blanks around it", remedy="Rename the class")
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if twice:
             raise BadInput(f"the class name {twice[0]!r} stands twice", expected="distinct names", remedy="Rename one of them")
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.wiring import LABEL_FOLDERS, LABEL_WRITERS, read_labels, write_labels
 from connectors.formats.contract import MARK, ReadOptions
+from connectors.formats.geopackage import SIDE_FILES
 from engine.catalog.lookup import SceneFrames
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, UsageError
+from engine.files import sweep_beside
 from engine.progress import Progress, silent
 from engine.stages.export_labels import LabelExportConfig, WorkspacePictures, collect_labels
 from engine.stages.labels import LabelConfig, LabelReport, import_labels
 
 __all__ = ["LabelExportReport", "LabelImportConfig", "export_labels", "import_label_file"]
+
+
+NAMED = 5
+"""Pictures that a warning names; it counts the others."""
 
 
 class LabelImportConfig(ReadOptions, LabelConfig):
@@ -24,7 +31,11 @@ class LabelImportConfig(ReadOptions, LabelConfig):
 
 @dataclass(frozen=True)
 class LabelExportReport:
-    """What was written; ``partly_reviewed`` counts images that may show more objects, ``in_no_split`` those of no split alone."""
+    """What was written.
+
+    ``partly_reviewed`` counts images that may show more objects, ``in_no_split`` those of no split alone. ``warnings`` say what other tools
+    may get wrong.
+    """
 
     format: str
     target: Path
@@ -33,6 +44,7 @@ class LabelExportReport:
     boxes: int
     partly_reviewed: int
     in_no_split: int
+    warnings: tuple[str, ...] = ()
 
 
 def import_label_file(workspace: Workspace, file: Path, config: LabelImportConfig, *, progress: Progress = silent) -> LabelReport:
@@ -43,13 +55,23 @@ def import_label_file(workspace: Workspace, file: Path, config: LabelImportConfi
     """
     workspace.temporary.mkdir(exist_ok=True)
     labels = read_labels(file, SceneFrames(workspace), config, scratch=workspace.temporary)
-    return import_labels(workspace, labels, config, progress=progress)
+    return import_labels(workspace, labels, config, origin=_origin(workspace, file, config), progress=progress)
+
+
+def _origin(workspace: Workspace, file: Path, config: LabelImportConfig) -> str:
+    """Sixteen hexadecimal digits of the place of a file and what is read of it; none of an upload, whose place is a new one every time."""
+    place = file.resolve()
+    if place.is_relative_to(workspace.uploads.resolve()):
+        return ""
+    return hashlib.sha256(repr((str(place), config.layer, config.class_column, config.class_name)).encode()).hexdigest()[:16]
 
 
 def export_labels(
     workspace: Workspace, written_as: str, target: Path, config: LabelExportConfig, *, progress: Progress = silent
 ) -> LabelExportReport:
     """Write what is annotated to ``target``, whole or not at all; the workspace is only read.
+
+    What an export to the same target left beside it when it was killed is removed, and what it had not yet replaced is put back.
 
     Args:
         workspace: whose labels.
@@ -69,6 +91,7 @@ def export_labels(
         raise UsageError(
             "a GeoPackage of tiles or with pictures", expected="boxes of whole scenes", remedy="Leave --per and --images out, or write COCO"
         )
+    _clear_up(target)
     _require_free(target, folder=written_as in LABEL_FOLDERS or config.images != "none", overwrite=config.overwrite)
     collected = collect_labels(workspace, config, progress=progress)
     pictures = nullcontext() if config.images == "none" else WorkspacePictures(workspace, link=config.images == "link")
@@ -86,7 +109,25 @@ def export_labels(
         boxes=sum(len(image.boxes_scene) for image in images),
         partly_reviewed=collected.partly_reviewed,
         in_no_split=sum(image.split is None for image in images),
+        warnings=_warnings([] if given is None else given.turned),
     )
+
+
+def _warnings(turned: list[str]) -> tuple[str, ...]:
+    if not turned:
+        return ()
+    named = ", ".join(turned[:NAMED]) + (f" and {len(turned) - NAMED} more" if len(turned) > NAMED else "")
+    return (f"a camera noted a turn in {named}: tools that follow it see the boxes elsewhere. Take copies, without it (--images copy)",)
+
+
+def _clear_up(target: Path) -> None:
+    try:
+        for name in (target.name, *(f"{target.name}{suffix}" for suffix in SIDE_FILES)):
+            sweep_beside(target.with_name(name))
+    except OSError as failed:
+        raise BadInput(
+            f"what a killed export left beside {target} cannot be removed: {failed.strerror}", remedy="Check who may write there"
+        ) from failed
 
 
 def _require_free(target: Path, *, folder: bool, overwrite: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptio
 from connectors.formats.naming import stems
 from connectors.formats.sources import read_json
 from engine.errors import BadInput
-from engine.files import atomic_directory, write_json
+from engine.files import atomic_directory, write_lines
 from engine.records import LabelFile
 
 __all__ = ["bbox_of", "bounded", "is_number", "load", "read", "read_document", "write", "write_folder"]
@@ -75,7 +77,7 @@ def read_document(
     return LabelFile(
         label_set,
         tuple(collector.image_labels() for collector in boxes.values()),
-        source=path.name,
+        source=path.resolve().name,
         unusable=tuple(box for collector in boxes.values() for box in collector.unusable),
         crowd=crowd,
     )
@@ -112,17 +114,31 @@ def write(path: Path, records: LabelFile) -> None:
     Ids count from 1: images and annotations in their order, categories in the order of the label set. :func:`read` gives the images,
     boxes and classes back, each coordinate to the last bit or the one before, and no scores.
     """
-    write_json(
-        path,
-        {
-            "images": [
-                {"id": number, "file_name": image.image, "width": image.width, "height": image.height}
-                for number, image in enumerate(records.images, start=1)
-            ],
-            "categories": [{"id": number, "name": name} for number, name in enumerate(records.label_set.names, start=1)],
-            "annotations": [{"id": number, **row} for number, row in enumerate(_annotations(records), start=1)],
-        },
-    )
+    tables: dict[str, Iterable[dict[str, Any]]] = {
+        "images": (
+            {"id": number, "file_name": image.image, "width": image.width, "height": image.height}
+            for number, image in enumerate(records.images, start=1)
+        ),
+        "categories": ({"id": number, "name": name} for number, name in enumerate(records.label_set.names, start=1)),
+        "annotations": ({"id": number, **row} for number, row in enumerate(_annotations(records), start=1)),
+    }
+    write_lines(path, _lines(tables))
+
+
+def _lines(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[str]:
+    """A JSON object of lists, a row a line."""
+    opening = "{"
+    for name, rows in tables.items():
+        yield f"{opening}{json.dumps(name)}: ["
+        before = ""
+        for row in rows:
+            if before:
+                yield f"{before},"
+            before = json.dumps(row, allow_nan=False)
+        if before:
+            yield before
+        opening = "],\n"
+    yield "]}"
 
 
 def write_folder(target: Path, records: LabelFile, pictures: Pictures) -> None:
@@ -189,6 +205,6 @@ def _size(row: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def _require_distinct(ids: Sequence[int], table: str, path: Path) -> None:
-    twice = {found for found in ids if ids.count(found) > 1} if len(set(ids)) < len(ids) else set()
+    twice = [found for found, count in Counter(ids).items() if count > 1]
     if twice:
         raise BadInput(f"{path}: the id {min(twice)} stands twice in {table!r}", expected="distinct ids", remedy="Export the file again")

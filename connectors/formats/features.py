@@ -15,12 +15,18 @@ from engine.errors import BadInput, UsageError
 if TYPE_CHECKING:
     from pyproj import CRS
 
-__all__ = ["CLASS_COLUMNS", "PIXEL_COLUMNS", "Columns", "FeatureLayer", "class_name_of", "crs_of", "pick_columns"]
+__all__ = ["CLASS_COLUMNS", "PIXEL_COLUMNS", "Columns", "FeatureLayer", "class_name_of", "crs_of", "pick_columns", "require_classes"]
 
 CLASS_COLUMNS = ("class", "class_name", "classname", "label", "category", "category_name", "type")
 """Names that a column of classes is guessed by, in this order, in any case."""
 PIXEL_COLUMNS = ("x1_px", "y1_px", "x2_px", "y2_px")
 """Columns that layers of ours have; with ``scene`` beside them, a feature belongs to the scene of that name."""
+
+
+MOST_GUESSED = 1000
+"""Classes beyond which a column that nobody named holds something else."""
+MANY, MOSTLY = 20, 0.9
+"""So many different values, nearly one for each feature, are no classes either."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,31 @@ def pick_columns(layer: str, columns: Mapping[str, bool], options: ReadOptions) 
             remedy="Name it (--class-column), or the one class of all features (--class-name)",
         )
     return Columns(guessed or texts[0], of_scene)
+
+
+def require_classes(layer: str, columns: Columns, classes: Sequence[str | None], options: ReadOptions) -> None:
+    """Refuse a column that was guessed where its values look like names of the features themselves; one of a layer of ours never does.
+
+    Args:
+        layer: its name, for messages.
+        columns: as :func:`pick_columns` chose them.
+        classes: of every feature.
+        options: ``class_column`` says that nothing was guessed.
+
+    Raises:
+        BadInput: over a thousand different values; or over twenty, nearly one for each feature, where the column's name says nothing.
+    """
+    if columns.of_class is None or columns.of_scene is not None or options.class_column is not None:
+        return
+    given = [name for name in classes if name is not None]
+    different = len(set(given))
+    own = different > MANY and different > MOSTLY * len(given) and columns.of_class.lower() not in CLASS_COLUMNS
+    if own or different > MOST_GUESSED:
+        raise BadInput(
+            f"{layer}: the column {columns.of_class!r} has {different} different values in {len(given)} features",
+            expected="a column of classes",
+            remedy="Name the column (--class-column), be it this one, or the one class of all features (--class-name)",
+        )
 
 
 def class_name_of(value: Any) -> str | None:

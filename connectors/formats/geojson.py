@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connectors.formats import footprints
 from connectors.formats.contract import DEFAULTS, NO_SCENES, ReadOptions, Scenes
-from connectors.formats.features import FeatureLayer, class_name_of, pick_columns
+from connectors.formats.features import FeatureLayer, class_name_of, pick_columns, require_classes
 from connectors.formats.ground import place
 from connectors.formats.sources import read_json
 from engine.errors import BadInput
@@ -53,12 +53,14 @@ def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS
         for column, value in row.items():
             texts[column] = texts.get(column, True) and (value is None or isinstance(value, str))
     columns = pick_columns(path.name, texts, options)
+    of_class = [class_name_of(row.get(columns.of_class)) if columns.of_class is not None else options.class_name for row in rows]
+    require_classes(path.name, columns, of_class, options)
     layer = FeatureLayer(
         path.name,
         _crs_of(document, path),
         [str(feature.get("id", number))[:80] for number, feature in enumerate(features, start=1)],
         _geometries(features),
-        [class_name_of(row.get(columns.of_class)) if columns.of_class is not None else options.class_name for row in rows],
+        of_class,
     )
     return place([layer], scenes, options, path.resolve().name)
 

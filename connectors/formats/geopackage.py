@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.errors import BadInput, UsageError
 from engine.files import atomic_file
 from engine.records import ImageLabels, LabelFile, SceneDetections
 
-__all__ = ["APPLICATION_IDS", "LABELS", "LABELS_IN_PIXELS", "LAYER", "read", "write", "write_labels"]
+__all__ = ["APPLICATION_IDS", "LABELS", "LABELS_IN_PIXELS", "LAYER", "SIDE_FILES", "read", "write", "write_labels"]
 
 APPLICATION_IDS = (b"GPKG", b"GP10", b"GP11")
 """What a GeoPackage has at byte 68, where other SQLite files have something else."""
@@ -30,19 +31,24 @@ UNDEFINED_CARTESIAN = (
     'AXIS["(E)",east,ORDER[1],LENGTHUNIT["metre",1]],AXIS["(N)",north,ORDER[2],LENGTHUNIT["metre",1]]]'
 )
 """What the GeoPackage standard calls spatial reference system -1: plain x and y."""
+REMEDY = "Check that the disk has room and the folder may be written to; else the scene's CRS"
 SIDE_FILES = ("-journal", "-wal", "-shm")
+"""What SQLite adds to the name of a file for those that it keeps beside it."""
 
 
 def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS) -> LabelFile:
     """Read the one layer of a GeoPackage, the one that ``options`` name, or all of them where they are ours; see :func:`place`.
+
+    One layer of several is a source of its own, ``FILE.gpkg:LAYER``.
 
     Raises:
         BadInput: several layers and none named, no layer of that name, or what :func:`connectors.formats.ground.place` refuses.
     """
     with safely_named(path, (".gpkg", ".gpkg-wal", ".gpkg-shm")) as file:
         names = layer_names(file, path.name)
-        layers = [read_layer(file, name, f"{path.name}, layer {name}", options) for name in _chosen(names, file, path.name, options)]
-    return place(layers, scenes, options, path.resolve().name)
+        chosen = _chosen(names, file, path.name, options)
+        layers = [read_layer(file, name, f"{path.name}, layer {name}", options) for name in chosen]
+    return place(layers, scenes, options, path.resolve().name + (f":{chosen[0]}" if len(chosen) < len(names) else ""))
 
 
 def _chosen(names: Sequence[str], file: Path, shown: str, options: ReadOptions) -> list[str]:
@@ -73,6 +79,7 @@ def write(path: Path, detections: SceneDetections, *, layer: str = LAYER) -> Non
     columns = {"id": np.arange(1, len(boxes) + 1), **_columns([detections], {"score": scores})}
     with _new(path) as temporary:
         _write_layer(temporary, path, layer, [detections], columns)
+        _require_whole(temporary, path, {layer: len(boxes)})
 
 
 def write_labels(path: Path, labels: LabelFile) -> None:
@@ -101,6 +108,8 @@ def write_labels(path: Path, labels: LabelFile) -> None:
         for layer, scenes in by_layer.items():
             owners = [name for scene in scenes for name in [scene.scene] * len(scene.boxes_scene)]
             _write_layer(temporary, path, layer, scenes, {"scene": np.array(owners, dtype=object), **_columns(scenes, {})})
+        counts = {layer: sum(len(scene.boxes_scene) for scene in scenes) for layer, scenes in by_layer.items()}
+        _require_whole(temporary, path, counts)
 
 
 def _layer_by_crs(images: Sequence[ImageLabels]) -> dict[str | None, str]:
@@ -163,4 +172,20 @@ def _write_layer(temporary: Path, path: Path, layer: str, scenes: Sequence[Scene
             promote_to_multi=False,
         )
     except (CRSError, DataLayerError, DataSourceError, FeatureError) as refused:
-        raise BadInput(f"the GeoPackage {path} cannot be written: {refused}", remedy="Check the folder and the scene's CRS") from refused
+        raise BadInput(f"the GeoPackage {path} cannot be written: {refused}", remedy=REMEDY) from refused
+
+
+def _require_whole(temporary: Path, path: Path, counts: Mapping[str, int]) -> None:
+    """Refuse a file that lacks boxes or the spatial index of a layer: GDAL says nothing of what it could not write when it closed it."""
+    try:
+        with closing(sqlite3.connect(f"{temporary.resolve().as_uri()}?mode=ro", uri=True)) as opened:
+            for layer, count in counts.items():
+                for table in (layer, f"rtree_{layer}_geom_rowid"):
+                    quoted = table.replace('"', '""')
+                    (found,) = opened.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()  # noqa: S608 - a name cannot be bound
+                    if found != count:
+                        raise BadInput(
+                            f"the GeoPackage {path} cannot be written whole: {found} rows in {table}", expected=str(count), remedy=REMEDY
+                        )
+    except sqlite3.DatabaseError as broken:
+        raise BadInput(f"the GeoPackage {path} cannot be written whole: {broken}", remedy=REMEDY) from broken

@@ -29,7 +29,8 @@ def place(layers: Sequence[FeatureLayer], scenes: Scenes, options: ReadOptions, 
     A feature is one object: a polygon or a closed line around it, of several parts perhaps; a point becomes a box of
     ``options.point_size``. Its corners are brought into the coordinate system of each scene, and their upright hull in the scene's pixels
     is the box. A scene has it where ``options.minimum_visible`` of that box lies in the scene, cut off at its edge; several scenes may. A
-    feature of a layer of ours that names its scene goes to that one alone. What lies in no scene, or is no box, is listed as unusable.
+    feature of a layer of ours that names its scene goes to scenes of that name alone. What lies in no scene, or is no box, is listed as
+    unusable.
     Images are the scenes that have a box: a scene without features is not spoken of.
 
     Raises:
@@ -130,14 +131,14 @@ class _Placement:
             raise BadInput(f"no way leads from {crs.name}, the coordinate system of {self._layer.name}, to that of any scene")
         for wkt, outlines in reached.items():
             for frame in by_crs[wkt]:
-                self._place_in_scene(outlines, frame)
+                self._place_in_scene(outlines.around(frame), frame)
 
     def _place_in_scene(self, outlines: Outlines, frame: SceneFrame) -> None:
         margin = _half_point(frame, self._options.point_size) if outlines.is_point.any() else 0.0
         for number in outlines.near(frame, margin).tolist():
             row = int(outlines.features[number])
             meant = self._meant.get(row, ())
-            if len(meant) != 1 or meant[0].id == frame.id:
+            if not meant or any(one.id == frame.id for one in meant):
                 self._offer(row, outlines.box_px(number, frame.georeference, margin), frame)
 
     def _offer(self, row: int, box: NDArray[np.float64], frame: SceneFrame) -> None:

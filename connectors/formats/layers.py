@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from connectors.formats.contract import ReadOptions
-from connectors.formats.features import FeatureLayer, class_name_of, pick_columns
+from connectors.formats.features import FeatureLayer, class_name_of, pick_columns, require_classes
+from connectors.formats.sources import require_inside
 from engine.errors import BadInput
 
 __all__ = ["columns_of", "layer_names", "read_layer", "safely_named"]
@@ -24,13 +25,18 @@ def safely_named(path: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """``path`` as a link of a plain name in a folder of its own, beside its siblings with ``suffixes``, in any case, as further links.
 
     GDAL gives meaning to some names (``!``, ``?``, ``.zip``) and looks at files beside the one that it opens.
+
+    Raises:
+        BadInput: a sibling is a link that leads out of its folder.
     """
+    home = path.resolve().parent
     with tempfile.TemporaryDirectory(prefix="tilehawk-layer-") as folder:
         link = Path(folder) / f"layer{suffixes[0]}"
         link.symlink_to(path.resolve())
-        for sibling in sorted(path.resolve().parent.iterdir()):
+        for sibling in sorted(home.iterdir()):
             beside = Path(folder) / f"layer{sibling.suffix.lower()}"
             if sibling.stem == path.resolve().stem and beside.suffix in suffixes[1:] and not beside.is_symlink():
+                require_inside(sibling, home)
                 beside.symlink_to(sibling)
         yield link
 
@@ -70,6 +76,7 @@ def read_layer(file: Path, layer: str | None, shown: str, options: ReadOptions) 
     of_class = (
         [options.class_name] * len(ids) if columns.of_class is None else [class_name_of(value) for value in by_name[columns.of_class]]
     )
+    require_classes(shown, columns, of_class, options)
     of_scene = [] if columns.of_scene is None else [class_name_of(value) for value in by_name[columns.of_scene]]
     return FeatureLayer(shown, meta["crs"], ids.tolist(), found, of_class, of_scene)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,7 @@ Floats = NDArray[np.float64]
 
 POINT, LINE, POLYGON, MULTIPOINT, MULTILINE, MULTIPOLYGON = 0, 1, 3, 4, 5, 6
 """Kinds of geometry by shapely's numbers."""
+WEB_MERCATOR = "Popular Visualisation Pseudo Mercator"
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ class Outlines:
     """N features that can become boxes.
 
     ``features`` (N,) are their places in the layer; ``corners`` (V, 2) those of all, one feature after the other, in the layer's coordinate
-    system; ``starts`` (N + 1,) where each one's begin; ``is_point`` (N,).
+    system; ``starts`` (N + 1,) where each one's begin; ``is_point`` (N,). ``period`` is how far x goes once around the Earth, 0 where it
+    does not: x and x + ``period`` are one place then.
     """
 
     features: NDArray[np.int64]
     corners: Floats
     starts: NDArray[np.int64]
     is_point: NDArray[np.bool_]
+    period: float = 0.0
 
     def in_crs(self, own: CRS, wkt: str) -> Self | None:
         """The same in the coordinate system ``wkt``, infinite where that does not reach; None where no way leads there from ``own``."""
@@ -43,12 +47,35 @@ class Outlines:
 
         target = CRS.from_user_input(wkt)
         if own.equals(target, ignore_axis_order=True):
-            return self
+            return replace(self, period=_period(target))
         try:
             x, y = Transformer.from_crs(own, target, always_xy=True).transform(self.corners[:, 0], self.corners[:, 1])
         except ProjError:
             return None
-        return replace(self, corners=np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)], axis=-1))
+        corners = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)], axis=-1)
+        return replace(self, corners=corners, period=_period(target))
+
+    def around(self, frame: SceneFrame) -> Self:
+        """The same with every corner half a ``period`` from the scene at most, or little more: nothing near it is torn apart.
+
+        Corners move one by one: a polygon that is cut at the antimeridian (RFC 7946, section 3.1.9) or jumps over it is whole again.
+        """
+        if not self.period:
+            return self
+        assert frame.georeference is not None
+        centre = float(_to_ground(frame.georeference, np.array([[frame.width / 2, frame.height / 2]]))[0, 0])
+        quarter = round(4 * centre / self.period)
+        if quarter not in self._branches:
+            x = self.corners[:, 0]
+            turns = np.rint(np.where(np.isfinite(x), x, 0.0) / self.period - quarter / 4)
+            moved = replace(self, corners=np.stack([x - turns * self.period, self.corners[:, 1]], axis=-1))
+            self._branches[quarter] = moved if turns.any() else self
+        return self._branches[quarter]
+
+    @cached_property
+    def _branches(self) -> dict[int, Self]:
+        """What :meth:`around` found, by the quarter of the period that the scene is next to."""
+        return {}
 
     def near(self, frame: SceneFrame, margin: float) -> NDArray[np.int64]:
         """Which of the features (numbers below N) have bounds that meet the ground of a scene widened by ``margin`` pixels."""
@@ -106,6 +133,16 @@ def outlines_of(layer: FeatureLayer) -> tuple[Outlines, dict[int, str]]:
     kept = np.array([row for row in range(len(kinds)) if row not in reasons], dtype=np.int64)
     corners, owner = shapely.get_coordinates(layer.geometries[kept], return_index=True)
     return Outlines(kept, corners, np.searchsorted(owner, np.arange(len(kept) + 1)), is_point[kept]), reasons
+
+
+def _period(crs: CRS) -> float:
+    """How far x goes once around the Earth; 0 for a projection that does not go on beyond its edges."""
+    if crs.is_geographic:
+        return 2 * math.pi / float(crs.axis_info[0].unit_conversion_factor)
+    operation = crs.coordinate_operation
+    if operation is not None and operation.method_name == WEB_MERCATOR and crs.ellipsoid is not None:
+        return 2 * math.pi * float(crs.ellipsoid.semi_major_metre)
+    return 0.0
 
 
 def _to_ground(georeference: GeoReference, pixels: Floats) -> Floats:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from connectors.formats import dota, geopackage, isaid, shapefile, yolo
 from connectors.formats.contract import MARK
-from connectors.formats.sources import dataset_root, files_below, read_json, read_lines
+from connectors.formats.sources import dataset_root, files_below, head_of, read_json
 from connectors.formats.yolo_dataset import is_dataset
 from engine.errors import BadInput
 
@@ -48,8 +48,7 @@ def located(path: Path, asked: str | None) -> tuple[str, Path]:
 
 
 def _of_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        head = stream.read(4096)
+    head = head_of(path)
     if head.startswith(SQLITE):
         if head[68:72] not in geopackage.APPLICATION_IDS:
             raise BadInput(f"{path} is an SQLite file, and no GeoPackage", expected=KNOWN)
@@ -82,7 +81,8 @@ def _of_json(path: Path) -> str:
 
 def _of_text(path: Path) -> str | None:
     """``dota`` or ``yolo`` by the first line that is not empty; None for neither."""
-    first = next((line for line in read_lines(path, KNOWN) if line.strip()), "")
+    text = head_of(path).decode("utf-8-sig", "replace")
+    first = next((line for line in text.splitlines() if line.strip()), "")
     kinds: Sequence[tuple[str, Callable[[str], bool]]] = (("dota", dota.is_object_line), ("yolo", yolo.is_object_line))
     return next((kind for kind, fits in kinds if fits(first)), None)
 

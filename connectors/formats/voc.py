@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import ParseError, parse
+from defusedxml.ElementTree import ParseError, fromstring
 
-from connectors.formats.boxes import BoxCollector
+from connectors.formats.boxes import XYXY, BoxCollector
 from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of, leave_mark
 from connectors.formats.naming import stems
-from connectors.formats.sources import files_below
+from connectors.formats.sources import files_below, read_bytes
 from engine.errors import BadInput
 from engine.files import atomic_directory
 from engine.records import ImageLabels, LabelFile
@@ -43,24 +43,29 @@ def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS
     files = [file for file in files_below(path, {".xml"}) if not file.name.endswith(".aux.xml")] if path.is_dir() else [path]
     if not files:
         raise BadInput(f"{path} holds no xml file", expected="a Pascal VOC file, or a folder of them")
-    roots = {file: _root(file) for file in files}
-    names = sorted({_text(thing, "name", file) for file, root in roots.items() for thing in root.iter("object")})
+    annotations: dict[str, _Annotation] = {}
+    for file in files:
+        found = _annotation(file)
+        if found.image in annotations:
+            raise BadInput(f"{file} speaks of {found.image!r}, and so does another file of {path}", expected="one file an image")
+        annotations[found.image] = found
+    names = sorted({name for found in annotations.values() for name, _, _ in found.objects})
     label_of = {name: label for label, name in enumerate(names)}
-    collectors: dict[str, BoxCollector] = {}
+    collectors = []
     difficult = 0
-    for file, root in roots.items():
-        image = _text(root, "filename", file)
-        if image in collectors:
-            raise BadInput(f"{file} speaks of {image!r}, and so does another file of {path}", expected="one file an image")
-        things = list(root.iter("object"))
-        kept = [thing for thing in things if options.difficult == "keep" or not _is_difficult(thing)]
-        difficult += len(things) - len(kept)
-        collectors[image] = _collect(image, root, kept, label_of, file)
+    for found in annotations.values():
+        collector = BoxCollector(found.image, *found.size)
+        for name, is_difficult, xyxy in found.objects:
+            if is_difficult and options.difficult == "drop":
+                difficult += 1
+            else:
+                collector.add(xyxy, label_of[name])
+        collectors.append(collector)
     return LabelFile(
         label_set_of(names, path),
-        tuple(collector.image_labels() for collector in collectors.values()),
+        tuple(collector.image_labels() for collector in collectors),
         source=path.resolve().name,
-        unusable=tuple(box for collector in collectors.values() for box in collector.unusable),
+        unusable=tuple(box for collector in collectors for box in collector.unusable),
         difficult=difficult,
     )
 
@@ -112,15 +117,22 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def _collect(image: str, root: Element, things: Sequence[Element], label_of: dict[str, int], file: Path) -> BoxCollector:
-    width, height = 0, 0
-    if root.find("size") is not None:
-        width, height = (_size(root, f"size/{side}", file) for side in ("width", "height"))
-    collector = BoxCollector(image, width, height)
-    for thing in things:
+class _Annotation(NamedTuple):
+    """What a file says: its image, width and height (0 where unknown), and class, difficulty and corners of each object."""
+
+    image: str
+    size: tuple[int, int]
+    objects: list[tuple[str, bool, XYXY]]
+
+
+def _annotation(file: Path) -> _Annotation:
+    root = _root(file)
+    size = (_size(root, "size/width", file), _size(root, "size/height", file)) if root.find("size") is not None else (0, 0)
+    objects = []
+    for thing in root.iter("object"):
         x1, y1, x2, y2 = (_number(thing, f"bndbox/{corner}", file) for corner in CORNERS)
-        collector.add((x1, y1, x2, y2), label_of[_text(thing, "name", file)])
-    return collector
+        objects.append((_text(thing, "name", file), _is_difficult(thing), (x1, y1, x2, y2)))
+    return _Annotation(_text(root, "filename", file), size, objects)
 
 
 def _is_difficult(thing: Element) -> bool:
@@ -129,10 +141,8 @@ def _is_difficult(thing: Element) -> bool:
 
 def _root(file: Path) -> Element:
     try:
-        root: Element | None = parse(file, forbid_dtd=True).getroot()
-    except OSError as missing:
-        raise BadInput(f"{file} cannot be read: {missing.strerror}", expected="a Pascal VOC xml file") from missing
-    except (ParseError, DefusedXmlException, ValueError) as damaged:
+        root: Element | None = fromstring(read_bytes(file, "a Pascal VOC xml file"), forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as damaged:
         raise BadInput(f"{file} is no safe XML: {damaged}", expected="a Pascal VOC xml file", remedy="Export it again") from damaged
     if root is None or root.tag != "annotation":
         raise BadInput(f"{file} starts with <{'' if root is None else root.tag}>", expected="<annotation>, as in a Pascal VOC file")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from connectors.formats.boxes import XYXY, BoxCollector, hull
 from connectors.formats.contract import DEFAULTS, NO_SCENES, Pictures, ReadOptions, Scenes, label_set_of, leave_mark
 from connectors.formats.naming import stems
 from connectors.formats.sources import read_lines, refuse_lines
-from connectors.formats.yolo_dataset import Dataset, find_dataset
+from connectors.formats.yolo_dataset import IMAGES, Dataset, find_dataset
 from engine.files import atomic_directory
 from engine.records import ImageLabels, LabelFile
 
@@ -40,7 +40,8 @@ def read(path: Path, scenes: Scenes = NO_SCENES, options: ReadOptions = DEFAULTS
     label_of = {number: label for label, number in enumerate(dataset.names)}
     problems: list[str] = []
     collectors = []
-    for image, file in dataset.label_files.items():
+    for place, file in dataset.label_files.items():
+        image = _named(place, scenes)
         meant = scenes.find(image)
         width, height = (meant[0].width, meant[0].height) if len(meant) == 1 else (0, 0)
         collectors.append(BoxCollector(image, width, height))
@@ -64,13 +65,14 @@ def write(target: Path, labels: LabelFile, pictures: Pictures | None = None) -> 
     """Write the folder ``target``, whole or not at all; one that is there is replaced.
 
     ``data.yaml`` with the names, ``labels/SPLIT/NAME.txt`` for every image (dev is called val; an image of no split is ``unsplit`` and in
-    none of the lists of ``data.yaml``), and where there are ``pictures``, ``images/SPLIT/NAME``. Shares have ten decimals.
+    none of the lists of ``data.yaml``), and where there are ``pictures``, ``images/SPLIT/NAME``. Shares have ten decimals. A folder called
+    images within NAME is written ``images_``: tools look for the label file of a picture below ``labels`` in place of the last ``images``.
     """
     import yaml
 
     with atomic_directory(target) as folder:
         splits = dict.fromkeys(SPLITS.get(image.split or "", NO_SPLIT) for image in labels.images)
-        for image, stem in zip(labels.images, stems(labels.images), strict=True):
+        for image, stem in zip(labels.images, stems(labels.images, {IMAGES}), strict=True):
             split = SPLITS.get(image.split or "", NO_SPLIT)
             file = folder / "labels" / split / f"{stem}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,13 @@ def write(target: Path, labels: LabelFile, pictures: Pictures | None = None) -> 
         document = {**lists, "names": dict(enumerate(labels.label_set.names))}
         (folder / "data.yaml").write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), encoding="utf-8")
         leave_mark(folder, labels)
+
+
+def _named(place: str, scenes: Scenes) -> str:
+    """The image of a label file or picture, with the folders called images that :func:`write` renamed where only those lead to a scene."""
+    path = PurePosixPath(place)
+    original = PurePosixPath(*(IMAGES if part == f"{IMAGES}_" else part for part in path.parts)).as_posix()
+    return original if original != place and len(scenes.find(place)) != 1 and len(scenes.find(original)) == 1 else place
 
 
 def _lines(image: ImageLabels) -> list[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from connectors.formats.sources import IMAGE_SUFFIXES, dataset_root, files_below, read_bytes, read_lines
+from connectors.formats.sources import IMAGE_SUFFIXES, dataset_root, files_below, read_bytes, read_lines, require_inside
 from engine.errors import BadInput
 
-__all__ = ["Dataset", "find_dataset", "is_dataset"]
+__all__ = ["IMAGES", "Dataset", "find_dataset", "is_dataset"]
 
 NAME_LISTS = ("classes.txt", "obj.names")
 IMAGE_LISTS = ("train.txt", "val.txt", "test.txt")
@@ -48,7 +48,7 @@ def find_dataset(path: Path) -> Dataset:
     a label file is one without objects, as YOLO has it.
 
     Raises:
-        BadInput: no class names, a yaml that makes no sense, no label file and no picture, or a link that leads out.
+        BadInput: no class names, a yaml that makes no sense, no label file, a folder that cannot be read, or a link that leads out.
     """
     root = dataset_root(path) if path.is_dir() else path.parent
     names, keypoints = _classes(root, path)
@@ -65,8 +65,12 @@ def find_dataset(path: Path) -> Dataset:
     places = {picture.relative_to(root).as_posix(): _label_place(picture.relative_to(root)) for picture in pictures}
     found: dict[str, Path | None] = {picture: at.get(place) for picture, place in places.items()}
     found |= {name: file for name, file in at.items() if name not in places.values()}
-    if not found:
-        raise BadInput(f"{root} holds no label file and no picture", expected=EXPECTED)
+    if not at:
+        raise BadInput(
+            f"{root} holds {len(found) or 'no'} pictures and no label file",
+            expected=EXPECTED,
+            remedy="Name the folder with both, or where no picture shows an object, write an empty label file for one at least",
+        )
     return Dataset(root, names, keypoints, found)
 
 
@@ -108,15 +112,16 @@ def _described(root: Path) -> list[Path]:
 
 def _name_list(root: Path) -> Path | None:
     places = [folder / name for folder in (root, root / LABELS) for name in NAME_LISTS]
-    return next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if place.is_file()), None)
+    if found is not None:
+        require_inside(found, root)
+    return found
 
 
 def _from_yaml(file: Path) -> tuple[dict[int, str], int]:
     import yaml
 
-    content = read_bytes(file, "a YOLO data.yaml")
-    if len(content) > LONGEST_YAML:
-        raise BadInput(f"{file} has {len(content)} bytes", expected=f"a YOLO data.yaml, {LONGEST_YAML} bytes at most")
+    content = read_bytes(file, "a YOLO data.yaml", LONGEST_YAML)
     try:
         document = yaml.load(content, Loader=yaml.BaseLoader)  # noqa: S506 - makes nothing but text, lists and mappings
     except (yaml.YAMLError, RecursionError, ValueError) as damaged:
@@ -126,7 +131,9 @@ def _from_yaml(file: Path) -> tuple[dict[int, str], int]:
         raise BadInput(f"{file} holds a {type(document).__name__}", expected="a mapping with names")
     names = _names(document.get("names"), file)
     if "nc" in document and document["nc"] != str(len(names)):
-        raise BadInput(f"{file}: nc is {document['nc']!r}, and there are {len(names)} names", expected="as many", remedy="Mend one of them")
+        raise BadInput(
+            f"{file}: nc is {_shown(document['nc'])}, and there are {len(names)} names", expected="as many", remedy="Mend one of them"
+        )
     return names, _keypoint_numbers(document.get("kpt_shape"), file)
 
 
@@ -134,9 +141,9 @@ def _names(names: Any, file: Path) -> dict[int, str]:
     pairs = list(enumerate(names)) if isinstance(names, list) else list(names.items()) if isinstance(names, dict) else []
     found: dict[int, str] = {}
     for key, name in pairs:
-        if not isinstance(name, str) or not str(key).isdecimal():
+        if not isinstance(name, str) or not isinstance(key, int | str) or not str(key).isdecimal():
             raise BadInput(
-                f"{file}: {str(key)!r} in names is {str(name)[:80]!r}", expected="a list of names, or a mapping from numbers to names"
+                f"{file}: {_shown(key)} in names is {_shown(name)}", expected="a list of names, or a mapping from numbers to names"
             )
         found[int(key)] = name.strip()
     if not found:
@@ -148,5 +155,10 @@ def _keypoint_numbers(shape: Any, file: Path) -> int:
     if shape is None:
         return 0
     if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, str) and side.isdecimal() for side in shape)):
-        raise BadInput(f"{file}: kpt_shape is {str(shape)[:80]!r}", expected="two numbers: keypoints, and numbers of each")
+        raise BadInput(f"{file}: kpt_shape is {_shown(shape)}", expected="two numbers: keypoints, and numbers of each")
     return int(shape[0]) * int(shape[1])
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; of anything but text its kind alone, for aliases make a few bytes of YAML a text of gigabytes."""
+    return repr(value[:80]) if isinstance(value, str) else str(value) if isinstance(value, int) else f"a {type(value).__name__}"

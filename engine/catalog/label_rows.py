@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engine.boxes import visible_share
+from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE, mark_reviewed
 from engine.catalog.reviews import SAME_EDGE_PIXELS
 from engine.catalog.schema import Annotation, Review, Scene, Tile
@@ -18,10 +21,12 @@ from engine.catalog.splits import NO_SPLIT
 from engine.catalog.tiles import chunks, window_of
 from engine.errors import BadInput
 
-__all__ = ["Changes", "Key", "SceneState", "load_states", "write_boxes"]
+__all__ = ["Changes", "Key", "SceneState", "fitted_source", "load_states", "settle_source", "write_boxes"]
 
 Key = tuple[int, float, float, float, float]
 """A box as it is told apart from others: its label, x1, y1, x2, y2 in scene pixels."""
+LONGEST_SOURCE = 64
+"""Characters of the name that boxes are known by."""
 
 
 @dataclass
@@ -59,6 +64,47 @@ def load_states(session: Session, scene_ids: Sequence[int]) -> dict[int, SceneSt
         for row in session.scalars(select(Annotation).where(Annotation.scene_id.in_(chunk)).order_by(Annotation.id)):
             states[row.scene_id].annotations.append(row)
     return states
+
+
+def fitted_source(name: str) -> str:
+    """``name`` where it is short enough for the catalog; else its beginning and eight hexadecimal digits of the whole."""
+    if len(name) <= LONGEST_SOURCE:
+        return name
+    return f"{name[: LONGEST_SOURCE - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def settle_source(session: Session, states: Mapping[int, SceneState], wanted: Mapping[int, Sequence[Key]], name: str, origin: str) -> str:
+    """What the boxes of a file called ``name`` are known by, so that they replace those of its earlier version and of no other file.
+
+    In turn: the source of that name that came from the same ``origin``; one that has a box at the place of one in ``wanted``, whatever
+    their labels; the first of ``name``, ``name (2)``, ``name (3)`` that no annotation has.
+
+    Args:
+        session: an open transaction.
+        states: of the scenes that the file names, by their ids.
+        wanted: its boxes by scene id.
+        name: of any length.
+        origin: where the file lies and how it was read; empty where nobody can say.
+    """
+    known: list[str] = []
+    for number in itertools.count(1):
+        source = fitted_source(name if number == 1 else f"{name} ({number})")
+        if session.scalar(select(Annotation.id).where(Annotation.source == source).limit(1)) is None:
+            break
+        known.append(source)
+    came_from = {event.details.get("source"): event.details.get("origin") for event in ledger.events(session, "labels")}
+    same = [one for one in known if origin and came_from.get(one) == origin]
+    return next(itertools.chain(same, (one for one in known if _shares_a_box(states, wanted, one)), [source]))
+
+
+def _shares_a_box(states: Mapping[int, SceneState], wanted: Mapping[int, Sequence[Key]], source: str) -> bool:
+    from scipy.spatial import KDTree
+
+    for scene_id, keys in wanted.items():
+        rows = [(0, row.x1, row.y1, row.x2, row.y2) for row in states[scene_id].annotations if row.source == source]
+        if rows and keys and (KDTree(_points(rows)).query(_points([(0, *key[1:]) for key in keys]), p=np.inf)[0] <= SAME_EDGE_PIXELS).any():
+            return True
+    return False
 
 
 def write_boxes(

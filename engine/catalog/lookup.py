@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -13,7 +14,7 @@ from engine.catalog.schema import Scene, SceneAlias
 from engine.catalog.workspace import Workspace
 from engine.records import GeoReference, SceneFrame
 
-__all__ = ["SceneFrames", "SceneNames", "frame_of"]
+__all__ = ["SceneFrames", "SceneNames", "frame_of", "names_of_twins"]
 
 
 class SceneNames:
@@ -24,26 +25,32 @@ class SceneNames:
 
     Args:
         names: (name, scene id) pairs; a scene may have several names.
+        written: further pairs, of names that only our own exports use, see :func:`names_of_twins`.
     """
 
-    def __init__(self, names: Iterable[tuple[str, int]]) -> None:
+    def __init__(self, names: Iterable[tuple[str, int]], written: Iterable[tuple[str, int]] = ()) -> None:
         self._by_path: dict[str, set[int]] = {}
         self._by_ending: dict[str, set[int]] = {}
         self._by_stem: dict[str, set[int]] = {}
         self._paths_of: dict[int, set[str]] = {}
         for name, scene_id in names:
-            path = _path(name)
-            self._by_path.setdefault(str(path), set()).add(scene_id)
-            self._paths_of.setdefault(scene_id, set()).add(str(path))
-            for ending in _endings(path):
-                self._by_ending.setdefault(ending, set()).add(scene_id)
-                self._by_stem.setdefault(_without_suffix(ending), set()).add(scene_id)
+            self._paths_of.setdefault(scene_id, set()).add(str(_path(name)))
+            self._add(_path(name), scene_id)
+        for name, scene_id in written:
+            self._add(_path(name), scene_id)
+
+    def _add(self, path: PurePosixPath, scene_id: int) -> None:
+        self._by_path.setdefault(str(path), set()).add(scene_id)
+        for ending in _endings(path):
+            self._by_ending.setdefault(ending, set()).add(scene_id)
+            self._by_stem.setdefault(_without_suffix(ending), set()).add(scene_id)
 
     @classmethod
     def of(cls, session: Session) -> SceneNames:
         """All scenes of the workspace, with their further names."""
         names = [(name, scene_id) for name, scene_id in session.execute(select(Scene.name, Scene.id))]
-        return cls(names + [(name, scene_id) for name, scene_id in session.execute(select(SceneAlias.name, SceneAlias.scene_id))])
+        names += [(name, scene_id) for name, scene_id in session.execute(select(SceneAlias.name, SceneAlias.scene_id))]
+        return cls(names, [(name, scene_id) for scene_id, name in names_of_twins(session).items()])
 
     def find(self, image: str) -> list[int]:
         """The ids of the scenes that ``image`` may mean: one where it is clear, none where no scene answers to it."""
@@ -83,6 +90,16 @@ class SceneFrames:
     def _frames(self) -> dict[int, SceneFrame]:
         with self._workspace.session(write=False) as session:
             return {scene.id: frame_of(scene) for scene in session.scalars(select(Scene).order_by(Scene.id))}
+
+
+def names_of_twins(session: Session) -> dict[int, str]:
+    """By id, what exports call the scenes that share their name with another: ``scene-HASH/NAME``, by eight digits of their pixels' hash.
+
+    So a name means the same pixels in every workspace, in whatever order they were ingested.
+    """
+    rows = list(session.execute(select(Scene.id, Scene.name, Scene.content_hash)))
+    count = Counter(name for _, name, _ in rows)
+    return {scene_id: f"scene-{content_hash[:8]}/{name}" for scene_id, name, content_hash in rows if count[name] > 1}
 
 
 def frame_of(scene: Scene) -> SceneFrame:

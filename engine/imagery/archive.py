@@ -135,15 +135,18 @@ def source_kind(source: Path) -> SourceKind:
     """What ``source`` is, by its content and not by its name; ``file`` for anything that is no archive.
 
     Raises:
-        BadInput: there is no such file or folder, or it is neither.
+        BadInput: there is no such file or folder, or it is neither, or it cannot be read.
         ArchiveRefused: an archive of a kind that is not read.
     """
-    if source.is_dir():
-        return "folder"
-    if not source.is_file():
-        raise BadInput(f"no file or folder {str(source)!r}", expected="an archive, a folder or an image", remedy="Check the path")
-    with source.open("rb") as stream:
-        head = stream.read(tarfile.BLOCKSIZE)
+    try:
+        if source.is_dir():
+            return "folder"
+        if not source.is_file():
+            raise BadInput(f"no file or folder {str(source)!r}", expected="an archive, a folder or an image", remedy="Check the path")
+        with source.open("rb") as stream:
+            head = stream.read(tarfile.BLOCKSIZE)
+    except OSError as failed:
+        raise BadInput(f"{str(source)!r} cannot be read: {failed.strerror}", remedy="Check the path, and who may read it") from failed
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
     if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or _is_tar_header(head):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from engine.boxes import visible_share
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE, label_set, scene_boxes, tile_boxes
-from engine.catalog.lookup import frame_of
+from engine.catalog.lookup import frame_of, names_of_twins
 from engine.catalog.pixels import TilePixels
 from engine.catalog.schema import Annotation, Review, Scene, Tile
 from engine.catalog.splits import NO_SPLIT
@@ -24,6 +25,7 @@ from engine.catalog.tiles import TileRecord, chunks, scene_file, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import BadInput, NothingToDo
+from engine.imagery.orientation import is_turned, set_upright
 from engine.progress import Progress, silent, track
 from engine.records import ImageLabels, LabelFile
 
@@ -54,7 +56,8 @@ class CollectedLabels:
 def collect_labels(workspace: Workspace, config: LabelExportConfig, *, progress: Progress = silent) -> CollectedLabels:
     """The accepted boxes, by scene or by tile; images on which nothing is reviewed or accepted are left out.
 
-    Two scenes of one name are told apart by a folder before it, ``scene-ID``. A tile is called by its scene and its window in it.
+    Two scenes of one name are told apart by a folder before it, see :func:`engine.catalog.lookup.names_of_twins`, whether both are written
+    or one. A tile is called by its scene and its window in it; where two tiles would have one name, ``scene-ID`` stands before it.
 
     Args:
         workspace: it is only read.
@@ -67,13 +70,14 @@ def collect_labels(workspace: Workspace, config: LabelExportConfig, *, progress:
     """
     with workspace.session(write=False) as session:
         classes = label_set(session)
+        twins = names_of_twins(session)
         found = _of_tiles(session, config, progress) if config.per == "tile" else _of_scenes(session, config, progress)
     if not found:
         raise NothingToDo(
             "there are no reviewed tiles" if config.reviewed else "nothing is annotated yet",
             remedy="Bring labels in: tilehawk labels import FILE, or annotate tiles in the app",
         )
-    labels = LabelFile(classes, _told_apart([image for image, _ in found]), source="accepted")
+    labels = LabelFile(classes, _told_apart([image for image, _ in found], twins), source="accepted")
     return CollectedLabels(labels, sum(partly for _, partly in found))
 
 
@@ -127,13 +131,20 @@ def _tile_name(tile: TileRecord) -> str:
     return path.with_name(f"{path.stem}_{'_'.join(map(str, tile.window.xyxy))}.png").as_posix()
 
 
-def _told_apart(images: list[ImageLabels]) -> tuple[ImageLabels, ...]:
+def _told_apart(images: list[ImageLabels], twins: Mapping[int, str]) -> tuple[ImageLabels, ...]:
+    def named(image: ImageLabels) -> ImageLabels:
+        twin = twins.get(image.scene_id or 0)
+        return image if twin is None else replace(image, image=f"{twin.partition('/')[0]}/{image.image}")
+
+    images = [named(image) for image in images]
     count = Counter(image.image for image in images)
     return tuple(replace(image, image=f"scene-{image.scene_id}/{image.image}") if count[image.image] > 1 else image for image in images)
 
 
 class WorkspacePictures:
     """The pictures of scenes and tiles, for writers that put them beside the labels; a context manager that keeps a few scenes open.
+
+    A copy notes no turn in its EXIF, for boxes lie in the pixels as they are stored; ``turned`` names the scenes that are linked and do.
 
     Args:
         workspace: of the labels.
@@ -142,6 +153,7 @@ class WorkspacePictures:
 
     def __init__(self, workspace: Workspace, *, link: bool) -> None:
         self._workspace, self._link = workspace, link
+        self.turned: list[str] = []
         self._pixels = TilePixels(workspace)
 
     def __enter__(self) -> Self:
@@ -166,7 +178,12 @@ class WorkspacePictures:
             file = scene_file(self._workspace, session.get_one(Scene, image.scene_id)).resolve()
         target = stem.with_name(stem.name + file.suffix)
         try:
-            target.symlink_to(file) if self._link else shutil.copyfile(file, target)
+            if self._link:
+                target.symlink_to(file)
+                self.turned += [image.image] * is_turned(file)
+            else:
+                shutil.copyfile(file, target)
+                set_upright(target)
         except OSError as failed:
             raise BadInput(f"the picture {target} cannot be written: {failed.strerror}", remedy="Check the disk") from failed
         return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from engine.catalog import ledger
 from engine.catalog.annotations import set_label_set
-from engine.catalog.label_rows import Changes, Key, load_states, write_boxes
+from engine.catalog.label_rows import Changes, Key, SceneState, fitted_source, load_states, settle_source, write_boxes
 from engine.catalog.lookup import SceneNames
 from engine.catalog.schema import LabelSetRow, Scene
 from engine.catalog.workspace import Workspace
@@ -52,6 +52,7 @@ class LabelReport:
     """
 
     source: str
+    """what the boxes are known by: the file's name, with a number where another file of that name brought others before"""
     classes: tuple[str, ...]
     images: int
     added: int
@@ -69,41 +70,52 @@ class LabelReport:
     unknown_images: tuple[str, ...]
 
 
-def import_labels(workspace: Workspace, labels: LabelFile, config: LabelConfig, *, progress: Progress = silent) -> LabelReport:
+def import_labels(
+    workspace: Workspace, labels: LabelFile, config: LabelConfig, *, origin: str = "", progress: Progress = silent
+) -> LabelReport:
     """Write the boxes of ``labels`` as annotations, in one transaction.
 
     The file is complete for the images that it names: each of their tiles counts as reviewed (with ``withhold`` those on dev and test
-    ground alone). The same file once more changes nothing; an edited one replaces what it said before of the images it names. A box
-    that another file brought in already is not doubled.
+    ground alone). The same file once more changes nothing; an edited one replaces what it said before of the images it names. One is an
+    edited file where it has the name and ``origin`` of an earlier one, or its name and a box at the same place; any other removes nothing.
+    A box that another file brought in already is not doubled.
 
     Args:
         workspace: with scenes ingested.
         labels: read by a connector; its labels are indices into its own label set.
         config: see its fields.
+        origin: where the file lies and how it was read, in any words that stay the same; empty where nobody can say.
         progress: called once an image.
 
     Raises:
         LabelSetMismatch: a box of a class that the workspace does not have.
         BadInput: an image that is not in the workspace, is not the only one of its name, or has another size; or no box can be used.
     """
-    source = (labels.source or "labels")[:64]
+    source = fitted_source(labels.source or "labels")
     with workspace.worker_lock("labels import"), workspace.session() as session:
         classes = _settle_classes(session, labels, config, source)
-        label_of = [classes.names.index(name) if name in classes.names else -1 for name in _mapped(labels.label_set.names, config)]
+        label_by_name = {name: label for label, name in enumerate(classes.names)}
+        label_of = [label_by_name.get(name, -1) for name in _mapped(labels.label_set.names, config)]
         matched, unknown = _match(session, labels, config, source)
         states = load_states(session, sorted(matched))
-        changes, lost, taken = Changes(), list(labels.unusable), 0
+        wanted, outside = _wanted(states, matched, label_of, source)
+        lost = [*labels.unusable, *outside]
+        _require_some_usable(sum(map(len, wanted.values())), lost, source)
+        source, changes = settle_source(session, states, wanted, labels.source or "labels", origin), Changes()
         for scene_id in track(sorted(matched), len(matched), "labels", progress):
-            state = states[scene_id]
-            for image in matched[scene_id]:
-                _require_same_size(state.scene, image, source)
-            wanted, outside = _wanted(state.scene, matched[scene_id], label_of)
-            lost += outside
-            taken += len(wanted)
-            write_boxes(session, state, wanted, source=source, withhold=config.withhold, complete=config.complete, changes=changes)
-        _require_some_usable(taken, lost, source)
+            write_boxes(
+                session,
+                states[scene_id],
+                wanted[scene_id],
+                source=source,
+                withhold=config.withhold,
+                complete=config.complete,
+                changes=changes,
+            )
         if changes.added or changes.changed or changes.removed or changes.reviewed_tiles:
-            ledger.record(session, "labels", source=source, images=len(labels.images), withhold=config.withhold, **vars(changes))
+            ledger.record(
+                session, "labels", source=source, origin=origin, images=len(labels.images), withhold=config.withhold, **vars(changes)
+            )
         on_file = [row for state in states.values() for row in state.annotations if row.source == source]
         return LabelReport(
             source=source,
@@ -197,18 +209,26 @@ def _require_same_size(scene: Scene, image: ImageLabels, source: str) -> None:
         )
 
 
-def _wanted(scene: Scene, images: Sequence[ImageLabels], label_of: Sequence[int]) -> tuple[list[Key], list[UnusableBox]]:
-    """The distinct boxes of a scene, clipped to it, and those that lie outside."""
-    keys: dict[Key, None] = {}
+def _wanted(
+    states: Mapping[int, SceneState], matched: Mapping[int, Sequence[ImageLabels]], label_of: Sequence[int], source: str
+) -> tuple[dict[int, list[Key]], list[UnusableBox]]:
+    """The distinct boxes of each scene, clipped to it, and those that lie outside."""
+    wanted: dict[int, list[Key]] = {}
     outside: list[UnusableBox] = []
-    for image in images:
-        for xyxy, label in zip(image.boxes_scene.xyxy.tolist(), image.boxes_scene.labels.tolist(), strict=True):
-            x1, y1, x2, y2 = max(xyxy[0], 0.0), max(xyxy[1], 0.0), min(xyxy[2], float(scene.width)), min(xyxy[3], float(scene.height))
-            if x2 > x1 and y2 > y1:
-                keys[label_of[label], x1, y1, x2, y2] = None
-            else:
-                outside.append(UnusableBox(image.image, str(xyxy), f"it lies outside the scene of {scene.width} x {scene.height} pixels"))
-    return list(keys), outside
+    for scene_id in sorted(matched):
+        scene = states[scene_id].scene
+        keys: dict[Key, None] = {}
+        for image in matched[scene_id]:
+            _require_same_size(scene, image, source)
+            for xyxy, label in zip(image.boxes_scene.xyxy.tolist(), image.boxes_scene.labels.tolist(), strict=True):
+                x1, y1, x2, y2 = max(xyxy[0], 0.0), max(xyxy[1], 0.0), min(xyxy[2], float(scene.width)), min(xyxy[3], float(scene.height))
+                if x2 > x1 and y2 > y1:
+                    keys[label_of[label], x1, y1, x2, y2] = None
+                else:
+                    reason = f"it lies outside the scene of {scene.width} x {scene.height} pixels"
+                    outside.append(UnusableBox(image.image, str(xyxy), reason))
+        wanted[scene_id] = list(keys)
+    return wanted, outside
 
 
 def _require_some_usable(taken: int, lost: Sequence[UnusableBox], source: str) -> None:

@@ -124,3 +124,24 @@ def test_every_format_writes_its_file(tmp_path):
     files = write_layers(detections, tmp_path / "layers", list(LAYER_SUFFIXES))
     assert {name: path.name for name, path in files.items()} == {name: f"scene.of.march{suffix}" for name, suffix in LAYER_SUFFIXES.items()}
     assert sorted(path.name for path in (tmp_path / "layers").iterdir()) == sorted(path.name for path in files.values())
+
+
+@pytest.mark.parametrize("name", ["labels.json", "labels.zip", "folder"])
+def test_labels_that_may_not_be_read_are_named(name, fake):
+    with fake("permissions").locked() as folder:
+        path = folder / name
+        path.mkdir() if name == "folder" else path.write_text(json.dumps(COCO))
+        with fake("permissions").closed(path), pytest.raises(BadInput, match=rf"{name}'? cannot be read: Permission denied"):
+            read_labels(path)
+    with fake("permissions").locked() as folder:
+        (folder / "in").mkdir()
+        with fake("permissions").closed(folder / "in"), pytest.raises(BadInput, match="cannot be read: Permission denied"):
+            read_labels(folder / "in" / name)
+
+
+def test_a_layer_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    boxes = Boxes(np.array([[1.0, 1, 4, 5]]), np.array([0]), np.array([0.5]))
+    for kind in LAYER_SUFFIXES:
+        with pytest.raises(BadInput, match=r"a\S* cannot be written"):
+            write_layers(SceneDetections("a.tif", 9, 9, None, LabelSet.of(["car"]), boxes), tmp_path / "file" / "layers", [kind])

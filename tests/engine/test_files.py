@@ -19,14 +19,17 @@ from engine.files import (
     inside,
     place,
     sha256_of,
+    sweep_beside,
     sweep_temporary,
     write_json,
+    write_lines,
     write_text,
 )
 
 WRITERS = {
     "file": "write_text(root / 'target', content * 10_000)",
     "json": "write_json(root / 'target', {'content': content * 10_000})",
+    "lines": "write_lines(root / 'target', [content * 5_000 + content * 5_000])",
     "directory": (
         "with atomic_directory(root / 'target') as made:\n"
         "        for name in ('a', 'b'):\n"
@@ -36,7 +39,7 @@ WRITERS = {
 CHILD = """
 import os, sys
 from pathlib import Path
-from engine.files import atomic_directory, write_json, write_text
+from engine.files import atomic_directory, write_json, write_lines, write_text
 
 def write(root, content):
     {writer}
@@ -145,6 +148,21 @@ def test_json_without_place_for_a_number_is_refused_and_nothing_written(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lines_are_written_one_after_the_other_and_an_error_among_them_leaves_the_old_ones(tmp_path):
+    target = tmp_path / "target"
+    write_lines(target, ["eins", "zwölf"])
+    assert target.read_bytes() == "eins\nzwölf\n".encode()
+
+    def broken():
+        yield "drei"
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        write_lines(target, broken())
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert target.read_text().startswith("eins")
+
+
 def test_sweep_takes_leftovers_only(tmp_path):
     (tmp_path / f"{TEMPORARY}1").write_text("x")
     (tmp_path / f"{TEMPORARY}2").mkdir()
@@ -152,6 +170,18 @@ def test_sweep_takes_leftovers_only(tmp_path):
     (tmp_path / "kept").write_text("x")
     assert sweep_temporary(tmp_path) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_is_left_of_one_target_alone_is_swept(tmp_path):
+    mine, others = (
+        [f"{TEMPORARY}0a-labels.json", f"{TEMPORARY}x_9-labels.json"],
+        [f"{TEMPORARY}0a-my-labels.json", f"{TEMPORARY}0a-labels.jsonl"],
+    )
+    for name in [*mine, *others]:
+        (tmp_path / name).write_text("x")
+    (tmp_path / f"{REPLACED}0a-labels.json").mkdir()
+    assert sweep_beside(tmp_path / "labels.json") == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "labels.json"])
 
 
 def test_hash_is_sha256(tmp_path):

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyogrio.raw
 import pytest
+import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from app.wiring import LABEL_WRITERS
 from app.workflows.labels import LabelExportConfig, LabelImportConfig, export_labels, import_label_file
@@ -88,6 +91,33 @@ def test_what_is_imported_exported_and_imported_elsewhere_is_the_same(first, wri
         assert (again.added, again.changed, again.removed) == (0, 0, 0), "the workspace knows its own boxes"
 
 
+def twins_in(folder, fake, order):
+    """Scenes of one name on the same ground, ingested in an order of their contents."""
+    made = Workspace.create(folder)
+    with made.session() as session:
+        for content in order:
+            scene, _ = fake("catalog").add_scene(session, "in/a.tif", width=128, height=64, tile=64, transform=UTM, content=content)
+            scene.crs_wkt = fake("scenes").wkt("EPSG:32617")
+    return made
+
+
+@pytest.mark.parametrize("written_as", LABEL_WRITERS)
+def test_scenes_of_one_name_get_their_own_boxes_back_in_any_workspace(written_as, tmp_path, fake):
+    own = {"2019": [5.0, 5, 20, 20], "2021": [30.0, 30, 50, 60]}
+    target = tmp_path / f"labels{LABEL_WRITERS[written_as]}"
+    with twins_in(tmp_path / "one", fake, own) as one:
+        images = [ImageLabels("in/a.tif", 128, 64, Boxes([box], [0]), scene_id=row) for row, box in enumerate(own.values(), start=1)]
+        import_labels(one, LabelFile(CLASSES, tuple(images), source="x"), LabelConfig())
+        assert export_labels(one, written_as, target, LabelExportConfig()).images == 2
+        again = import_label_file(one, target, LabelImportConfig())
+        assert (again.added, again.unchanged, again.removed) == (0, 2, 0)
+    with twins_in(tmp_path / "two", fake, reversed(own)) as two:
+        import_label_file(two, target, LabelImportConfig(label_set=CLASSES.names))
+        with two.session(write=False) as session:
+            for row, box in enumerate(reversed(own.values()), start=1):
+                np.testing.assert_allclose(scene_boxes(session, row).xyxy, [box], atol=1e-5)
+
+
 @pytest.fixture
 def workspace(tmp_path, fake):
     with workspace_of(tmp_path / "workspace", fake) as made:
@@ -113,6 +143,67 @@ def test_what_a_format_cannot_hold_is_wrong_use(workspace, tmp_path, written_as,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["workspace"]
 
 
+def layer_file(path, layer, *boxes, append=False, **columns):
+    """Polygons over scene ``in/a.tif`` in its pixels, with columns of text."""
+    ground = np.array([[400_000 + x1 / 2, 3_300_000 - y2 / 2, 400_000 + x2 / 2, 3_300_000 - y1 / 2] for x1, y1, x2, y2 in boxes])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(shapely.box(*ground.T)),
+        [np.array(values, dtype=object) for values in columns.values()],
+        list(columns),
+        layer=layer,
+        append=append,
+        driver="GPKG",
+        geometry_type="Polygon",
+        crs="EPSG:32617",
+    )
+    return path
+
+
+CAR, TREE = (5, 5, 15, 15), (30, 30, 40, 40)
+
+
+@pytest.fixture
+def empty(tmp_path, fake):
+    with workspace_of(tmp_path / "empty", fake) as made:
+        made_classes = LabelFile(LabelSet(("car", "tree")), (ImageLabels("in/c.png", 128, 64, Boxes.empty()),), source="x")
+        import_labels(made, made_classes, LabelConfig(complete=False))
+        yield made
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_two_layers_of_a_file_are_two_sources(empty, tmp_path, complete):
+    city = layer_file(tmp_path / "city.gpkg", "cars", CAR, CAR, **{"class": ["car", "car"]})
+    layer_file(city, "trees", TREE, append=True, **{"class": ["tree"]})
+    for layer in ("cars", "trees", "cars"):
+        report = import_label_file(empty, city, LabelImportConfig(layer=layer, complete=complete))
+        assert (report.removed, report.source) == (0, f"city.gpkg:{layer}")
+    assert [label for label, _ in boxes_of(empty)["in/a.tif"]] == [0, 1]
+
+
+def test_two_files_of_one_name_are_two_sources_and_each_has_its_versions(empty, tmp_path):
+    for kind, box in (("car", CAR), ("tree", TREE), ("car", (5, 45, 15, 55))):
+        layer_file(tmp_path / kind / "labels.gpkg", "labels", box, **{"class": [kind]})
+        report = import_label_file(empty, tmp_path / kind / "labels.gpkg", LabelImportConfig())
+    assert (report.added, report.removed, report.source) == (1, 1, "labels.gpkg"), "the new version replaces the old one"
+    assert [label for label, _ in boxes_of(empty)["in/a.tif"]] == [0, 1]
+
+
+def test_another_column_of_a_layer_removes_nothing_of_the_first(empty, tmp_path):
+    file = layer_file(tmp_path / "city.gpkg", "things", CAR, TREE, vehicle=["car", None], plant=[None, "tree"])
+    for column in ("vehicle", "plant"):
+        assert import_label_file(empty, file, LabelImportConfig(class_column=column)).removed == 0
+    assert [label for label, _ in boxes_of(empty)["in/a.tif"]] == [0, 1]
+
+
+def test_an_upload_that_keeps_a_box_is_a_new_version(empty):
+    for number, boxes in enumerate(((CAR, TREE), (CAR,))):
+        file = layer_file(empty.uploads / str(number) / "labels.gpkg", "labels", *boxes, **{"class": ["car"] * len(boxes)})
+        report = import_label_file(empty, file, LabelImportConfig())
+    assert (report.removed, report.source) == (1, "labels.gpkg")
+
+
 def test_nothing_is_replaced_but_on_request_and_then_only_what_an_export_wrote(workspace, tmp_path):
     file, folder, theirs = tmp_path / "labels.json", tmp_path / "set", tmp_path / "photographs"
     file.write_text("mine")
@@ -132,6 +223,20 @@ def test_nothing_is_replaced_but_on_request_and_then_only_what_an_export_wrote(w
     export_labels(workspace, "yolo", folder, LabelExportConfig())
     export_labels(workspace, "voc", folder, LabelExportConfig(overwrite=True))
     assert {path.name for path in folder.iterdir()} == {"Annotations", "ImageSets", MARK}
+
+
+def test_what_a_killed_export_left_is_cleared_up_and_what_it_replaced_is_put_back(workspace, tmp_path):
+    out, token = tmp_path / "out", "0123456789ab"
+    export_labels(workspace, "yolo", out / "set", LabelExportConfig())
+    (out / "set").rename(out / f".tmp-was-{token}-set")
+    (out / f".tmp-{token}-set" / "labels").mkdir(parents=True)
+    for name in ("x.gpkg", "x.gpkg-journal", "other.gpkg"):
+        (out / f".tmp-{token}-{name}").write_text("")
+    with pytest.raises(BadInput, match="is there already"):
+        export_labels(workspace, "yolo", out / "set", LabelExportConfig())
+    export_labels(workspace, "gpkg", out / "x.gpkg", LabelExportConfig())
+    assert sorted(path.name for path in out.iterdir()) == [f".tmp-{token}-other.gpkg", "set", "x.gpkg"]
+    assert (out / "set" / MARK).is_file()
 
 
 def test_a_target_that_cannot_be_written_is_told_of(workspace, tmp_path):
@@ -170,6 +275,24 @@ def test_tiles_with_their_pictures_fill_another_workspace_with_the_same_boxes(wr
     for name, first, second in (("a", [2.0, 2, 12, 12], [25.0, 5, 32, 20]), ("b", [2.0, 2, 12, 12], [25.0, 5, 32, 20])):
         (of_tile,) = [rows for scene, rows in found.items() if scene.endswith(f"{name}_0_0_32_32.png")]
         np.testing.assert_allclose([row for _, row in of_tile], [first, second], atol=1e-6)
+
+
+def test_a_linked_picture_with_a_turn_noted_is_warned_of(tmp_path, write_picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / "imagery" / name, width=64, height=32)
+    pixels = np.asarray(Image.open(tmp_path / "imagery" / "b.png"))
+    Image.fromarray(255 - pixels).save(tmp_path / "imagery" / "a.png", exif=exif)
+    with Workspace.create(tmp_path / "workspace") as made:
+        ingest(made, tmp_path / "imagery", IngestConfig(tile=32, overlap=0))
+        images = tuple(ImageLabels(name, 64, 32, Boxes([[2, 2, 12, 12]], [0])) for name in ("a.png", "b.png"))
+        import_labels(made, LabelFile(CLASSES, images, source="x"), LabelConfig())
+        (warning,) = export_labels(made, "yolo", tmp_path / "linked", LabelExportConfig(images="link")).warnings
+        assert "a.png" in warning
+        assert "b.png" not in warning
+        assert "--images copy" in warning
+        assert export_labels(made, "yolo", tmp_path / "copied", LabelExportConfig(images="copy")).warnings == ()
 
 
 BAD = {

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -96,6 +97,14 @@ def test_what_is_missing_or_wrong_is_named_with_the_file(read, document, change,
     with pytest.raises(BadInput, match=named) as refused:
         read(document)
     assert "labels.json" in str(refused.value)
+
+
+def test_a_hundred_thousand_ids_are_checked_at_once(read, document):
+    document["images"] += [{"id": number, "file_name": str(number)} for number in range(100, 50_000)] * 2
+    began = time.process_time()
+    with pytest.raises(BadInput, match="the id 100 stands twice"):
+        read(document)
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"x"', "[" * 100_000, '{"images": [}'])

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -84,3 +85,21 @@ def test_a_folder_has_the_pictures_that_its_file_names(fake, tmp_path):
     assert [image.image for image in again.images] == ["in/a.png", "image-2.png"]
     assert [(tmp_path / "set" / "images" / image.image).read_text() for image in again.images] == ["in/a.tif", "../b.tif"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_file_has_a_row_a_line_and_holds_none_of_them_for_long(tmp_path):
+    side = np.arange(50_000.0)[:, None] % 90
+    boxes = Boxes(np.hstack([side, side, side + 1.25, side + 1.5]), np.zeros(50_000, dtype=np.int64))
+    labels = LabelFile(CLASSES, (ImageLabels("a.tif", 100, 100, boxes), ImageLabels("b.tif", 100, 100, Boxes.empty())))
+    tracemalloc.start()
+    coco.write(tmp_path / "labels.json", labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 << 20, "the list of 50,000 boxes takes 10 MB"
+    lines = (tmp_path / "labels.json").read_text().splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ('{"images": [', "]}", 50_000 + 2 + 2 + 3 + 1 + 2)
+
+
+def test_a_file_without_rows_is_json_too(tmp_path):
+    coco.write(tmp_path / "labels.json", LabelFile(CLASSES, ()))
+    assert json.loads((tmp_path / "labels.json").read_text())["annotations"] == []

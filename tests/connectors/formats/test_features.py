@@ -3,7 +3,7 @@ import math
 import pytest
 
 from connectors.formats.contract import ReadOptions
-from connectors.formats.features import PIXEL_COLUMNS, Columns, class_name_of, pick_columns
+from connectors.formats.features import PIXEL_COLUMNS, Columns, class_name_of, pick_columns, require_classes
 from engine.errors import BadInput, UsageError
 
 OURS = {"scene": True, "class": True, **dict.fromkeys(PIXEL_COLUMNS, False)}
@@ -44,6 +44,31 @@ def test_a_column_that_is_not_there_or_cannot_be_guessed_lists_all(columns, opti
 def test_a_column_and_a_class_for_all_are_one_too_many():
     with pytest.raises(UsageError):
         pick_columns("trees", {"a": True}, ReadOptions(class_column="a", class_name="tree"))
+
+
+@pytest.mark.parametrize(
+    ("column", "classes", "refused"),
+    [
+        ("osm_id", [str(number) for number in range(30)], True),
+        ("osm_id", [str(number) for number in range(30)] * 2, False),
+        ("osm_id", [str(number) for number in range(20)], False),
+        ("osm_id", [*map(str, range(21)), *[None] * 500], True),
+        ("Class", [str(number) for number in range(30)], False),
+        ("Class", [str(number) for number in range(1001)] * 5, True),
+    ],
+)
+def test_a_guessed_column_of_names_is_no_column_of_classes(column, classes, refused):
+    def check(columns, **options):
+        require_classes("trees", columns, classes, ReadOptions(**options))
+
+    if refused:
+        with pytest.raises(BadInput, match=rf"trees: the column '{column}' has \d+ different values.*--class-column.*--class-name"):
+            check(Columns(column, None))
+    else:
+        check(Columns(column, None))
+    check(Columns(column, None), class_column=column)
+    check(Columns(column, "scene"))
+    check(Columns(None, None), class_name="tree")
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,12 @@ def test_the_columns_are_those_of_all_features(tmp_path, scenes):
     found = read(tmp_path, scenes, document)
     assert (found.label_set.names, [lost.reason for lost in found.unusable]) == (("oak",), ["it has no class"])
     assert read(tmp_path, scenes, document, ReadOptions(class_name="tree")).label_set.names == ("tree",)
+
+
+def test_a_column_of_ids_is_no_column_of_classes(tmp_path, scenes):
+    document = collection(*[DEGREES] * 30)
+    for number, feature in enumerate(document["features"]):
+        feature["properties"] = {"osm_id": f"way/{number}", "lanes": 2}
+    with pytest.raises(BadInput, match="'osm_id' has 30 different values"):
+        read(tmp_path, scenes, document)
+    assert len(read(tmp_path, scenes, document, ReadOptions(class_column="osm_id")).label_set) == 30

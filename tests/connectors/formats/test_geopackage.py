@@ -1,4 +1,8 @@
+import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -117,4 +121,49 @@ def test_a_refused_layer_leaves_the_old_file_and_no_other(scenes, wkt, layer, tm
 def test_another_extension_is_wrong_use(scenes, name, tmp_path):
     with pytest.raises(UsageError, match=r"\.gpkg"):
         geopackage.write(tmp_path / name, scenes.detections("utm"))
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import scenes
+from connectors.formats import geopackage
+from engine.errors import BadInput
+from engine.records import LabelFile
+path = Path(sys.argv[1])
+detections = scenes.detections("utm", number=3000)
+labels = detections.as_label_file()
+write = {"layer": lambda: geopackage.write(path, detections), "labels": lambda: geopackage.write_labels(path, labels)}[sys.argv[3]]
+write()
+whole = path.stat().st_size
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for share in (0.5, 0.82, 0.9, 0.99):
+    path.unlink(missing_ok=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * whole), resource.RLIM_INFINITY))
+    try:
+        write()
+        print("written")
+    except BadInput as refused:
+        print(refused)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert not path.exists()
+"""
+
+
+@pytest.mark.parametrize("what", ["layer", "labels"])
+def test_a_full_disk_leaves_nothing_rather_than_a_layer_without_its_index(what, tmp_path):
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / "layer.gpkg", root / "tests" / "fakes", what],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 4
+    assert all("cannot be written" in line and "disk has room" in line for line in said), said
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
@@ -171,6 +172,59 @@ def test_a_feature_that_names_its_scene_goes_to_that_one_alone(scenes, here):
     shared = polygon(here, 85, 10, 95, 20)
     found = place([layer(shared, shared, shared, scenes=["b.tif", "gone.tif", None])], scenes, ReadOptions(), "x")
     assert {image: len(found) for image, found in boxes(found).items()} == {"a.tif": 2, "b.tif": 3}
+
+
+def test_a_feature_whose_scene_has_a_twin_goes_to_scenes_of_that_name_alone(fake, here):
+    twins = fake("frames").Scenes(("2019/a.tif", 100, 100, here), ("2021/a.tif", 100, 100, here), ("b.tif", 100, 100, here))
+    found = place([layer(polygon(here, 1, 1, 9, 9), scenes=["a.tif"])], twins, ReadOptions(), "x")
+    assert sorted(boxes(found)) == ["2019/a.tif", "2021/a.tif"]
+
+
+OVER = [(100, 100, 300, 200), (900, 400, 1100, 500), (1500, 700, 1700, 900)]
+"""West of the antimeridian, over it, and east of it, in scenes of 2000 x 1000 pixels."""
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:4326", (5e-5, 0.0, 179.95, 0.0, -5e-5, 60.0)),
+        ("EPSG:4326", (5e-5, 0.0, -180.05, 0.0, -5e-5, 60.0)),
+        ("EPSG:3857", (5.0, 0.0, 20037508.342789244 - 5000, 0.0, -5.0, 8_000_000.0)),
+        ("EPSG:32601", (5.0, 0.0, 160_000.0, 0.0, -5.0, 6_650_000.0)),
+    ],
+)
+@pytest.mark.parametrize("written", ["wrapped and cut", "as the scene has it", "in one ring that jumps"])
+def test_features_over_the_antimeridian_are_on_scenes_over_it(fake, crs, transform, written):
+    here = GeoReference(CRS(crs).to_wkt(), transform)
+    outlines = [np.array(corners(here, *box)) for box in OVER]
+    if written != "as the scene has it":
+        to_degrees = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+        outlines = [np.stack(to_degrees.transform(*outline.T), 1) for outline in outlines]
+        outlines = [np.stack([(outline[:, 0] + 180) % 360 - 180, outline[:, 1]], 1) for outline in outlines]
+    polygons = [shapely.Polygon(outline) for outline in outlines]
+    if written == "wrapped and cut":
+        polygons = [cut(outline) for outline in outlines]
+    found = place(
+        [layer(*polygons, crs=here.crs_wkt if written == "as the scene has it" else "OGC:CRS84")],
+        fake("frames").Scenes(("a.tif", 2000, 1000, here), ("far.tif", 2000, 1000, GeoReference(CRS("EPSG:4326").to_wkt(), HOME))),
+        ReadOptions(),
+        "x",
+    )
+    assert reasons(found) == {}
+    (image,) = found.images
+    np.testing.assert_allclose(image.boxes_scene.xyxy, OVER, atol=0.01)
+
+
+HOME = (5e-5, 0.0, 8.5, 0.0, -5e-5, 60.0)
+
+
+def cut(outline):
+    """The polygon in longitudes of -180 to 180, in two parts where it lies over the antimeridian."""
+    if np.ptp(outline[:, 0]) <= 180:
+        return shapely.Polygon(outline)
+    whole = shapely.Polygon(outline + [360, 0] * (outline[:, :1] < 0))
+    east, west = (whole.intersection(shapely.box(start, -90, start + 180, 90)) for start in (0, 180))
+    return shapely.MultiPolygon([east, shapely.affinity.translate(west, -360)])
 
 
 def test_a_layer_in_pixels_goes_by_the_names_of_its_scenes(scenes):

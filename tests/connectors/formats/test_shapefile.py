@@ -84,3 +84,12 @@ def test_points_become_boxes_of_a_stated_size(tmp_path, scenes):
         shapefile.read(path, scenes)
     (box,) = shapefile.read(path, scenes, ReadOptions(point_size=10)).images[0].boxes_scene.xyxy
     np.testing.assert_allclose(box, [10, 20, 30, 40], atol=0.05)
+
+
+@pytest.mark.guarantee("G14")
+def test_a_part_that_is_a_link_out_of_the_folder_is_refused(tmp_path, scenes):
+    path = write(tmp_path / "in" / "trees.shp")
+    path.with_suffix(".dbf").rename(tmp_path / "secret.dbf")
+    path.with_suffix(".dbf").symlink_to(tmp_path / "secret.dbf")
+    with pytest.raises(BadInput, match=r"trees\.dbf is a link that leads out"):
+        shapefile.read(path, scenes)

@@ -166,3 +166,9 @@ def test_a_name_that_xml_cannot_hold_leaves_nothing(tmp_path):
     with pytest.raises(BadInput, match="cannot stand in XML"):
         voc.write(tmp_path / "set", LabelFile(LabelSet(("a\x07b",)), (ImageLabels("a", 9, 9, Boxes([[0, 0, 8, 4]], [0])),)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoding_that_nobody_knows_is_named(tmp_path):
+    (tmp_path / "a.xml").write_text('<?xml version="1.0" encoding="foo"?><annotation/>')
+    with pytest.raises(BadInput, match=r"a\.xml is no safe XML: .*foo"):
+        voc.read(tmp_path / "a.xml")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -172,6 +174,15 @@ def test_names_that_make_no_sense_are_refused(tmp_path, scenes, names, named):
         yolo.read(dataset(tmp_path / "set", names=names, labels__b=LINE), scenes)
 
 
+@pytest.mark.parametrize("place", ["names", "nc", "kpt_shape", "key"])
+def test_aliases_that_multiply_are_not_written_out(tmp_path, scenes, place):
+    layers = "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(9))
+    last = {"names": "names: [*a9]", "nc": "names: [car]\nnc: *a9", "kpt_shape": "names: [car]\nkpt_shape: *a9", "key": "names: {[x]: *a9}"}
+    with pytest.raises(BadInput) as refused:
+        yolo.read(dataset(tmp_path / "set", names=f"a0: &a0 car\n{layers}{last[place]}", labels__b=LINE), scenes)
+    assert len(str(refused.value)) < 500
+
+
 def test_a_yaml_makes_nothing_but_text(tmp_path, scenes):
     canary = tmp_path / "canary"
     names = f"names: !!python/object/apply:os.system ['touch {canary}']"
@@ -184,11 +195,35 @@ def test_two_yaml_files_a_folder_of_nothing_and_a_link_out_are_refused(tmp_path,
     with pytest.raises(BadInput, match=r"data\.yaml, other\.yml"):
         yolo.read(folder, scenes)
     (folder / "other.yml").unlink()
-    with pytest.raises(BadInput, match="holds no label file"):
+    with pytest.raises(BadInput, match="no pictures and no label file"):
         yolo.read(folder, scenes)
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "labels").mkdir()
     (folder / "labels" / "b.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(BadInput, match="link that leads out"):
+        yolo.read(folder, scenes)
+
+
+@pytest.mark.parametrize("names", ["data.yaml", "classes.txt"])
+def test_pictures_without_one_label_file_are_not_a_folder_of_empty_ones(tmp_path, scenes, names):
+    folder = dataset(tmp_path, names=None, **{names: NAMES if names == "data.yaml" else "car\n", "images__train__a.jpg": "", "b.tif": ""})
+    with pytest.raises(BadInput, match="holds 2 pictures and no label file"):
+        yolo.read(folder, scenes)
+
+
+def test_a_folder_of_labels_that_may_not_be_read_is_named(fake, scenes):
+    with fake("permissions").locked() as folder:
+        dataset(folder, labels__train__a=LINE, labels__val__b=LINE, **{"images__train__a.jpg": "", "images__val__b.tif": ""})
+        with fake("permissions").closed(folder / "labels" / "val"), pytest.raises(BadInput, match="labels/val cannot be read: Permission"):
+            yolo.read(folder, scenes)
+
+
+@pytest.mark.guarantee("G14")
+@pytest.mark.parametrize("place", ["obj.names", "labels/classes.txt"])
+def test_a_list_of_names_that_is_a_link_out_of_the_folder_is_refused(tmp_path, scenes, place):
+    folder = dataset(tmp_path / "set", names=None, labels__b=LINE)
+    (tmp_path / "hostname").write_text("secret\n")
+    (folder / place).symlink_to(tmp_path / "hostname")
     with pytest.raises(BadInput, match="link that leads out"):
         yolo.read(folder, scenes)
 
@@ -244,4 +279,27 @@ def test_a_written_folder_has_splits_names_and_pictures(tmp_path, fake):
         "val": "images/val",
         "test": "images/test",
         "names": {0: "no", 1: "car: 'red'"},
+    }
+
+
+def ultralytics_label_file(picture):
+    """Where Ultralytics looks for the labels of a picture (``img2label_paths``)."""
+    return Path("/labels/".join(str(picture).rsplit("/images/", 1))).with_suffix(".txt")
+
+
+def test_scenes_below_a_folder_called_images_keep_their_labels(tmp_path, fake):
+    names = ("train/images/a.png", "val/images/a.png", "x/images_/b.png", "x/images/b.png", "labels/images.png")
+    images = [ImageLabels(name, 16, 8, Boxes([[0, 0, 8, 4]], [0]), split="train") for name in names]
+    yolo.write(tmp_path / "set", LabelFile(LabelSet.of(["car"]), tuple(images)), fake("frames").Pictures())
+    pictures = sorted((tmp_path / "set" / "images").rglob("*.png"))
+    assert len(pictures) == 5
+    assert all(ultralytics_label_file(picture).is_file() for picture in pictures)
+    scenes = fake("frames").Scenes(*((name, 16, 8) for name in ("train/images/a.png", "val/images/a.png", "labels/images.png")))
+    found = {image.image: len(image.boxes_scene) for image in yolo.read(tmp_path / "set", scenes).images}
+    assert found == {
+        "images/train/labels/images.png": 1,
+        "images/train/train/images/a.png": 1,
+        "images/train/val/images/a.png": 1,
+        "images/train/x/images_/b.png.png": 0,
+        "images/train/image-4.png": 0,
     }

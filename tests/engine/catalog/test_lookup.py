@@ -1,6 +1,6 @@
 import pytest
 
-from engine.catalog.lookup import SceneFrames, SceneNames
+from engine.catalog.lookup import SceneFrames, SceneNames, names_of_twins
 from engine.catalog.tiles import add_alias
 from engine.catalog.workspace import Workspace
 from engine.records import GeoReference, SceneFrame
@@ -50,6 +50,19 @@ def test_an_image_is_found_by_the_most_exact_reading_of_its_name(image, found):
 
 def test_a_scene_has_as_many_names_as_it_came_in_under():
     assert [NAMES.names_of(scene_id) for scene_id in (1, 4, 99)] == [1, 2, 0]
+
+
+def test_scenes_of_one_name_are_found_by_the_name_that_exports_give_them(tmp_path, fake):
+    with Workspace.create(tmp_path / "workspace") as workspace, workspace.session() as session:
+        for content in ("2019", "2021", "other"):
+            fake("catalog").add_scene(session, "b.tif" if content == "other" else "in/a.tif", content=content)
+        written, names = names_of_twins(session), SceneNames.of(session)
+        assert list(written) == [1, 2]
+        for scene_id, name in written.items():
+            stem = name.removesuffix(".tif")
+            assert [names.find(each) for each in (name, f"{stem}.xml", f"labels/train/{stem}.txt")] == [[scene_id]] * 3
+        assert names.find("scene-00000000/in/a.tif") == [1, 2]
+        assert names.names_of(1) == 1
 
 
 def test_frames_are_all_scenes_with_where_they_lie_and_are_found_by_any_name(tmp_path, fake):

@@ -71,6 +71,13 @@ def test_other_kinds_of_archives_are_refused_by_name(tmp_path, magic, kind):
         source_kind(tmp_path / "a.tar")
 
 
+def test_a_source_that_may_not_be_read_is_named(fake):
+    with fake("permissions").locked() as folder:
+        (folder / "a.zip").write_bytes(b"PK")
+        with fake("permissions").closed(folder / "a.zip"), pytest.raises(BadInput, match=r"a\.zip' cannot be read: Permission denied"):
+            source_kind(folder / "a.zip")
+
+
 def test_the_order_of_a_zip_does_not_depend_on_how_it_was_packed(archives, tmp_path):
     one = archives.write_archive(tmp_path / "1.zip", "zip", CONTENT)
     other = archives.write_archive(tmp_path / "2.zip", "zip", CONTENT[::-1])

@@ -4,10 +4,11 @@ from PIL import Image
 
 from engine.boxes import Boxes
 from engine.catalog.annotations import mark_reviewed, set_label_set
-from engine.catalog.schema import Annotation
+from engine.catalog.schema import Annotation, Scene
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo
+from engine.imagery.orientation import is_turned
 from engine.records import GeoReference, Window
 from engine.stages.export_labels import LabelExportConfig, WorkspacePictures, collect_labels
 from engine.stages.ingest import IngestConfig, ingest
@@ -79,11 +80,17 @@ def test_what_is_withheld_or_deleted_is_never_written(workspace, per):
         assert not any(summary(collect_labels(workspace, LabelExportConfig(per=per, reviewed=reviewed))).values())
 
 
-def test_two_scenes_of_one_name_are_told_apart(workspace, fake):
+@pytest.mark.parametrize("per", ["scene", "tile"])
+def test_two_scenes_of_one_name_are_told_apart_whether_both_are_written_or_one(workspace, fake, per):
     with workspace.session() as session:
         scene, _ = fake("catalog").add_scene(session, "in/b.png", width=64, content="other pixels")
+        first, second = (f"scene-{row.content_hash[:8]}/in/b" for row in (session.get_one(Scene, 2), scene))
+        ends = {"scene": (".png",), "tile": ("_0_0_64_64.png", "_64_0_128_64.png")}[per]
+        given = [f"in/a{end}" for end in {"scene": (".tif",)}.get(per, ends)]
+    assert list(summary(collect_labels(workspace, LabelExportConfig(per=per)))) == [*given, *(first + end for end in ends)]
+    with workspace.session() as session:
         annotate(session, scene.id, (1, 1, 9, 9, 0))
-    assert list(summary(collect_labels(workspace, LabelExportConfig()))) == ["in/a.tif", "scene-2/in/b.png", "scene-4/in/b.png"]
+    assert list(summary(collect_labels(workspace, LabelExportConfig(per=per))))[-1] == second + ends[0]
 
 
 def test_before_there_are_classes_or_boxes_there_is_nothing_to_write(tmp_path, fake):
@@ -131,6 +138,19 @@ def test_the_picture_of_a_tile_is_its_window(pictured, tmp_path):
             assert np.array_equal(np.asarray(Image.open(placed)), scene[y1:y2, x1:x2])
             assert not placed.is_symlink()
     assert sum(len(image.boxes_scene) for image in images) == 2, "its halves on both tiles"
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_picture_with_a_turn_noted_is_copied_without_it_or_named(pictured, tmp_path, link):
+    file = tmp_path / "imagery" / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.asarray(Image.open(file))).save(file, exif=exif)
+    (image,) = collect_labels(pictured, LabelExportConfig()).labels.images
+    with WorkspacePictures(pictured, link=link) as pictures:
+        placed = pictures.place(image, tmp_path / "out" / "a")
+    assert (is_turned(placed), pictures.turned) == ((True, ["a.png"]) if link else (False, []))
+    assert is_turned(file), "the scene's own file stays as it is"
 
 
 def test_a_picture_that_is_gone_is_named(pictured, tmp_path):

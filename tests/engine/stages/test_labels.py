@@ -168,6 +168,37 @@ def test_a_file_that_moves_a_box_a_little_does_not_remove_it(workspace):
     assert (report.added, report.removed, report.unchanged, states(workspace)) == (0, 0, 1, ["accepted"])
 
 
+def test_another_file_of_the_same_name_removes_nothing(workspace):
+    cars, trees = (5, 5, 20, 20, SHIP), (30, 30, 40, 40, SHIP)
+    for complete in (True, False):
+        config = LabelConfig(complete=complete)
+        import_labels(workspace, label_file(image("a.tif", cars), image("b.tif", cars)), config, origin="cars")
+        report = import_labels(workspace, label_file(image("a.tif", trees)), config, origin="trees")
+        assert (report.removed, report.source) == (0, "labels.json (2)")
+    assert states(workspace) == ["accepted"] * 3
+    report = import_labels(workspace, label_file(image("a.tif", (50, 5, 60, 9, SHIP))), LabelConfig(), origin="third")
+    assert (report.added, report.removed, report.source) == (1, 0, "labels.json (3)")
+
+
+def test_a_new_version_is_known_by_where_it_lies_or_by_a_box_it_kept(workspace):
+    first, second, third = (5, 5, 20, 20, SHIP), (30, 30, 40, 40, SHIP), (50, 5, 60, 9, SHIP)
+    import_labels(workspace, label_file(image("a.tif", first)), LabelConfig(), origin="here")
+    report = import_labels(workspace, label_file(image("a.tif", second)), LabelConfig(), origin="here")
+    assert (report.added, report.removed, report.source) == (1, 1, "labels.json"), "its one box was moved"
+    report = import_labels(workspace, label_file(image("a.tif", (*second[:4], PLANE), third)), LabelConfig(), origin="elsewhere")
+    assert (report.added, report.removed, report.source) == (2, 1, "labels.json"), "a box has another class"
+    report = import_labels(workspace, label_file(image("a.tif")), LabelConfig(), origin="elsewhere")
+    assert (report.removed, report.source) == (2, "labels.json"), "all were taken out"
+
+
+def test_names_with_the_same_64_characters_are_two_sources(workspace):
+    for number, end in enumerate(("cars.json", "trees.json")):
+        box = (5 + 30 * number, 5, 20 + 30 * number, 20, SHIP)
+        report = import_labels(workspace, label_file(image("a.tif", box), source=f"{'x' * 64}{end}"), LabelConfig(), origin="here")
+        assert (report.removed, len(report.source)) == (0, 64)
+    assert states(workspace) == ["accepted", "accepted"]
+
+
 def test_a_file_that_is_not_complete_leaves_every_tile_open(workspace):
     boxes = image("a.tif", (5, 5, 20, 20, SHIP)), image("b.tif", (5, 5, 20, 20, SHIP))
     report = import_labels(workspace, label_file(*boxes), LabelConfig(complete=False))
