@@ -12,7 +12,7 @@ from app.pages.spending import HOUR, duration, money, tile_count
 from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.simulations import stored_simulations
 from engine.errors import NothingToDo, TilehawkError
-from engine.simulation.curves import compare, read_curves
+from engine.simulation.curves import Comparison, Reached, read_comparison
 from engine.stages.costs import CostsConfig, costs
 from engine.stages.forecast import ForecastConfig, ForecastReport, Prospect, priced, prospect
 
@@ -75,7 +75,6 @@ class Outlook:
 def _forecast(report: ForecastReport) -> str:
     today, bought, currency = report.today, report.budget, report.rates.currency
     share = f"{report.interval:.0%}"
-    step = money(ForecastConfig.model_fields["step_money"].default, currency)
     spent = {
         "tiles": f"{bought.tiles:,}",
         "boxes": f"{bought.boxes:,}",
@@ -85,8 +84,10 @@ def _forecast(report: ForecastReport) -> str:
     worth = {
         f"AP50 today, {today.low:.3f} to {today.high:.3f}": f"{today.ap50:.3f}",
         f"AP50 then, {bought.low:.3f} to {bought.high:.3f} with {share}": f"{bought.ap50:.3f}",
-        f"{step} beyond that add, {bought.next_low:.3f} to {bought.next_high:.3f}": f"+{bought.next_gain:.3f}",
     }
+    if bought.next_money:
+        step = money(bought.next_money, currency)
+        worth[f"{step} beyond that add, {bought.next_low:.3f} to {bought.next_high:.3f}"] = f"+{bought.next_gain:.3f}"
     advice = text.card(report.advice, "".join(text.note(each) for each in report.notes), kind="problem" if report.stop.stop else "done")
     return text.figures(spent) + text.figures(worth) + advice
 
@@ -121,28 +122,61 @@ def foretold_against_measured(context: PageContext) -> str:
 
 
 def strategies_table(context: PageContext) -> str:
-    """The newest simulation: what each strategy reached, and in how much of the control's time it reached what that reached."""
+    """The newest simulation: what each strategy reached, in how much of the control's time, and whether it can be told from the control."""
     found = next(iter(stored_simulations(context.workspace)), None)
     if found is None:
         return text.note(
             "No simulation yet. It replays budgets on the tiles that are labelled, and trains a detector in every round of it."
         )
     try:
-        comparison = compare(read_curves(found.folder))
+        comparison = read_comparison(found.folder)
     except NothingToDo as nothing:
         return text.note(f"{nothing.found[0].upper()}{nothing.found[1:]}.")
+    address = f"/simulations/{found.name}.png?drawn={found.picture.stat().st_mtime_ns}"
+    said = text.note(
+        "No strategy can be told from chance by these seeds: more of them make the intervals narrower."
+        if comparison.best is None
+        else f"{comparison.best} needs less time than chance over all seeds."
+    )
+    return said + _held(comparison) + text.gallery([(address, "AP50 over an annotator's hours")], width=DIAGRAM_PIXELS)
+
+
+def _held(comparison: Comparison) -> str:
+    """The strategies side by side: to the control's end, to shares of what all labels give, and at other seconds a drawn box."""
+    columns = [
+        "Strategy",
+        "AP50 at the end",
+        f"To random's AP50, {comparison.target:.3f}",
+        "Of random's time",
+        "95 % over seeds",
+        *(f"To {share} of all labels' AP50" for share in comparison.to_share),
+        *(f"Of random's time at {drawing}" for drawing in comparison.ratio_at),
+    ]
     rows = [
         (
             name,
             f"{ap50:.3f}",
             "not reached" if (seconds := comparison.to_target[name]) is None else duration(seconds),
-            None if (ratio := comparison.ratio[name]) is None else f"{ratio:.0%}",
+            _percent(comparison.ratio[name]),
+            None if (band := comparison.ratio_interval[name]) is None else f"{band[0]:.0%} to {band[1]:.0%}",
+            *(_reached(reached[name]) for reached in comparison.to_share.values()),
+            *(_percent(ratios[name]) for ratios in comparison.ratio_at.values()),
         )
         for name, ap50 in sorted(comparison.final.items(), key=lambda each: (comparison.to_target[each[0]] or float("inf"), -each[1]))
     ]
-    columns = ["Strategy", "AP50 at the end", f"To random's AP50, {comparison.target:.3f}", "Of random's time"]
-    address = f"/simulations/{found.name}.png?drawn={found.picture.stat().st_mtime_ns}"
-    return text.scrolled(text.table(columns, rows)) + text.gallery([(address, "AP50 over an annotator's hours")], width=DIAGRAM_PIXELS)
+    return text.scrolled(text.table(columns, rows))
+
+
+def _percent(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.0%}"
+
+
+def _reached(reached: Reached) -> str:
+    """Seconds over seeds with their interval, or how many seeds fell short."""
+    if reached.mean is None:
+        return f"{reached.short} of {reached.short + len(reached.seconds)} seeds fell short"
+    band = "" if reached.interval is None else f", {duration(max(reached.interval[0], 0.0))} to {duration(reached.interval[1])}"
+    return duration(reached.mean) + band
 
 
 def doubtful_labels(context: PageContext) -> str:
@@ -151,7 +185,9 @@ def doubtful_labels(context: PageContext) -> str:
         audits = [row for row in rounds(session) if row.strategy == AUDIT]
         links = round_tiles(session, audits[-1]) if audits else []
     if not audits:
-        return text.note("No audit yet, or none that found a label to doubt.")
+        return text.note(
+            "No audit yet. A check opens one where a detector doubts labels and the seconds for audits pay for a look; its job says so."
+        )
     waiting = [link.tile_id for link in links if link.measured_seconds is None]
     doubted = f"the detector disagrees with labels on {tile_count(len(links))}"
     said = f"Round {audits[-1].number}: {doubted}; waiting for another look: {len(waiting)}. "

@@ -11,12 +11,14 @@ from app.pages.context import PageContext
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.costs import stored_cost
 from engine.catalog.counterfactual import RoundGap, chance_gaps, stored_fall_back
-from engine.catalog.rounds import AUDIT, get_round, round_tiles, rounds, seconds_spent
+from engine.catalog.rounds import AUDIT, get_round, round_tiles, rounds, seconds_spent, stored_left_out
 from engine.catalog.schema import RoundRow, RoundTile
 from engine.catalog.spending import scene_spending, tile_spending
 from engine.catalog.summary import RoundSummary, summarize
 from engine.catalog.tiles import tiles
 from engine.evaluation.spending_map import PLANNED, SPENT, full_seconds
+from engine.selection.cost import Prices
+from engine.selection.cost_fit import CostFitConfig
 
 __all__ = ["duration", "maps", "money", "round_cards", "rounds_table", "tile_count"]
 
@@ -61,11 +63,13 @@ def round_cards(context: PageContext, number: int | None) -> str:
         row = get_round(session, int(number))
         links = round_tiles(session, row)
         seen = _looked_at(session, row, links)
+        left_out = stored_left_out(row)
     audited = sum(bool(link.reasons.get("audit")) for link in links)
-    drawn = f"; {audited} drawn at random, to hold the others against" if audited else ""
+    drawn = f"; {audited or 'none'} drawn at random, to hold the others against" if audited or row.strategy == "tilehawk" else ""
+    waited = f" {tile_count(left_out)} were not up for choice, for rounds before wait with them." if left_out else ""
     head = text.note(
         f"{tile_count(len(links))} by {row.strategy}, {len(seen)} looked at; {duration(row.estimated_seconds)} expected of "
-        f"{duration(row.budget_seconds)} given{drawn}. A click on a picture opens the tile for review."
+        f"{duration(row.budget_seconds)} given{drawn}.{waited} A click on a picture opens the tile for review."
     )
     left = text.note(f"and {len(links) - CARDS_SHOWN} more") if len(links) > CARDS_SHOWN else ""
     shown = (_card(link, link.tile_id in seen) for link in links[:CARDS_SHOWN])
@@ -131,7 +135,7 @@ def rounds_table(context: PageContext) -> str:
         return text.note("No round yet.")
     settings = context.settings
     with context.workspace.session(write=False) as session:
-        gaps = {each.round: each for each in chance_gaps(session)}
+        gaps = {each.round: each for each in chance_gaps(session, Prices(), CostFitConfig())}
         known = {row.number: row for row in rounds(session)}
         rows = [
             _row(session, known[each.number], each, gaps[each.number], settings.hourly_rate, settings.currency) for each in summary.rounds
@@ -156,5 +160,13 @@ def _row(session: Session, row: RoundRow, each: RoundSummary, gap: RoundGap, rat
         duration(spent) if spent else None,
         money(spent / HOUR * rate, currency) if spent else f"{money(planned / HOUR * rate, currency)} foretold",
         f"{each.metrics['ap50']:.3f}" if each.metrics else None,
-        f"{gap.gap.mean:+.2f} ({gap.gap.low:+.2f} to {gap.gap.high:+.2f})" if gap.gap else None,
+        _against_chance(gap),
     ]
+
+
+def _against_chance(gap: RoundGap) -> str | None:
+    """The gap, and which rounds it is of where that is not one alone."""
+    if gap.gap is None:
+        return None
+    said = f"{gap.gap.mean:+.2f} ({gap.gap.low:+.2f} to {gap.gap.high:+.2f})"
+    return said if gap.first == gap.round else f"{said}, {gap.rounds}"

@@ -9,7 +9,7 @@ from app.workflows.verbs import Steps, verb_named
 from engine.catalog.costs import stored_cost
 from engine.catalog.counterfactual import stored_fall_back
 from engine.catalog.models import models
-from engine.catalog.rounds import get_round, round_tiles, rounds
+from engine.catalog.rounds import get_round, round_tiles, rounds, stored_left_out
 from engine.catalog.schema import PredictionSet
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
@@ -143,7 +143,7 @@ def _ranked(workspace: Workspace, number: int) -> RankReport:
     """The report of a round as it stands in the catalog."""
     with workspace.session(write=False) as session:
         row = get_round(session, number)
-        links, cost, fell_back = round_tiles(session, row), stored_cost(row), stored_fall_back(row)
+        links, cost, fell_back, left_out = round_tiles(session, row), stored_cost(row), stored_fall_back(row), stored_left_out(row)
         used = None if row.prediction_set_id is None else session.get_one(PredictionSet, row.prediction_set_id).name
         records = {tile.id: tile for tile in tiles(session, ids=[link.tile_id for link in links])}
     assert cost is not None, "rank keeps it with every round"
@@ -153,4 +153,4 @@ def _ranked(workspace: Workspace, number: int) -> RankReport:
         reasons = {key: value for key, value in link.reasons.items() if key != "why"}
         place = (tile.window.x, tile.window.y, tile.window.width, tile.window.height)
         windows.append(RankedWindow(tile.id, tile.scene_name, *place, link.score, link.estimated_seconds, link.reasons["why"], reasons))
-    return RankReport(row.number, row.strategy, row.budget_seconds, row.estimated_seconds, used, cost, fell_back, tuple(windows))
+    return RankReport(row.number, row.strategy, row.budget_seconds, row.estimated_seconds, used, cost, fell_back, tuple(windows), left_out)

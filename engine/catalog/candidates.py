@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ from engine.catalog.tiles import TileRecord
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 from engine.inference.predictions import Predictions
-from engine.selection.candidates import Candidates
-from engine.selection.detections import Detections, KnownObjects
+from engine.selection.candidates import Candidates, overlapping
+from engine.selection.detections import Detections, KnownObjects, ObjectConfig, keep_objects
 
-__all__ = ["RankingPredictions", "ranking_candidates", "ranking_predictions"]
+__all__ = ["RankingPredictions", "expected_objects", "ranking_candidates", "ranking_predictions", "waiting_ground"]
 
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
@@ -34,8 +35,17 @@ class RankingPredictions:
     detector: bool
 
 
-def ranking_predictions(workspace: Workspace, session: Session, open_ids: Sequence[int], name: str | None) -> RankingPredictions | None:
+def ranking_predictions(
+    workspace: Workspace, session: Session, open_ids: Sequence[int], name: str | None, *, detector: bool = False
+) -> RankingPredictions | None:
     """The predictions to rank by: those named, or the newest that cover every open tile, or none.
+
+    Args:
+        workspace: where they lie.
+        session: an open transaction.
+        open_ids: the tiles.
+        name: of a prediction set; None for the newest.
+        detector: where none is named, only those of a detector that knows the classes.
 
     Raises:
         BadInput: there are none of that name, or they lack tiles.
@@ -43,9 +53,12 @@ def ranking_predictions(workspace: Workspace, session: Session, open_ids: Sequen
     wanted = np.asarray(open_ids, dtype=np.int64)
     rows = [get_prediction_set(session, name)] if name else [row for row in reversed(prediction_sets(session)) if row.tiles >= len(wanted)]
     for row in rows:
+        knows = session.get_one(ModelRow, row.model_id).stage == "finetune"
+        if detector and not (knows or name):
+            continue
         predictions = Predictions.load(predictions_directory(workspace, row.name))
         if predictions.covers(wanted):
-            return RankingPredictions(row, predictions, session.get_one(ModelRow, row.model_id).stage == "finetune")
+            return RankingPredictions(row, predictions, knows)
         if name:
             missing = wanted[~np.isin(wanted, predictions.tile_ids)]
             raise BadInput(
@@ -71,6 +84,46 @@ def ranking_candidates(session: Session, train: Sequence[TileRecord], reviewed: 
         class_names=tuple(names.names) if names else ("object",),
         **_predicted(tile_ids, seen),
     )
+
+
+def expected_objects(seen: RankingPredictions, tile_ids: Integers) -> Floats:
+    """How many objects a detector expects on each of ``tile_ids`` (N,), rising, all of them predicted on: the sum of its scores."""
+    detections: Detections = _predicted(tile_ids, seen)["detections"]
+    kept = keep_objects(detections, ObjectConfig())
+    return np.bincount(kept.tile_index, weights=kept.scores, minlength=len(tile_ids)).astype(np.float64)
+
+
+def waiting_ground(unreviewed: Sequence[TileRecord], waiting: Mapping[int, Sequence[int]], share: float) -> set[int]:
+    """The tiles not to be chosen while rounds are open: those that wait, and those of which more than ``share`` lies in one that does.
+
+    Args:
+        unreviewed: train tiles that nobody has looked at.
+        waiting: ids of tiles by the number of their round, from :func:`engine.catalog.rounds.waiting_tiles`.
+        share: of the area of a tile, in [0, 1].
+    """
+    waits = {tile_id for mine in waiting.values() for tile_id in mine}
+    by_scene: dict[int, list[TileRecord]] = {tile.scene_id: [] for tile in unreviewed if tile.id in waits}
+    for tile in unreviewed:
+        if tile.scene_id in by_scene:
+            by_scene[tile.scene_id].append(tile)
+    found: set[int] = set()
+    for mine in by_scene.values():
+        asked = np.asarray([tile.id in waits for tile in mine])
+        windows = np.asarray([tile.window.xyxy for tile in mine], dtype=np.float64)
+        hidden = asked | _covered(windows, windows[asked], share)
+        found |= {tile.id for tile, left_out in zip(mine, hidden.tolist(), strict=True) if left_out}
+    return found
+
+
+def _covered(windows: NDArray[np.float64], by: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Mask (N,) of the windows (N, 4) of one scene of which more than ``share`` lies in one of those in ``by`` (M, 4)."""
+    order = np.argsort(windows[:, 0], kind="stable")
+    ordered, widest = windows[order], float((windows[:, 2] - windows[:, 0]).max())
+    covered = np.zeros(len(windows), dtype=bool)
+    for window in by:
+        near = slice(*np.searchsorted(ordered[:, 0], [window[0] - widest, window[2]]))
+        covered[order[near]] |= overlapping(ordered[near], window, share)
+    return covered
 
 
 def _predicted(tile_ids: Integers, seen: RankingPredictions | None) -> dict[str, Any]:

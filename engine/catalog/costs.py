@@ -12,14 +12,24 @@ from sqlalchemy.orm import Session
 from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.schema import RoundRow
 from engine.catalog.tiles import tiles
-from engine.catalog.visits import as_visits, foreseen_tiles, measured_visits
+from engine.catalog.visits import MeasuredVisit, as_visits, foreseen_tiles, measured_visits
 from engine.selection.cost import Prices
-from engine.selection.cost_fit import CostFitConfig
+from engine.selection.cost_fit import CostFitConfig, FittedPrices, fit_prices, worked_seconds
 from engine.selection.cost_model import CostModel, learn_costs
 from engine.selection.cost_spread import UNMEASURED, CostSpread, Quantiles, batch_quantiles, tile_quantiles
 from engine.selection.money import HOUR
 
-__all__ = ["BatchCost", "FinishedRound", "batch_cost", "cost_model", "finished_rounds", "keep_cost", "stored_cost"]
+__all__ = [
+    "BatchCost",
+    "FinishedRound",
+    "WorkedVisits",
+    "batch_cost",
+    "cost_model",
+    "finished_rounds",
+    "keep_cost",
+    "stored_cost",
+    "worked_visits",
+]
 
 Floats = NDArray[np.float64]
 COST = "cost"
@@ -73,6 +83,30 @@ class FinishedRound:
     def tile_p50(self) -> Floats:
         """P50 (N,) of each tile, as it was foretold."""
         return tile_quantiles(self.expected, self.spread)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class WorkedVisits:
+    """N visits, what is believed of their ``seconds`` (N,), NaN where one was left lying or has none, and the prices that say so."""
+
+    visits: list[MeasuredVisit]
+    seconds: Floats
+    fitted: FittedPrices
+
+
+def worked_visits(session: Session, priors: Prices, config: CostFitConfig) -> WorkedVisits:
+    """Every measured visit with the seconds that were worked, in the order in which they were first made.
+
+    What was left lying is told by the pace of these annotators. As long as too few visits say what that is, all seconds above 0 are
+    believed, and the prices are ``priors``.
+    """
+    visits = measured_visits(session)
+    known = as_visits(visits)
+    fitted = fit_prices(known, priors, config)
+    if not fitted.visits:
+        usable = np.isfinite(known.seconds) & (known.seconds > 0)
+        return WorkedVisits(visits, np.where(usable, known.seconds, np.nan), fitted)
+    return WorkedVisits(visits, worked_seconds(known, fitted.prices, config), fitted)
 
 
 def cost_model(session: Session, priors: Prices, config: CostFitConfig, *, detector: bool) -> CostModel:

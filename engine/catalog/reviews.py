@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from engine.boxes import Boxes, box_iou, visible_share
 from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE
-from engine.catalog.rounds import AUDIT, newest_links, round_tiles, rounds, seconds_spent
+from engine.catalog.rounds import AUDIT, round_tiles, rounds, seconds_spent, tile_links
 from engine.catalog.schema import Annotation, LabelSetRow, Review, RoundRow, RoundTile
 from engine.catalog.tiles import TileRecord, chunks, tiles
 from engine.catalog.visits import MeasuredVisit, Opening, record_visit
@@ -80,7 +80,7 @@ class ReviewBatch:
     def __init__(self, session: Session, tile_ids: Sequence[int]) -> None:
         self._session = session
         self._tiles: dict[int, TileRecord] = {}
-        self._links: dict[int, RoundTile] = {}
+        self._links: dict[int, list[RoundTile]] = {}
         self._unsettled: set[int] = set()
         self._tallest: dict[int, float] = {}
         self._audits = {row.id for row in rounds(session) if row.strategy == AUDIT}
@@ -96,7 +96,7 @@ class ReviewBatch:
         found = {tile.id: tile for tile in tiles(self._session, ids=tile_ids)}
         self._tiles |= found
         self._tallest.clear()
-        self._links |= newest_links(self._session, sorted(found))
+        self._links |= tile_links(self._session, sorted(found))
         asked = [select(Review).where(Review.tile_id.in_(chunk)) for chunk in chunks(sorted(found))]
         reviews = {review.tile_id: review for query in asked for review in self._session.scalars(query)}
         self.reviews = {tile_id: review for tile_id, review in self.reviews.items() if tile_id not in found} | reviews
@@ -140,12 +140,21 @@ class ReviewBatch:
                 self._tallest[row.scene_id] = max(self._tallest[row.scene_id], row.y2 - row.y1)
 
     def charge(self, tile_id: int, seconds: float | None, *, in_all: bool, complete: bool) -> None:
-        """Count the seconds for the newest round that chose the tile."""
-        link = self._links.get(tile_id)
-        if link is None:
+        """Count the seconds for the newest round that chose the tile, before the review itself is written.
+
+        Of seconds ``in_all``, only those count that are not counted already: for an earlier round, or before an audit.
+        """
+        if tile_id not in self._links:
             return
+        *earlier, link = self._links[tile_id]
+        audited = link.round_id in self._audits
+        if in_all and seconds is not None:
+            counted = sum(each.measured_seconds or 0.0 for each in earlier)
+            if audited and tile_id in self.reviews:
+                counted = max(counted, (self.reviews[tile_id].seconds or 0.0) - (link.measured_seconds or 0.0))
+            seconds = max(seconds - counted, 0.0)
         link.measured_seconds = _sum(link.measured_seconds, seconds, in_all=in_all)
-        if complete and link.measured_seconds is None and link.round_id in self._audits:
+        if complete and link.measured_seconds is None and audited:
             link.measured_seconds = 0.0
         self._unsettled.add(link.round_id)
 
@@ -284,10 +293,10 @@ def save_review(
     if before:
         known.write_changed(rows)
     drawn_now = known.insert([{**each, "source": source, "annotator": annotator} for each in fresh])
+    known.charge(tile_id, seconds, in_all=seconds_in_all, complete=complete)
     if complete:
         review = _marked(session, tile_id, review, by=annotator or source, seconds=seconds, in_all=seconds_in_all)
         known.reviews[tile_id] = review
-    known.charge(tile_id, seconds, in_all=seconds_in_all, complete=complete)
     if batch is None:
         known.settle_rounds()
     if complete and opening is not None and seconds is not None:

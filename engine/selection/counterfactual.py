@@ -15,7 +15,7 @@ __all__ = ["Gap", "falls_back", "gap_to_chance"]
 Floats = NDArray[np.float64]
 DRAWS, CONFIDENCE = 2000, 0.95
 FEWEST_TILES = 5
-ROUNDS = 2
+GAPS = 2
 MINUTE = 60.0
 
 
@@ -31,7 +31,7 @@ class Gap:
 
     @property
     def covers_zero(self) -> bool:
-        """Whether chance may do as well."""
+        """Whether chance may do as well, or better."""
         return self.low <= 0
 
 
@@ -66,18 +66,19 @@ def gap_to_chance(corrections: Floats, seconds: Floats, by_chance: NDArray[np.bo
 
 
 def falls_back(gaps: Sequence[Gap | None], fell_back: Sequence[bool]) -> bool:
-    """Whether the next round is drawn at random: choosing could not be told from chance in the last two rounds that were chosen.
+    """Whether the next round is drawn at random: choosing could not be told from chance in the last two gaps that are known.
 
-    A round that was drawn is followed by one that is chosen again, so that choosing gets its next chance.
+    A round that was drawn is followed by rounds that are chosen, until the next gap is known, so that choosing gets its next chance.
 
     Args:
-        gaps: of each round so far, None where too few tiles were annotated.
+        gaps: at each round so far, None where too few tiles were annotated by then.
         fell_back: whether that round was drawn at random for this reason.
     """
-    if fell_back and fell_back[-1]:
+    known = [place for place, gap in enumerate(gaps) if gap is not None and not fell_back[place]]
+    last_drawn = max((place for place, drawn in enumerate(fell_back) if drawn), default=-1)
+    if len(known) < GAPS or known[-1] < last_drawn:
         return False
-    known = [gap for gap, drawn in zip(gaps, fell_back, strict=True) if gap is not None and not drawn]
-    return len(known) >= ROUNDS and all(gap.covers_zero for gap in known[-ROUNDS:])
+    return all(gap.covers_zero for place in known[-GAPS:] if (gap := gaps[place]) is not None)
 
 
 def _paces(corrections: Floats, seconds: Floats, generator: np.random.Generator) -> tuple[float, Floats]:

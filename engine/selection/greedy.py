@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from engine.progress import Progress, silent
 
-__all__ = ["Modular", "Objective", "Picks", "Weighted", "best_of_both", "lazy_greedy"]
+__all__ = ["Modular", "Objective", "Picks", "Rivals", "Weighted", "best_of_both", "lazy_greedy"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Rivals = Callable[[int], Integers]
+"""What has to wait once an element is chosen."""
 HEADS = 31
 """Gains that are computed again beside one that must be: many at once take little longer than one."""
 
@@ -82,39 +84,37 @@ class Picks:
         return math.fsum(self.gains)
 
 
-def _no_rivals(index: int) -> Integers:  # noqa: ARG001
-    return np.zeros(0, dtype=np.int64)
-
-
 def lazy_greedy(
     objective: Objective,
     costs: Floats,
     budget: float,
     *,
     per_cost: bool,
-    deferred: NDArray[np.bool_] | None = None,
-    rivals: Callable[[int], Integers] = _no_rivals,
+    deferred: NDArray[np.bool_] | Integers | None = None,
+    rivals: Sequence[Rivals] = (),
     first: Sequence[int] = (),
     progress: Progress = silent,
 ) -> Picks:
     """Choose the element of the largest gain (or gain per cost) that the rest of the budget pays for, until nothing fits.
 
     A gain computed earlier bounds the gain now from above, so only the heads of a heap are computed again, some at a time (Minoux 1978).
-    The picks are those of the plain greedy; ties go to the lower index.
+    The picks are those of the plain greedy over the elements of level 0, then over those of level 1, and so on; ties go to the lower index.
 
     Args:
         objective: monotone submodular; changed by the call.
         costs: (N,) positive.
         budget: the sum of the costs of the picks never exceeds it.
         per_cost: compare gain/cost in place of gain.
-        deferred: (N,) elements to look at only when no other fits.
-        rivals: elements that become deferred when one is chosen.
+        deferred: (N,) the level of each element, from 0: it is looked at only when no other of a lower one fits.
+        rivals: rules, the mildest first: what the k-th lets wait once an element is chosen rises to level k + 1. At the highest level
+            nothing can wait any longer.
         first: elements that are chosen before all others, whatever they add; the caller sees to it that the budget pays for them.
         progress: called once a pick.
     """
     bounds = objective.gains().astype(np.float64)
     weights = costs if per_cost else np.ones_like(costs)
-    late = np.zeros(len(costs), dtype=bool) if deferred is None else deferred.copy()
+    levels = np.zeros(len(costs), dtype=np.int64) if deferred is None else deferred.astype(np.int64)
+    highest = max(len(rivals), int(levels.max(initial=0)))
     chosen: list[int] = []
     gains: list[float] = []
     spent = 0.0
@@ -123,15 +123,15 @@ def lazy_greedy(
         objective.add(index)
         chosen.append(index)
         spent += float(costs[index])
-        late[rivals(index)] = True
-    for phase in (False, True):
+        _raise_levels(levels, rivals, index)
+    for level in range(highest + 1):
         taken = np.zeros(len(costs), dtype=bool)
         taken[chosen] = True
-        heap = [(-bounds[index] / weights[index], int(index), 0) for index in np.flatnonzero((late == phase) & ~taken)]
+        heap = [(-bounds[index] / weights[index], int(index), 0) for index in np.flatnonzero((levels == level) & ~taken)]
         heapq.heapify(heap)
         while heap:
             _, index, computed_at = heapq.heappop(heap)
-            if late[index] != phase or spent + costs[index] > budget:
+            if levels[index] != level or spent + costs[index] > budget:
                 continue
             if computed_at != len(chosen):
                 heads = [(index, computed_at), *((each, at) for _, each, at in (heapq.heappop(heap) for _ in range(min(HEADS, len(heap)))))]
@@ -144,11 +144,17 @@ def lazy_greedy(
             chosen.append(index)
             gains.append(float(bounds[index]))
             spent += float(costs[index])
-            if not phase:
-                late[rivals(index)] = True
-                late[index] = phase
+            if level < highest:
+                _raise_levels(levels, rivals, index)
             progress(len(chosen), 0, "choosing tiles")
     return Picks(tuple(chosen), tuple(gains), spent)
+
+
+def _raise_levels(levels: Integers, rivals: Sequence[Rivals], chosen: int) -> None:
+    """Let wait what has to now that ``chosen`` is; nothing ever falls to a lower level."""
+    for place, rule in enumerate(rivals):
+        waiting = rule(chosen)
+        levels[waiting] = np.maximum(levels[waiting], place + 1)
 
 
 def best_of_both(
@@ -156,8 +162,8 @@ def best_of_both(
     costs: Floats,
     budget: float,
     *,
-    deferred: NDArray[np.bool_] | None = None,
-    rivals: Callable[[], Callable[[int], Integers]] = lambda: _no_rivals,
+    deferred: NDArray[np.bool_] | Integers | None = None,
+    rivals: Callable[[], Sequence[Rivals]] = tuple,
     first: Sequence[int] = (),
     progress: Progress = silent,
 ) -> Picks:

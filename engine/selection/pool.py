@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from engine.errors import NothingToDo
 from engine.selection.balance import class_confidence, expected_counts
-from engine.selection.candidates import Candidates, overlapping
+from engine.selection.candidates import Candidates
 from engine.selection.config import SelectionConfig
 from engine.selection.cost import CostConfig, TileCosts, estimate_costs, prior_costs, with_more_missed
 from engine.selection.coverage import Directions
 from engine.selection.detections import Detections, keep_objects
 from engine.selection.difficulty import class_difficulty, difficulty_weights
+from engine.selection.ground import Ground
 from engine.selection.uncertainty import tile_uncertainty
 
 __all__ = ["Pool", "Seen", "make_pool", "stratified"]
@@ -172,11 +173,10 @@ def _shortfall(estimated: TileCosts, candidates: Candidates) -> float:
 
 
 def _inside_labelled(candidates: Candidates, chosen: Integers, share: float) -> NDArray[np.bool_]:
-    inside = np.zeros(len(candidates), dtype=bool)
-    order = np.argsort(candidates.scene_ids, kind="stable")
-    scenes = candidates.scene_ids[order]
-    for scene in np.unique(candidates.scene_ids[candidates.labelled]):
-        rows = order[slice(*np.searchsorted(scenes, [scene, scene + 1]))]
-        for window in candidates.windows_scene[rows[candidates.labelled[rows]]]:
-            inside[rows] |= overlapping(candidates.windows_scene[rows], window, share)
-    return inside[chosen]
+    """Mask (n,) of the tiles at ``chosen`` (n,) of which more than ``share`` lies in a labelled one."""
+    inside = np.zeros(len(chosen), dtype=bool)
+    ground = Ground(candidates.scene_ids[chosen], candidates.windows_scene[chosen])
+    labelled = candidates.labelled
+    for scene, window in zip(candidates.scene_ids[labelled].tolist(), candidates.windows_scene[labelled], strict=True):
+        inside[ground.within(scene, window, share)] = True
+    return inside

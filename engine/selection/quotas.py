@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.selection.candidates import overlapping
+from engine.selection.greedy import Rivals
+from engine.selection.ground import Ground
 
-__all__ = ["Quota", "Rivals", "joined", "near_duplicates", "same_ground"]
+__all__ = ["Quota", "joined", "near_duplicates", "same_ground"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Rivals = Callable[[int], Integers]
 
 
 def same_ground(scene_ids: Integers, windows_scene: Floats, share: float) -> Rivals:
     """The other tiles of a scene of which more than ``share`` lies in the chosen one."""
-    order = np.argsort(scene_ids, kind="stable")
-    sorted_scenes = scene_ids[order]
+    ground = Ground(scene_ids, windows_scene)
 
     def rivals(index: int) -> Integers:
-        first, end = np.searchsorted(sorted_scenes, [scene_ids[index], scene_ids[index] + 1])
-        rows = order[first:end]
-        found = rows[overlapping(windows_scene[rows], windows_scene[index], share)]
+        found = ground.within(int(scene_ids[index]), windows_scene[index], share)
         others: Integers = found[found != index]
         return others
 

@@ -14,10 +14,10 @@ from engine.selection.balance import ClassBalance
 from engine.selection.class_diversity import diverse_order, tile_distances
 from engine.selection.config import SelectionConfig, Strategy, uncertainty_weight
 from engine.selection.coverage import Directions, FacilityLocation, KCenter, far_tails
-from engine.selection.greedy import Modular, Objective, Picks, Weighted, best_of_both, lazy_greedy
+from engine.selection.greedy import Modular, Objective, Picks, Rivals, Weighted, best_of_both, lazy_greedy
 from engine.selection.pool import Pool, Seen, stratified
 from engine.selection.prob_cover import BallCover, ball_reach
-from engine.selection.quotas import Quota, Rivals, joined, near_duplicates, same_ground
+from engine.selection.quotas import Quota, joined, near_duplicates, same_ground
 from engine.selection.typicality import typical_order
 
 __all__ = ["STRATEGIES", "Choice"]
@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 MOST_COMPARED = 2000
 EMPTY_BELOW = 0.5
+TOO_MANY_EMPTY, REPEATED = 2, 3
+"""Levels of what waits longer than for its scene's quota: empty tiles beyond theirs, and what is labelled or chosen already."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def k_center(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
         config.budget_seconds,
         per_cost=False,
         deferred=last,
-        rivals=same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share),
+        rivals=[same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share)],
         progress=progress,
     )
     return Choice(_of_pool(picks, rows), {"coverage": 1.0})
@@ -89,7 +91,7 @@ def prob_cover(pool: Pool, config: SelectionConfig, progress: Progress) -> Choic
         config.budget_seconds,
         per_cost=False,
         deferred=pool.deferred[rows],
-        rivals=rivals,
+        rivals=[rivals],
         progress=progress,
     )
     return Choice(_of_pool(picks, rows), {"coverage": 1.0})
@@ -118,6 +120,8 @@ def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
     if not weights:
         return random(pool, config, progress)
     audit = _audit_slice(pool, config)
+    if pool.seen is not None and config.audit_share and not len(audit):
+        progress(0, 0, "no tile is drawn at random to hold the choice against: the budget pays for fewer than two on new ground")
     rows = np.union1d(_shortlist(pool, config, "tilehawk"), audit)
     seconds = pool.costs.seconds[rows]
     points = None if pool.directions is None else pool.points(rows)
@@ -137,7 +141,7 @@ def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
         objective,
         seconds,
         config.budget_seconds,
-        deferred=pool.deferred[rows] | (_empty(pool, rows) & (config.empty_share == 0)),
+        deferred=np.where(pool.deferred[rows], REPEATED, np.where(_empty(pool, rows) & (config.empty_share == 0), TOO_MANY_EMPTY, 0)),
         rivals=lambda: _rules(pool, rows, points, config),
         first=np.searchsorted(rows, audit).tolist(),
         progress=progress,
@@ -179,7 +183,7 @@ def _in_order(order: Integers, pool: Pool, config: SelectionConfig, progress: Pr
         config.budget_seconds,
         per_cost=False,
         deferred=pool.deferred[order],
-        rivals=same_ground(pool.scene_ids[order], pool.windows_scene[order], config.overlap_share),
+        rivals=[same_ground(pool.scene_ids[order], pool.windows_scene[order], config.overlap_share)],
         progress=progress,
     )
     return _of_pool(picks, order)
@@ -204,22 +208,28 @@ def _weights(pool: Pool, config: SelectionConfig) -> dict[str, float]:
 
 
 def _balance(pool: Pool, seen: Seen, rows: Integers, config: SelectionConfig) -> ClassBalance:
-    """What is hinted at counts too, and a class the more, the less sure the detector is of it."""
+    """What is hinted at counts too."""
+    return ClassBalance(seen.hinted_counts[rows], seen.known_counts, _class_weights(pool, seen, config))
+
+
+def _class_weights(pool: Pool, seen: Seen, config: SelectionConfig) -> Floats:
+    """What each class (C,) is worth in the balance: the more, the less sure the detector is of it."""
     wanted = np.where(np.isin(pool.class_names, config.wanted_classes), config.wanted_weight, 1.0)
-    return ClassBalance(seen.hinted_counts[rows], seen.known_counts, wanted * (1 - seen.confidence) ** config.doubted_classes)
+    weights: Floats = wanted * (1 - seen.confidence) ** config.doubted_classes
+    return weights
 
 
-def _rules(pool: Pool, rows: Integers, points: Floats | None, config: SelectionConfig) -> Rivals:
-    """What waits once a tile is chosen."""
+def _rules(pool: Pool, rows: Integers, points: Floats | None, config: SelectionConfig) -> list[Rivals]:
+    """What waits once a tile is chosen: the rest of its scene, longer than that empty tiles, and longest what it makes superfluous."""
     seconds = pool.costs.seconds[rows]
-    rules: list[Rivals] = [
-        same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share),
-        Quota(pool.scene_ids[rows], seconds, config.scene_share * config.budget_seconds),
-    ]
+    same = [same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share)]
     if points is not None:
-        rules.append(near_duplicates(points, config.duplicate_similarity))
-    rules.append(Quota(np.where(_empty(pool, rows), 0, -1), seconds, config.empty_share * config.budget_seconds))
-    return joined(rules)
+        same.append(near_duplicates(points, config.duplicate_similarity))
+    return [
+        Quota(pool.scene_ids[rows], seconds, config.scene_share * config.budget_seconds),
+        Quota(np.where(_empty(pool, rows), 0, -1), seconds, config.empty_share * config.budget_seconds),
+        joined(same),
+    ]
 
 
 def _empty(pool: Pool, rows: Integers) -> NDArray[np.bool_]:
@@ -231,13 +241,29 @@ def _empty(pool: Pool, rows: Integers) -> NDArray[np.bool_]:
 
 
 def _audit_slice(pool: Pool, config: SelectionConfig) -> Integers:
-    """Rows drawn at random, every scene its share, for ``audit_share`` of the budget; none while no detector could be held against them."""
-    if pool.seen is None:
+    """Rows drawn at random, every scene its share; none while no detector could be held against them.
+
+    They are a number that costs ``audit_share`` of the budget on average, at least one where the budget pays for two tiles: what a drawn
+    tile costs has no say, for dear tiles are those with many objects. Passed over is only what can never be beside the others: more than
+    the budget pays for, ground that is labelled or drawn.
+    """
+    can = np.flatnonzero(~pool.deferred & (pool.costs.seconds <= config.budget_seconds))
+    if pool.seen is None or not config.audit_share or not len(can):
         return np.zeros(0, dtype=np.int64)
-    order = np.argsort(stratified(pool.scene_ids, np.random.default_rng([config.seed, 1])), kind="stable")
-    order = order[~pool.deferred[order]]
-    affordable = np.cumsum(pool.costs.seconds[order]) <= config.audit_share * config.budget_seconds
-    return order[affordable]
+    tiles_paid = config.budget_seconds / float(pool.costs.seconds[can].mean())
+    wanted = max(round(config.audit_share * tiles_paid), int(tiles_paid >= 2))
+    order = can[np.argsort(stratified(pool.scene_ids[can], np.random.default_rng([config.seed, 1])), kind="stable")]
+    repeats = same_ground(pool.scene_ids, pool.windows_scene, config.overlap_share)
+    drawn, spent, taken = list[int](), 0.0, np.zeros(len(pool), dtype=bool)
+    for row in order.tolist():
+        if len(drawn) == wanted:
+            break
+        if taken[row] or spent + pool.costs.seconds[row] > config.budget_seconds:
+            continue
+        drawn.append(row)
+        spent += float(pool.costs.seconds[row])
+        taken[repeats(row)] = True
+    return np.asarray(drawn, dtype=np.int64)
 
 
 def _references(pool: Pool, config: SelectionConfig) -> Floats:
@@ -258,6 +284,23 @@ def _shortlist(pool: Pool, config: SelectionConfig, strategy: str) -> Integers:
     by_chance = np.argsort(stratified(pool.scene_ids, np.random.default_rng([config.seed, 3])), kind="stable")
     if pool.seen is None:
         return np.sort(by_chance[: config.shortlist_tiles])
-    worth = np.argsort(-pool.seen.uncertainty / pool.costs.seconds, kind="stable")
-    half = config.shortlist_tiles // 2
-    return np.union1d(worth[:half], by_chance[: config.shortlist_tiles - half])
+    third = config.shortlist_tiles // 3
+    doubtful = np.argsort(-pool.seen.uncertainty / pool.costs.seconds, kind="stable")
+    balanced = _in_turns(pool.seen, pool.costs.seconds, _class_weights(pool, pool.seen, config), third)
+    return np.union1d(np.union1d(doubtful[:third], balanced), by_chance[: config.shortlist_tiles - 2 * third])
+
+
+def _in_turns(seen: Seen, seconds: Floats, class_weights: Floats, number: int) -> Integers:
+    """``number`` rows at most that add most to a class a second, the classes in turns: one of twice the weight comes up twice as often.
+
+    By their sum a class that is on most tiles would fill the list, though it is worth little once some of them are chosen.
+    """
+    turn = np.full(len(seconds), np.inf)
+    for label in np.flatnonzero(class_weights > 0):
+        hinted = seen.hinted_counts[:, label]
+        gain = (np.sqrt(seen.known_counts[label] + hinted) - np.sqrt(seen.known_counts[label])) / seconds
+        best = np.argsort(-gain, kind="stable")[:number]
+        best = best[gain[best] > 0]
+        turn[best] = np.minimum(turn[best], (np.arange(len(best)) + 1) / class_weights[label])
+    order: Integers = np.argsort(turn, kind="stable")[: min(number, int(np.isfinite(turn).sum()))]
+    return order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from scipy import stats
 from engine.errors import NothingToDo
 from engine.selection.cost import Prices
 
-__all__ = ["Comparison", "Curve", "Reached", "compare", "read_curves"]
+__all__ = ["Comparison", "Curve", "Reached", "compare", "read_comparison", "read_curves"]
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 STEPS = 41
+DRAWING = (7.0, 15.0, 35.0)
+"""Seconds to draw a box at which strategies are held against the control too: the literature measures 7 to 35."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reached:
-    """Seconds to an AP50: of each seed that got there, their mean and 95 % interval (Student's t), and how many did not get there."""
+    """Seconds to an AP50: of each seed that got there, and how many did not; mean and 95 % interval (Student's t) where all did.
+
+    A mean of those that got there would flatter a strategy whose worse seeds did not.
+    """
 
     seconds: tuple[float, ...]
     mean: float | None
@@ -79,7 +85,9 @@ class Comparison:
     ``interval`` of the AP50 there by strategy; ``final``: mean AP50 after the last round; ``target``: that of the control, on all its
     seeds, after as many rounds as all of them have; ``to_target``: seconds in which the mean curve is first at the target of its seeds;
     ``ratio``: of these to those of the control, which may be there before its budget is spent, None where the target is not reached;
-    ``to_share``: by share of the AP50 that all labels give, the seconds of each seed.
+    ``ratio_interval``: of the ratios of single seeds, each to where the control of its seed ends, 95 % (Student's t of their logarithms),
+    None with one seed or where a seed falls short; ``ratio_at``: ``ratio`` by the seconds that drawing a box takes, all else as it was
+    priced, without noise and density; ``to_share``: by share of the AP50 that all labels give, the seconds of each seed.
     """
 
     grid: tuple[float, ...]
@@ -89,7 +97,15 @@ class Comparison:
     target: float
     to_target: dict[str, float | None]
     ratio: dict[str, float | None]
+    ratio_interval: dict[str, tuple[float, float] | None]
+    ratio_at: dict[str, dict[str, float | None]]
     to_share: dict[str, dict[str, Reached]]
+
+    @property
+    def best(self) -> str | None:
+        """The strategy that needs the least of the control's time, of those whose interval lies below 1; None where there is no such."""
+        told = [(self.ratio[name] or 0.0, name) for name, band in self.ratio_interval.items() if band is not None and band[1] < 1]
+        return min(told)[1] if told else None
 
 
 def read_curves(folder: Path) -> list[Curve]:
@@ -103,7 +119,12 @@ def read_curves(folder: Path) -> list[Curve]:
 
 
 def compare(
-    curves: Sequence[Curve], *, control: str = "random", full_ap50: float | None = None, shares: Sequence[float] = (0.8, 0.9)
+    curves: Sequence[Curve],
+    *,
+    control: str = "random",
+    full_ap50: float | None = None,
+    shares: Sequence[float] = (0.8, 0.9),
+    prices: Prices | None = None,
 ) -> Comparison:
     """Hold strategies against the control, each on the seeds that both have; one without any is left out.
 
@@ -112,6 +133,7 @@ def compare(
         control: whose mean AP50 after its last round is the target.
         full_ap50: what all labels give.
         shares: of that, to which the seconds are asked.
+        prices: by which visits were charged; None for the priors.
 
     Raises:
         NothingToDo: no curve of the control.
@@ -128,8 +150,7 @@ def compare(
     first, last = min(curve.seconds[0] for curve in held), max(curve.seconds[-1] for curve in held)
     grid = np.linspace(first, last, STEPS).astype(np.float64)
     means = {name: _mean_curve(runs) for name, runs in by.items()}
-    against = {name: _control_of(runs, by[control]) for name, runs in by.items()}
-    to_target = {name: curve.reaches(against[name].ap50[-1]) for name, curve in means.items()}
+    priced = prices or Prices()
     bands = {
         name: [_interval([curve.at(grid[step : step + 1])[0] for curve in runs]) for step in range(STEPS)] for name, runs in by.items()
     }
@@ -140,12 +161,28 @@ def compare(
         interval={name: tuple(band) for name, band in bands.items()},
         final={name: statistics.mean(curve.ap50[-1] for curve in runs) for name, runs in by.items()},
         target=means[control].ap50[-1],
-        to_target=to_target,
-        ratio={name: None if seconds is None else seconds / _seconds_of(against[name]) for name, seconds in to_target.items()},
+        to_target={name: curve.reaches(_control_of(by[name], by[control]).ap50[-1]) for name, curve in means.items()},
+        ratio=_ratios(by, control),
+        ratio_interval={name: None if name == control else _ratio_interval(runs, by[control]) for name, runs in by.items()},
+        ratio_at={f"{seconds:g} s a box": _ratios(_repriced(by, priced, seconds), control) for seconds in DRAWING},
         to_share={
             label: {name: _reached([curve.reaches(goal) for curve in runs]) for name, runs in by.items()} for label, goal in goals.items()
         },
     )
+
+
+def read_comparison(folder: Path, *, control: str = "random") -> Comparison:
+    """What the replays in ``folder`` say together, by the prices and the model of all labels that its files tell of.
+
+    Raises:
+        NothingToDo: no curve of the control.
+    """
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-*.json"))]
+    full = [each["measured"]["ap50"] for each in documents if "measured" in each]
+    made = (each.get("config", {}).get("selection", {}).get("prices") for each in documents)
+    prices: Mapping[str, Any] = next((each for each in made if each), {})
+    full_ap50 = statistics.mean(full) if full else None
+    return compare(read_curves(folder), control=control, full_ap50=full_ap50, prices=Prices.from_mapping(prices))
 
 
 def _finished(document: Mapping[str, Any]) -> bool:
@@ -157,6 +194,32 @@ def _control_of(runs: Sequence[Curve], control: Sequence[Curve]) -> Curve:
     """The control's mean curve on the seeds of ``runs``."""
     seeds = {curve.seed for curve in runs}
     return _mean_curve([curve for curve in control if curve.seed in seeds])
+
+
+def _ratios(by: Mapping[str, Sequence[Curve]], control: str) -> dict[str, float | None]:
+    """Of each strategy the seconds in which its mean curve is where the control's ends, to the control's own."""
+    found: dict[str, float | None] = {}
+    for name, runs in by.items():
+        against = _control_of(runs, by[control])
+        seconds = _mean_curve(runs).reaches(against.ap50[-1])
+        found[name] = None if seconds is None else seconds / _seconds_of(against)
+    return found
+
+
+def _ratio_interval(runs: Sequence[Curve], control: Sequence[Curve]) -> tuple[float, float] | None:
+    """The interval of the ratios of single seeds; None with fewer than two, or where one never is where the control of its seed ends."""
+    against = {curve.seed: curve for curve in control}
+    reached = [curve.reaches(against[curve.seed].ap50[-1]) for curve in runs]
+    found = [seconds / _seconds_of(against[curve.seed]) for curve, seconds in zip(runs, reached, strict=True) if seconds is not None]
+    if len(found) < max(len(runs), 2):
+        return None
+    band = _interval([math.log(ratio) for ratio in found])
+    return None if band is None else (math.exp(band[0]), math.exp(band[1]))
+
+
+def _repriced(by: Mapping[str, Sequence[Curve]], prices: Prices, draw: float) -> dict[str, list[Curve]]:
+    at = prices.model_copy(update={"draw": draw})
+    return {name: [curve.repriced(at) for curve in runs] for name, runs in by.items()}
 
 
 def _seconds_of(control: Curve) -> float:
@@ -196,4 +259,5 @@ def _interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _reached(seconds: Sequence[float | None]) -> Reached:
     there = tuple(value for value in seconds if value is not None)
-    return Reached(there, statistics.mean(there) if there else None, _interval(there), len(seconds) - len(there))
+    short = len(seconds) - len(there)
+    return Reached(there, None, None, short) if short else Reached(there, statistics.mean(there), _interval(there), 0)

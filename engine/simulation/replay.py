@@ -108,34 +108,38 @@ def replay(
 
     The first round is drawn at random by the seed alone, so it is the same for all strategies. A round's tiles are visited in their order
     until the next would exceed the budget; a batch that ends before that is followed by another. What the budget does not pay for alone is
-    passed over while nothing else was visited. An object that was paid for in an earlier tile is shown in the next. Where nothing can be
-    visited any more, the replay has ended.
+    passed over while nothing else was visited. An object that was paid for in an earlier tile is shown in the next. A round whose budget
+    pays for nothing is an empty one, after which the model is what it was; once every tile was visited, the replay has ended.
 
     Raises:
         NothingToDo: a first budget that pays for no tile.
         Cancelled: progress said so; what is done stands in ``file``.
     """
-    done, ended = _read(file)
+    done = _read(file)
     names = [f"start-{seed}", *(f"{strategy}-{seed}-{number}" for number in range(1, len(config.budgets) + 1))]
     for number in range(len(done), len(names)):
-        if ended:
-            break
-        spent = [pool.tile_ids.searchsorted(tile) for each in done for tile in each.tile_ids]
-        labelled = np.asarray(spent, dtype=np.int64)
-        predictions = learner.predict(names[number - 1], progress) if number else None
-        visited = _annotate(pool, labelled, predictions, config, strategy if number else "random", seed, number)
-        ended = not visited.rows
-        if not number and ended:
-            raise NothingToDo(
-                f"a first budget of {config.start:g} {config.unit} pays for no tile",
-                remedy="Raise replay.start, and replay.budgets where they are as small",
-            )
+        labelled = np.asarray([pool.tile_ids.searchsorted(tile) for each in done for tile in each.tile_ids], dtype=np.int64)
+        ended = len(labelled) == len(pool)
         if not ended:
-            rows = np.concatenate([labelled, visited.rows])
-            learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
-            done.append(_summed(pool, done[-1] if done else None, number, rows, visited, learner.measure(names[number], progress)))
+            newest = next((names[each.round] for each in reversed(done) if each.tile_ids), None)
+            if newest is not None:
+                learner.learn(newest, labelled, [pool.true[row] for row in labelled], progress)
+            predictions = None if newest is None else learner.predict(newest, progress)
+            visited = _annotate(pool, labelled, predictions, config, strategy if number else "random", seed, number)
+            if not number and not visited.rows:
+                raise NothingToDo(
+                    f"a first budget of {config.start:g} {config.unit} pays for no tile",
+                    remedy="Raise replay.start, and replay.budgets where they are as small",
+                )
+            rows = np.concatenate([labelled, np.asarray(visited.rows, dtype=np.int64)])
+            if visited.rows:
+                learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
+            measured = learner.measure(names[number], progress) if visited.rows else done[-1].measured
+            done.append(_summed(pool, done[-1] if done else None, number, rows, visited, measured))
         said = {"strategy": strategy, "seed": seed, "config": config.model_dump(mode="json"), "charging": CHARGING}
         write_json(file, said | {"rounds": [asdict(each) for each in done], "ended": ended})
+        if ended:
+            break
     return done
 
 
@@ -253,7 +257,7 @@ def _summed(pool: LabelledPool, before: Round | None, number: int, rows: Integer
 
     return Round(
         round=number,
-        tile_ids=tuple(int(tile) for tile in pool.tile_ids[visited.rows]),
+        tile_ids=tuple(int(pool.tile_ids[row]) for row in visited.rows),
         tiles=len(rows),
         boxes=len(pool.objects_on(rows)),
         seconds=so_far("seconds"),
@@ -267,12 +271,9 @@ def _summed(pool: LabelledPool, before: Round | None, number: int, rows: Integer
     )
 
 
-def _read(file: Path) -> tuple[list[Round], bool]:
-    """The rounds that are done, and whether there will be no other."""
+def _read(file: Path) -> list[Round]:
+    """The rounds that are done."""
     if not file.exists():
-        return [], False
+        return []
     document = json.loads(file.read_text(encoding="utf-8"))
-    rounds = [
-        Round(**{**each, "tile_ids": tuple(each["tile_ids"]), "measured": Measured(**each["measured"])}) for each in document["rounds"]
-    ]
-    return rounds, document.get("ended", False)
+    return [Round(**{**each, "tile_ids": tuple(each["tile_ids"]), "measured": Measured(**each["measured"])}) for each in document["rounds"]]

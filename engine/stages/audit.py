@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from engine.boxes import Boxes
+from engine.boxes import Boxes, box_iou
 from engine.catalog import ledger
 from engine.catalog.candidates import RankingPredictions, ranking_candidates
 from engine.catalog.pixels import TilePixels
@@ -42,11 +42,11 @@ class AuditConfig(StageConfig):
     predictions: str | None = None
     """Name of a detector's prediction set on the labelled tiles; none for the newest that covers them."""
     budget_seconds: float | None = Field(default=None, gt=0)
-    """What looking again may cost; none for ``share`` of all that was spent so far."""
+    """What looking again may cost; none for what is left of ``share``."""
     share: float = Field(default=0.02, gt=0, le=0.2)
-    """Of the seconds that were spent on annotation so far."""
+    """Of the seconds that were spent on annotation so far; all audits together may cost as much."""
     least_seconds: float = Field(default=120.0, gt=0)
-    """The share is never taken to be less than this."""
+    """That is never taken to be less than this."""
     disagreement: DisagreementConfig = DisagreementConfig()
     """When the detector is believed rather than the label."""
     objects: ObjectConfig = ObjectConfig(minimum_score=0.02)
@@ -87,10 +87,11 @@ def audit(workspace: Workspace, config: AuditConfig, *, progress: Progress = sil
     """Open a round of labelled tiles on which the detector confidently disagrees; the Review page shows them again.
 
     The detector learned from these very labels, so what it still disagrees with is worth a look; the label is not thereby wrong. A tile
-    of an audit that nobody has finished is not asked for twice.
+    of an audit that nobody has finished is not asked for twice. Of a tile that was looked at again, no older predictions ask, and newer
+    ones only for something else.
 
     Raises:
-        NothingToDo: no tile of the training ground is labelled.
+        NothingToDo: no tile of the training ground is labelled, or some are doubtful and the budget pays for none of them.
         BadInput: no predictions of a detector cover the labelled tiles, or those named do not.
     """
     with workspace.worker_lock("audit"):
@@ -102,10 +103,13 @@ def audit(workspace: Workspace, config: AuditConfig, *, progress: Progress = sil
             seen = _predictions(workspace, session, reviewed, config.predictions)
             candidates = ranking_candidates(session, labelled, reviewed, seen)
             spent = _spent(session)
-            waiting = _waiting(session)
-        budget = config.budget_seconds or max(config.share * spent, config.least_seconds)
-        found, seconds = _disagreements(candidates, config, waiting)
+            before = _audits(session)
+        budget = config.budget_seconds or max(max(config.share * spent, config.least_seconds) - before.seconds, 0.0)
+        found, seconds = _disagreements(candidates, config, before.waiting)
+        found = [each for each in found if not before.answered(each, int(candidates.tile_ids[each.tile]), seen.row.id, config.disagreement)]
         chosen = most_suspicious(found, seconds, budget)
+        if found and not chosen:
+            raise _too_dear(found, seconds, budget)
         doubtful = [_doubtful(candidates, labelled, row, found, seconds[row]) for row in chosen]
         picture = _draw(workspace, labelled, doubtful, candidates, config.sheet_tiles, progress)
         with workspace.session() as session:
@@ -145,10 +149,54 @@ def _spent(session: Session) -> float:
     return outside + sum(row.measured_seconds or 0.0 for row in rounds(session))
 
 
-def _waiting(session: Session) -> set[int]:
-    """Tiles that are in an audit which nobody has finished."""
-    open_audits = [row for row in rounds(session) if row.strategy == AUDIT and row.state == "ranked"]
-    return {link.tile_id for row in open_audits for link in round_tiles(session, row)}
+@dataclass(frozen=True, eq=False)
+class _Audits:
+    """What the audits so far took and will take in ``seconds``, and the tiles ``waiting`` in them.
+
+    By tile that somebody looked at again, what was ``shown`` there, and the id of the ``newest`` predictions that it came from.
+    """
+
+    seconds: float
+    waiting: set[int]
+    shown: dict[int, list[Disagreement]]
+    newest: dict[int, int]
+
+    def answered(self, each: Disagreement, tile_id: int, predictions: int, config: DisagreementConfig) -> bool:
+        """Whether somebody has looked at what the predictions of that id say of the tile, or at the same disagreement before."""
+        if self.newest.get(tile_id, -1) >= predictions:
+            return True
+        alike = [
+            past.box
+            for past in self.shown.get(tile_id, [])
+            if (past.kind, past.label, past.detected) == (each.kind, each.label, each.detected)
+        ]
+        return bool(alike) and bool((box_iou(np.array([each.box]), np.array(alike)) >= config.same_iou).any())
+
+
+def _audits(session: Session) -> _Audits:
+    found = _Audits(0.0, set(), {}, {})
+    seconds = 0.0
+    for row in (row for row in rounds(session) if row.strategy == AUDIT):
+        for link in round_tiles(session, row):
+            if link.measured_seconds is not None:
+                seconds += link.measured_seconds
+                found.newest[link.tile_id] = max(row.prediction_set_id or -1, found.newest.get(link.tile_id, -1))
+                shown = [Disagreement(**{**each, "box": tuple(each["box"])}) for each in link.reasons.get("disagreements", [])]
+                found.shown.setdefault(link.tile_id, []).extend(shown)
+            elif row.state == "ranked":
+                seconds += link.estimated_seconds
+                found.waiting.add(link.tile_id)
+    return replace(found, seconds=seconds)
+
+
+def _too_dear(found: Sequence[Disagreement], seconds: NDArray[np.float64], budget: float) -> NothingToDo:
+    rows = sorted({each.tile for each in found})
+    cheapest = float(seconds[rows].min())
+    return NothingToDo(
+        f"{len(rows)} tiles with labels to doubt, the cheapest of which takes {cheapest:.1f} seconds, and {budget:.1f} seconds for audits",
+        expected="seconds for one tile at least",
+        remedy=f"Give more: tilehawk audit --budget-seconds {int(np.ceil(cheapest))}; the share grows with what is annotated",
+    )
 
 
 def _disagreements(candidates: Candidates, config: AuditConfig, waiting: set[int]) -> tuple[list[Disagreement], NDArray[np.float64]]:

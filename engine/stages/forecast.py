@@ -10,21 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from engine.catalog.candidates import expected_objects, ranking_predictions
+from engine.catalog.costs import WorkedVisits, worked_visits
 from engine.catalog.learning import AnnotatedTile, MeasuredModel, annotated_tiles, measured_models
+from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo, UsageError
 from engine.evaluation.learning_curve import ForecastCurve, write_learning_curve
 from engine.progress import Progress, silent
 from engine.selection.cost import Prices
-from engine.selection.cost_fit import CostFitConfig, is_idle
+from engine.selection.cost_fit import CostFitConfig
 from engine.selection.forecast.budget import Advice, BudgetConfig, Exchange, Purchase, advise, purchases
 from engine.selection.forecast.ensemble import CurveEnsemble, LearningPoints, fit_curves, sampling_error
+from engine.selection.forecast.pace import Pace, left_lying
 from engine.selection.money import HOUR
 
-__all__ = ["ForecastConfig", "ForecastReport", "Prospect", "Rates", "forecast", "priced", "prospect"]
+__all__ = ["ForecastConfig", "ForecastReport", "Prospect", "Rates", "Work", "forecast", "priced", "prospect"]
 
 Floats = NDArray[np.float64]
+Density = Literal["detector", "drawn", "annotated"]
+FEWEST_TILES = 5
+"""So many tiles say how many boxes tiles hold."""
+CENTS_BELOW = 10.0
 STEPS_AHEAD = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 FAR = 4.0
 """Beyond so many times the boxes that were measured, nothing that was measured says how the curve goes on."""
@@ -43,20 +51,28 @@ class ForecastConfig(BudgetConfig):
     models: tuple[str, ...] | None = None
     """Names of fine-tuned models; none for the newest measured one at each amount of labels."""
     prices: Prices = Prices()
-    """Seconds for each act: as long as no tile of this workspace was timed, and to tell which was left lying."""
+    """Seconds for each act, as long as no tile of this workspace was timed; fitted prices are held to them."""
     fit: CostFitConfig = CostFitConfig()
-    """Its `idle_multiple` and `idle_seconds` say which tiles were left lying; they do not count for how quick annotation is."""
+    """How prices are learned from measured visits, and which were left lying: those do not count for how quick annotation is."""
     picture: bool = True
     """Draw the curve to reports/forecast.png."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How quick annotation was here: from ``timed_tiles`` tiles that were timed and not left lying, or by prices with every box drawn."""
+    """How quick annotation was here: from ``timed_tiles`` tiles that were timed and not left lying, or by prices with every box drawn.
+
+    ``lying_tiles``: those that were left lying. Both rates are those of the tiles left, which hold ``boxes_per_tile`` boxes on average:
+    ``density`` says whether by what the newest detector sees there, by annotated tiles that were drawn at random, or by those that were
+    timed.
+    """
 
     timed_tiles: int
+    lying_tiles: int
     tiles_per_hour: float
     boxes_per_hour: float
+    boxes_per_tile: float
+    density: Density
     hourly_rate: float
     currency: str
 
@@ -86,9 +102,24 @@ class ForecastReport:
     picture: str | None
 
 
+@dataclass(frozen=True)
+class Work:
+    """What tiles took: the pace of the ``timed`` ones, by prices where there are none; ``lying``: those left lying, which do not count.
+
+    ``opening``: seconds of a tile without boxes; ``boxes_left``: expected on a tile that is left, by ``density``.
+    """
+
+    timed: int
+    lying: int
+    pace: Pace
+    opening: float
+    boxes_left: float
+    density: Density
+
+
 @dataclass(frozen=True, eq=False)
 class Prospect:
-    """What a forecast is made of before a budget is named: what was measured on ``split``, the curves, and the tiles left."""
+    """What a forecast is made of before a budget is named: what was measured on ``split``, the curves, the tiles left, and the work."""
 
     split: str
     annotated: list[AnnotatedTile]
@@ -96,6 +127,7 @@ class Prospect:
     points: LearningPoints
     curves: CurveEnsemble
     tiles_left: int
+    work: Work
 
     @property
     def boxes_now(self) -> int:
@@ -130,11 +162,14 @@ def prospect(workspace: Workspace, config: ForecastConfig) -> Prospect:
     with workspace.session(write=False) as session:
         annotated = annotated_tiles(session)
         split, measured = _measured(session, annotated, config)
-        left = len(tiles(session, split="train", reviewed=False))
+        left = [tile.id for tile in tiles(session, split="train", reviewed=False)]
+        worked = worked_visits(session, config.prices, config.fit)
+        dense = _boxes_left(workspace, session, annotated, left) if left else None
     if not left:
         raise NothingToDo("every tile of the training ground is annotated: no budget buys more", remedy="Ingest more imagery")
     points = _points(measured)
-    return Prospect(split, annotated, measured, points, fit_curves(points, config), left)
+    work = _work(annotated, measured, worked, dense, config)
+    return Prospect(split, annotated, measured, points, fit_curves(points, config), len(left), work)
 
 
 def priced(workspace: Workspace, found: Prospect, config: ForecastConfig, *, picture: Path | None = None) -> ForecastReport:
@@ -152,7 +187,7 @@ def priced(workspace: Workspace, found: Prospect, config: ForecastConfig, *, pic
     """
     _require_budget(config)
     annotated, measured, boxes_now = found.annotated, found.measured, found.boxes_now
-    rates = _rates(annotated, measured, config)
+    rates = _rates(found, config)
     exchange = Exchange(rates.boxes_per_hour / HOUR, rates.tiles_per_hour / HOUR, config.hourly_rate, found.tiles_left)
     step = exchange.seconds(config.step_money)
     asked = config.budget_seconds or exchange.seconds(config.budget_money or config.step_money)
@@ -218,15 +253,68 @@ def _points(measured: list[MeasuredModel]) -> LearningPoints:
     return LearningPoints(boxes, ap50, sampling_error(ap50, ground))
 
 
-def _rates(annotated: list[AnnotatedTile], measured: list[MeasuredModel], config: ForecastConfig) -> Rates:
-    found = np.array([(tile.boxes, tile.seconds) for tile in annotated if tile.seconds], dtype=np.float64).reshape(-1, 2)
-    worked = found[~is_idle(found[:, 1], config.prices.seconds(0, 0, found[:, 0], 0), config.fit)]
-    tiles_timed, (boxes, seconds) = len(worked), worked.sum(0).tolist()
-    if boxes:
-        return Rates(tiles_timed, HOUR * tiles_timed / seconds, HOUR * boxes / seconds, config.hourly_rate, config.currency)
-    newest = measured[-1]
-    seconds = newest.tiles * config.prices.open + newest.boxes * config.prices.draw
-    return Rates(0, HOUR * newest.tiles / seconds, HOUR * newest.boxes / seconds, config.hourly_rate, config.currency)
+def _boxes_left(workspace: Workspace, session: Session, annotated: list[AnnotatedTile], left: list[int]) -> tuple[float, Density] | None:
+    """How many boxes a tile that is left holds on average; None where nothing but the annotated tiles, which were chosen, says so.
+
+    Where a detector has looked at all that is left, and at five annotated tiles, it is what those hold, times what it expects on the others
+    over what it expects on them. Else it is what annotated tiles hold that were drawn at random, from five of them on.
+    """
+    boxes_of = {tile.tile_id: tile.boxes for tile in annotated}
+    seen = ranking_predictions(workspace, session, left, None, detector=True)
+    if seen is not None:
+        there = seen.predictions.tile_ids[np.isin(seen.predictions.tile_ids, [*left, *boxes_of])]
+        expected, known = expected_objects(seen, there), np.isin(there, list(boxes_of))
+        if known.sum() >= FEWEST_TILES and expected[known].sum() > 0 and expected[~known].sum() > 0:
+            counted = np.array([boxes_of[tile_id] for tile_id in there[known].tolist()], dtype=np.float64)
+            return float(counted.mean() * expected[~known].mean() / expected[known].mean()), "detector"
+    links = ((row, link) for row in rounds(session) if row.strategy != AUDIT for link in round_tiles(session, row))
+    drawn = {link.tile_id for row, link in links if row.strategy == "random" or link.reasons.get("audit")} & set(boxes_of)
+    found = sum(boxes_of[tile_id] for tile_id in drawn)
+    return (found / len(drawn), "drawn") if found and len(drawn) >= FEWEST_TILES else None
+
+
+def _work(
+    annotated: list[AnnotatedTile],
+    measured: list[MeasuredModel],
+    worked: WorkedVisits,
+    dense: tuple[float, Density] | None,
+    config: ForecastConfig,
+) -> Work:
+    """What annotated tiles took: by their visits where those are known, else by their reviews, and never what was left lying."""
+    of_tile: dict[int, list[float]] = {}
+    for visit, believed in zip(worked.visits, worked.seconds.tolist(), strict=True):
+        if visit.seconds > 0:
+            of_tile.setdefault(visit.tile, []).append(believed)
+    boxes = np.array([tile.boxes for tile in annotated], dtype=np.float64)
+    visited = np.array([tile.tile_id in of_tile for tile in annotated], dtype=bool)
+    seconds = np.array([sum(of_tile.get(tile.tile_id, [tile.seconds or np.nan])) for tile in annotated], dtype=np.float64)
+    lying, timed = visited & np.isnan(seconds), np.isfinite(seconds)
+    unknown = timed & ~visited if worked.fitted.visits else timed
+    prices = worked.fitted.prices
+    lying[unknown] = left_lying(boxes[unknown], seconds[unknown], prices, config.fit)
+    counted = timed & ~lying
+    if boxes[counted].sum():
+        number, pace = int(counted.sum()), Pace(float(seconds[counted].mean()), float(boxes[counted].mean()))
+    else:
+        held = measured[-1].boxes / measured[-1].tiles
+        number, pace = 0, Pace(prices.open + held * prices.draw, held)
+    boxes_left, density = dense or (pace.boxes_per_tile, "annotated")
+    return Work(number, int(lying.sum()), pace, prices.open, boxes_left, density)
+
+
+def _rates(found: Prospect, config: ForecastConfig) -> Rates:
+    work = found.work
+    tiles_per_hour = HOUR / work.pace.seconds_at(work.boxes_left, work.opening)
+    return Rates(
+        timed_tiles=work.timed,
+        lying_tiles=work.lying,
+        tiles_per_hour=tiles_per_hour,
+        boxes_per_hour=tiles_per_hour * work.boxes_left,
+        boxes_per_tile=work.boxes_left,
+        density=work.density,
+        hourly_rate=config.hourly_rate,
+        currency=config.currency,
+    )
 
 
 def _curve(
@@ -259,39 +347,49 @@ def _until_exhausted(ahead: list[Purchase]) -> list[Purchase]:
 
 
 def _money(amount: float, config: ForecastConfig) -> str:
-    return f"{amount:,.0f} {config.currency}"
+    whole = amount >= CENTS_BELOW or abs(amount - round(amount)) < 0.005
+    return f"{amount:,.0f} {config.currency}" if whole else f"{amount:,.2f} {config.currency}"
 
 
 def _summary(bought: Purchase, config: ForecastConfig) -> str:
     return (
         f"{_money(bought.money, config)} buys {bought.tiles:,} tiles, {bought.boxes:,} boxes, {bought.hours:,.1f} hours; "
         f"AP50 {bought.ap50:.3f} ({bought.low:.3f} to {bought.high:.3f}); "
-        f"the next {_money(config.step_money, config)} adds {bought.next_gain:.3f} ({bought.next_low:.3f} to {bought.next_high:.3f})"
+        + (
+            f"the next {_money(bought.next_money, config)} adds {bought.next_gain:.3f} ({bought.next_low:.3f} to {bought.next_high:.3f})"
+            if bought.next_money
+            else "no tile is left after that"
+        )
     )
 
 
 def _advice(advice: Advice, config: ForecastConfig) -> str:
-    step = _money(config.step_money, config)
-    expected = (
-        f"the next {step} is expected to add {advice.expected_gain:.3f}, and {config.least_gain:g} or more with {advice.probability:.0%}"
-    )
+    step = _money(advice.step_money, config)
+    only = ", all that is left to spend," if advice.step_money < config.step_money else ""
+    bar = f"{advice.least_gain:.2g}"
+    expected = f"the next {step}{only} is expected to add {advice.expected_gain:.3f}, and {bar} or more with {advice.probability:.0%}"
     if advice.stop:
         return f"Stop: {expected}"
-    return f"Go on: {expected}; after {_money(advice.worth_money, config)} the next step is expected to add less"
+    return f"Go on: {expected}; after {_money(advice.worth_money, config)} " + (
+        "no tile is left" if only else "the next step is expected to add less"
+    )
 
 
 def _notes(
     annotated: list[AnnotatedTile], measured: list[MeasuredModel], rates: Rates, boxes_now: int, bought: Purchase, asked: float
 ) -> tuple[str, ...]:
-    untimed = len(annotated) - rates.timed_tiles
+    untimed = len(annotated) - rates.timed_tiles - rates.lying_tiles
     newest = measured[-1].boxes
     said = {
         "Only two amounts of labels were measured: the interval is mostly what is known of learning curves in general": len(measured) == 2,
         f"{boxes_now - newest:+} boxes since the newest measured model, annotated or changed": boxes_now != newest,
-        f"{untimed} of {len(annotated)} annotated tiles were not timed or left lying: rates come from the others": rates.timed_tiles
-        > 0
-        < untimed,
-        "No annotated tile with boxes was timed: rates come from prices, with every box drawn": rates.timed_tiles == 0,
+        f"{untimed} of {len(annotated)} annotated tiles were not timed: rates come from the others": rates.timed_tiles > 0 < untimed,
+        f"{rates.lying_tiles} of {len(annotated)} annotated tiles were left lying and do not count": rates.lying_tiles > 0,
+        "Of annotated tiles with boxes, none was timed that was not left lying: rates come from prices, with every box drawn"
+        if rates.lying_tiles
+        else "No annotated tile with boxes was timed: rates come from prices, with every box drawn": rates.timed_tiles == 0,
+        f"Tiles left are taken to hold as many boxes as annotated ones, {rates.boxes_per_tile:.1f}: if those were chosen for having many, "
+        "there are fewer. Predictions on all train tiles would tell": rates.density == "annotated",
         "The models were measured on different tiles: their AP50 may not be comparable": len({each.test_tiles for each in measured}) > 1,
         "The budget is larger than what annotating every tile left takes": bought.seconds < asked,
         f"This looks at {(boxes_now + bought.boxes) / newest:.1f} times the labels that were measured; nothing measured says how the curve "

@@ -13,7 +13,7 @@ from engine.catalog import ledger
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.costs import cost_model
 from engine.catalog.decisions import dividing_score
-from engine.catalog.rounds import ChosenTile, add_round, round_tiles, rounds
+from engine.catalog.rounds import ChosenTile, add_round, waiting_tiles
 from engine.catalog.searches import HitRecord, hits
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
@@ -121,8 +121,8 @@ def _by_tile(near: Sequence[HitRecord], around: float) -> dict[int, list[HitReco
 
 
 def _closed(session: Session, tile_ids: Sequence[int]) -> set[int]:
-    """The tiles that somebody has looked at, and those that wait in a round that is not done."""
-    waiting = {link.tile_id for row in rounds(session) if row.state == "ranked" for link in round_tiles(session, row)}
+    """The tiles that somebody has looked at, and those that wait in an open round."""
+    waiting = {tile_id for waits in waiting_tiles(session).values() for tile_id in waits}
     reviewed = {tile.id for tile in tiles(session, ids=tile_ids, reviewed=True)}
     return set(tile_ids) & (waiting | reviewed)
 

@@ -10,14 +10,14 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from engine.catalog import ledger
-from engine.catalog.candidates import RankingPredictions, ranking_candidates, ranking_predictions
+from engine.catalog.candidates import RankingPredictions, ranking_candidates, ranking_predictions, waiting_ground
 from engine.catalog.costs import BatchCost, batch_cost, cost_model, keep_cost
 from engine.catalog.counterfactual import keep_fall_back, must_fall_back
-from engine.catalog.rounds import ChosenTile, add_round
+from engine.catalog.rounds import ChosenTile, add_round, keep_left_out, waiting_tiles
 from engine.catalog.schema import RoundRow
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
-from engine.errors import UsageError
+from engine.errors import NothingToDo, UsageError
 from engine.progress import Progress, silent
 from engine.selection.config import SelectionConfig
 from engine.selection.cost_fit import CostFitConfig
@@ -37,6 +37,8 @@ class SpendingConfig(SelectionConfig, MoneyConfig):
     """What the batch may be expected to cost in money, in place of ``budget_seconds``; above 0."""
     fit: CostFitConfig = CostFitConfig()
     """How prices are learned from measured visits; ``prices`` are the priors."""
+    waiting_too: bool = False
+    """Choose anew among the tiles that wait in open rounds; those chosen belong to the new round then."""
 
     @property
     def seconds(self) -> float:
@@ -86,7 +88,8 @@ class RankReport:
     """A round as it was chosen; ``predictions`` is None where no model had seen the tiles yet.
 
     ``estimated_seconds`` are those expected on average; ``cost`` says what else is known of them; ``fell_back``: why the tiles were drawn
-    at random though another strategy was asked for, None where they were not.
+    at random though another strategy was asked for, None where they were not; ``left_out``: tiles that waited in open rounds or show mostly
+    their ground.
     """
 
     round: int
@@ -97,40 +100,73 @@ class RankReport:
     cost: BatchCost
     fell_back: str | None
     tiles: tuple[RankedWindow, ...]
+    left_out: int = 0
 
 
 def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silent) -> RankReport:
     """Choose the tiles of the next round and write it, tiles and reasons together or not at all.
 
-    The choice is made from predictions, embeddings and accepted labels alone; withheld labels are never read.
+    The choice is made from predictions, embeddings and accepted labels alone; withheld labels are never read. Tiles that wait in open
+    rounds are left out (:func:`engine.catalog.rounds.waiting_tiles` says which are open), and those that show mostly their ground.
 
     Raises:
         UsageError: a budget in seconds and one in money.
         BadInput: a budget of 0 or below, unknown predictions, or predictions that lack tiles.
-        NothingToDo: no tile is left, or the budget does not pay for the cheapest.
+        NothingToDo: no tile is left, all that are left wait in open rounds, or the budget does not pay for the cheapest.
     """
     budget = config.seconds
     with workspace.worker_lock("rank"):
         with workspace.session(write=False) as session:
             train, reviewed = tiles(session, split="train"), {tile.id for tile in tiles(session, split="train", reviewed=True)}
+            waiting = {} if config.waiting_too else waiting_tiles(session)
+            left_out = waiting_ground([tile for tile in train if tile.id not in reviewed], waiting, config.overlap_share)
+            _require_any(len(train) - len(reviewed), waiting, left_out)
+            train = [tile for tile in train if tile.id not in left_out]
             seen = ranking_predictions(workspace, session, [tile.id for tile in train if tile.id not in reviewed], config.predictions)
             candidates = ranking_candidates(session, train, reviewed, seen)
-            fell_back = must_fall_back(session) if config.fall_back and config.strategy != "random" else None
+            fell_back = must_fall_back(session, config.prices, config.fit) if config.fall_back and config.strategy != "random" else None
             model = cost_model(session, config.prices, config.fit, detector=seen is not None and seen.detector)
-        if fell_back:
-            progress(0, 0, fell_back)
+        for said in (fell_back, _said_of(waiting, left_out)):
+            if said:
+                progress(0, 0, said)
         strategy = "random" if fell_back else config.strategy
         priced = config.model_copy(update={"prices": model.prices, "budget_seconds": budget, "strategy": strategy})
         ranking = _with_quantiles(choose(candidates, priced, progress=progress), model)
+        if (
+            ranking.strategy == "tilehawk"
+            and seen is not None
+            and seen.detector
+            and not any(tile.reasons["audit"] for tile in ranking.tiles)
+        ):
+            progress(0, 0, "no tile was drawn at random, so this round will not say whether choosing beats chance")
         expected = [tile.estimated_seconds for tile in ranking.tiles]
         cost = batch_cost(expected, model, hourly_rate=config.hourly_rate, currency=config.currency)
         with workspace.session() as session:
             row = _write(session, ranking, config, seen, budget)
             keep_cost(row, cost)
+            keep_left_out(row, len(left_out))
             if fell_back:
                 keep_fall_back(row, fell_back)
             number = row.number
-    return _report(number, ranking, seen, train, budget, cost, fell_back)
+    return replace(_report(number, ranking, seen, train, budget, cost, fell_back), left_out=len(left_out))
+
+
+def _require_any(open_tiles: int, waiting: dict[int, list[int]], left_out: set[int]) -> None:
+    if left_out and len(left_out) == open_tiles:
+        raise NothingToDo(
+            f"no tile is left to choose: {_said_of(waiting, left_out)}",
+            expected="a tile that nobody has looked at and that waits in no open round",
+            remedy="Annotate those on the page Review, or choose among them anew with --set waiting_too=true",
+        )
+
+
+def _said_of(waiting: dict[int, list[int]], left_out: set[int]) -> str | None:
+    """Which open rounds tiles wait in, and how many more show their ground."""
+    if not left_out:
+        return None
+    said = ", ".join(f"{len(mine)} wait in round {number}" for number, mine in waiting.items())
+    more = len(left_out) - sum(len(mine) for mine in waiting.values())
+    return f"{len(left_out)} tiles are left out: {said}" + (f", {more} show mostly the same ground" if more else "")
 
 
 def _with_quantiles(ranking: Ranking, model: CostModel) -> Ranking:

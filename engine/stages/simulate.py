@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
 from engine.errors import NothingToDo
+from engine.files import write_json
 from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
 from engine.models.store import StoredModel, read_model, start_from
@@ -36,7 +37,7 @@ from engine.simulation.pool import LabelledPool, object_numbers
 from engine.simulation.replay import CHARGING, Measured, ReplayConfig, replay, replay_all_labels
 from engine.training.loop import ScheduleConfig, seeded
 
-__all__ = ["SimulateConfig", "SimulationReport", "StrategyResult", "simulate"]
+__all__ = ["ShareResult", "SimulateConfig", "SimulationReport", "StrategyResult", "simulate"]
 
 CONTROL: Strategy = "random"
 
@@ -73,21 +74,45 @@ class SimulateConfig(StageConfig):
 class StrategyResult:
     """A strategy: mean AP50 after the last budget, seconds to the control's, and their ratio to the control's own; None where not reached.
 
-    A control that learns nothing from its last budgets is counted from where it first was there.
+    A control that learns nothing from its last budgets is counted from where it first was there. ``ratio_low`` and ``ratio_high``: 95 %
+    interval of the ratios of single seeds; None with one seed, or where one falls short.
     """
 
     strategy: str
     final_ap50: float
     seconds_to_control: float | None
     ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+
+
+@dataclass(frozen=True)
+class ShareResult:
+    """Seconds in which a strategy is at a share of the AP50 that all labels give: mean and 95 % interval over seeds.
+
+    No number where seeds ``short`` of it ended, and no interval with one seed.
+    """
+
+    share: str
+    strategy: str
+    seconds: float | None
+    low: float | None
+    high: float | None
+    short: int
 
 
 @dataclass(frozen=True)
 class SimulationReport:
-    """What the replays say, best strategy first; all curves stand in ``file``, their picture in ``picture``."""
+    """What the replays say, best strategy first; ``comparison`` has it all, the curves with their intervals too, ``picture`` their picture.
+
+    ``best``: None where no strategy could be told from the control over the seeds; ``ratio_at``: the ratio of each strategy by the seconds
+    that drawing a box takes, all else as priced; ``to_share`` is empty where no model learned from all labels.
+    """
 
     strategies: tuple[StrategyResult, ...]
-    best: str
+    best: str | None
+    to_share: tuple[ShareResult, ...]
+    ratio_at: dict[str, dict[str, float | None]]
     control_ap50: float
     all_labels_ap50: float | None
     tiles: int
@@ -95,6 +120,7 @@ class SimulationReport:
     measured_on: int
     replays: int
     file: str
+    comparison: str
     picture: str
 
 
@@ -142,7 +168,8 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
             full = _replays(pool, learner, config, folder, progress)
         full_ap50 = None if full is None else full.ap50
         curves = read_curves(folder)
-        comparison = compare(curves, control=CONTROL, full_ap50=full_ap50)
+        comparison = compare(curves, control=CONTROL, full_ap50=full_ap50, prices=config.replay.selection.prices)
+        write_json(folder / "comparison.json", {**asdict(comparison), "best": comparison.best, "full_ap50": full_ap50})
         draw_comparison(comparison, folder / "curves.png", full_ap50=full_ap50)
         with workspace.session() as session:
             ledger.record(session, "simulate", folder=folder.name, tiles=len(train), config=config.model_dump(mode="json"))
@@ -208,7 +235,9 @@ def _report(
 ) -> SimulationReport:
     results = sorted(
         (
-            StrategyResult(name, round(ap50, 4), comparison.to_target[name], comparison.ratio[name])
+            StrategyResult(
+                name, round(ap50, 4), comparison.to_target[name], comparison.ratio[name], *_ends(comparison.ratio_interval[name])
+            )
             for name, ap50 in comparison.final.items()
         ),
         key=lambda each: (each.ratio is None, each.ratio or 0.0, -each.final_ap50),
@@ -216,7 +245,13 @@ def _report(
     picture = folder / "curves.png"
     return SimulationReport(
         strategies=tuple(results),
-        best=results[0].strategy,
+        best=comparison.best,
+        to_share=tuple(
+            ShareResult(share, name, reached.mean, *_ends(reached.interval), reached.short)
+            for share, by_strategy in comparison.to_share.items()
+            for name, reached in by_strategy.items()
+        ),
+        ratio_at=comparison.ratio_at,
         control_ap50=comparison.target,
         all_labels_ap50=full_ap50,
         tiles=len(pool),
@@ -224,5 +259,10 @@ def _report(
         measured_on=dev,
         replays=replays,
         file=str(folder.relative_to(workspace.root)),
+        comparison=str((folder / "comparison.json").relative_to(workspace.root)),
         picture=str(picture.relative_to(workspace.root)),
     )
+
+
+def _ends(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else interval

@@ -27,7 +27,7 @@ class BudgetConfig(CurveConfig, MoneyConfig):
     step_money: float = Field(default=1000.0, gt=0)
     """The next step, whose gain is told."""
     least_gain: float = Field(default=0.01, gt=0, lt=1)
-    """A step that is expected to add less AP50 than this is not worth its money."""
+    """A step that is expected to add less AP50 than this is not worth its money; where less is left to spend, as much less will do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Purchase:
     ``seconds``, ``hours`` and ``money`` are what is spent: less than the budget where no tile is left for the rest; ``tiles`` and
     ``boxes`` come on top of those of today. ``ap50`` is the median of what will be measured, which lies in [``low``, ``high``] with the
     probability of the interval. ``gain`` is the expected gain over today, ``next_gain`` that of one step more with its interval, and
-    ``next_worth`` the probability that the step adds the least gain or more.
+    ``next_worth`` the probability that the step adds the least gain or more. ``next_money`` is what that step costs: less than a step where
+    the tiles left do not last for one, 0 where none is left; the least gain is that share of what it is for a whole step.
     """
 
     seconds: float
@@ -84,20 +85,24 @@ class Purchase:
     next_low: float
     next_high: float
     next_worth: float
+    next_money: float
 
 
 @dataclass(frozen=True)
 class Advice:
     """Whether to stop today: the expected gain of the next step is below the least gain.
 
-    ``expected_gain`` is that gain, ``probability`` that the step adds the least gain or more. ``worth_money`` is how much may be spent
-    before the next step is expected to add less: whole steps, at most 50 of them and what all tiles left cost.
+    ``expected_gain`` is that gain, ``least_gain`` the bar for it and ``step_money`` the cost of that step, both smaller where less than a
+    step is left to spend; ``probability`` that the step adds the least gain or more. ``worth_money`` is how much may be spent before the
+    next step is expected to add less: whole steps, at most 50 of them and what all tiles left cost.
     """
 
     stop: bool
     expected_gain: float
     probability: float
     worth_money: float
+    step_money: float
+    least_gain: float
 
 
 def purchases(
@@ -129,6 +134,7 @@ def purchases(
     step = ensemble.curves(boxes_then) - curves
     next_low, _, next_high = np.quantile(step, outer, axis=0)
     gain = (curves - ensemble.curves(np.array([boxes_now]))).mean(0)
+    least = config.least_gain * (then - spent) / exchange.seconds(config.step_money)
     return [
         Purchase(
             seconds=float(spent[index]),
@@ -143,7 +149,8 @@ def purchases(
             next_gain=float(step[:, index].mean()),
             next_low=float(next_low[index]),
             next_high=float(next_high[index]),
-            next_worth=float((step[:, index] >= config.least_gain).mean()),
+            next_worth=float((step[:, index] >= least[index]).mean()),
+            next_money=float((then[index] - spent[index]) / HOUR * exchange.hourly_rate),
         )
         for index in range(len(spent))
     ]
@@ -153,5 +160,8 @@ def advise(ensemble: CurveEnsemble, exchange: Exchange, boxes_now: float, config
     """Whether the next step is worth its money, and for how many more that holds; no curve's steps grow."""
     steps = np.arange(FARTHEST_STEP + 1, dtype=np.float64) * exchange.seconds(config.step_money)
     ahead = purchases(ensemble, exchange, boxes_now, steps, config)
-    worth = next((number for number, each in enumerate(ahead) if each.next_gain < config.least_gain), FARTHEST_STEP)
-    return Advice(worth == 0, ahead[0].next_gain, ahead[0].next_worth, ahead[worth].money)
+    bars = [config.least_gain * each.next_money / config.step_money for each in ahead]
+    short = (number for number, each in enumerate(ahead) if not each.next_money or each.next_gain < bars[number])
+    worth = next(short, FARTHEST_STEP)
+    today = ahead[0]
+    return Advice(worth == 0, today.next_gain, today.next_worth, ahead[worth].money, today.next_money, bars[0])

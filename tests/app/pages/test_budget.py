@@ -11,11 +11,13 @@ import pytest
 from app.pages import budget
 from app.pages.budget import HOURS, MONEY
 from app.pages.context import PageContext
+from app.pages.spending import money
 from app.settings import Settings
 from app.workflows.rounds import RoundConfig
 from engine.catalog.annotations import set_label_set
 from engine.catalog.counterfactual import keep_fall_back
-from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
+from engine.catalog.rounds import ChosenTile, add_round, get_round, keep_left_out, round_tiles
+from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
 from engine.files import write_json
@@ -59,7 +61,8 @@ def test_the_numbers_are_those_of_the_stage(spent):
         assert f"<strong>{number}</strong>" in said
     assert f"{bought.low:.3f} to {bought.high:.3f} with 80%" in said
     assert report.advice in said
-    assert "1,000 $ beyond that add" in said
+    assert 0 < bought.next_money < 1000
+    assert f"{money(bought.next_money, '$')} beyond that add" in said
 
 
 def test_a_slider_move_reads_nothing_anew(spent):
@@ -159,6 +162,31 @@ def test_the_rounds_stand_with_what_they_were_to_cost_and_did(spent):
     assert "Round 2 fell back on chance: choosing &lt;b&gt;did&lt;/b&gt; not pay." in rounds
 
 
+def test_a_round_says_how_many_tiles_waited_and_that_nothing_was_drawn_at_random(spent):
+    with spent.workspace.session() as session:
+        row = get_round(session, 3)
+        keep_left_out(row, 7)
+        assert row.strategy == "tilehawk"
+        for link in round_tiles(session, row):
+            link.reasons = {**link.reasons, "audit": False}
+    cards = page_of(spent)["cards"]
+    assert "7 tiles were not up for choice, for rounds before wait with them." in cards
+    assert "none drawn at random, to hold the others against" in cards
+
+
+def test_a_gap_to_chance_that_two_rounds_give_together_says_which(spent):
+    with spent.workspace.session() as session:
+        links = round_tiles(session, get_round(session, 3))
+        record = {link.tile_id for number in (1, 2, 3) for link in round_tiles(session, get_round(session, number))}
+        others = sorted(record - {link.tile_id for link in links})
+        for tiles in (others[:6], others[6:12]):
+            chosen = [ChosenTile(tile, 1.0, 20.0, {"why": "", "audit": place % 2 == 0}) for place, tile in enumerate(tiles)]
+            add_round(session, budget_seconds=120, strategy="tilehawk", seed=0, chosen=chosen)
+        for place, tile in enumerate(others[:12]):
+            record_visit(session, MeasuredVisit(tile, "ana", "browser", 20.0, 0, 0, 1 + place % 2, 0))
+    assert ", rounds 4 to 5</td>" in page_of(spent)["rounds"]
+
+
 def test_the_pictures_are_drawn_where_something_may_be_written(spent):
     actions, reports = budget.Actions(spent), spent.workspace.reports
     watcher = budget.Actions(PageContext(spent.workspace, spent.jobs, Settings(), lambda: "another app has it"))
@@ -195,6 +223,9 @@ def test_the_newest_simulation_is_shown_and_one_is_queued(spent):
     shown = page_of(spent)["simulation"]
     assert shown.index("tilehawk") < shown.index("<td>random")
     assert "<td>83%</td>" in shown
+    assert "No strategy can be told from chance by these seeds" in shown
+    assert "Of random&#x27;s time at 35 s a box" in shown
+    assert "of all labels" not in shown
     assert "/simulations/0a.png?drawn=7" in shown
     actions = budget.Actions(spent)
     actions.simulate(["ppal"], 2)
@@ -204,6 +235,25 @@ def test_the_newest_simulation_is_shown_and_one_is_queued(spent):
     for strategies, seeds in (([], 2), (["ppal"], 0), (["ppal"], None), (["ppal"], 1000)):
         with pytest.raises(UsageError):
             actions.simulate(strategies, seeds)
+
+
+def test_a_simulation_says_what_is_needed_for_shares_of_all_labels_and_who_is_best(spent):
+    folder = spent.workspace.reports / "simulations" / "0c"
+    acts = {"verified": 0, "edited": 0, "drawn": 1, "deleted": 0}
+    for strategy, ends in (("random", (100.0, 102.0)), ("tilehawk", (50.0, 51.0))):
+        for seed, end in enumerate(ends):
+            last = 0.4 if seed or strategy == "random" else 0.45
+            rounds = [{"seconds": end * n, "boxes": n, "tiles": n, "measured": {"ap50": last * n}, **acts} for n in range(2)]
+            write_json(folder / f"{strategy}-{seed}.json", {"strategy": strategy, "seed": seed, "rounds": rounds})
+    write_json(folder / "all-0.json", {"seed": 0, "measured": {"ap50": 0.48}})
+    (folder / "curves.png").write_bytes(b"png")
+    shown = page_of(spent)["simulation"]
+    assert "tilehawk needs less time than chance over all seeds" in shown
+    assert re.search(r"<td>\d+% to \d+%</td>", shown)
+    assert "To 80% of all labels&#x27; AP50" in shown
+    assert re.search(r"<td>97 s, \d+ s to 2 min</td>", shown)
+    assert "<td>2 of 2 seeds fell short</td>" in shown
+    assert "<td>1 of 2 seeds fell short</td>" in shown
 
 
 def test_a_simulation_of_which_no_replay_came_to_its_end_is_said_to_be_none(spent):

@@ -7,23 +7,35 @@ from engine.catalog.counterfactual import chance_gaps, keep_fall_back, must_fall
 from engine.catalog.rounds import AUDIT, ChosenTile, add_round
 from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
+from engine.selection.cost import Prices
+from engine.selection.cost_fit import CostFitConfig
 from engine.stages.rank import RankConfig, rank
+
+PACE = (Prices(), CostFitConfig())
 
 
 @pytest.fixture
 def workspace(tmp_path, fake):
+    """32 tiles of training ground."""
     with Workspace.create(tmp_path / "workspace") as made:
-        fake("labelled").fill(made, fake("catalog").add_scene)
+        fake("labelled").fill(made, fake("catalog").add_scene, train=4)
         yield made
 
 
+def opened_round(session, tiles, by_chance):
+    """A round of ``tiles``, of which those at ``by_chance`` were drawn at random."""
+    chosen = [ChosenTile(tile, 1.0, 20.0, {"why": "", "audit": place in by_chance}) for place, tile in enumerate(tiles)]
+    return add_round(session, budget_seconds=20.0 * len(tiles), strategy="tilehawk", seed=0, chosen=chosen, prediction_set_id=None)
+
+
 def annotated_round(session, tiles, *, drawn_by_choice, drawn_by_chance):
-    """A round of twelve visits, six of tiles that were chosen and six of tiles drawn at random, 20 s each."""
-    chosen = [ChosenTile(tile, 1.0, 20.0, {"why": "", "audit": place >= 6}) for place, tile in enumerate(tiles)]
-    add_round(session, budget_seconds=240, strategy="tilehawk", seed=0, chosen=chosen, prediction_set_id=None)
+    """A round of visits of 20 s each, in its first half to tiles that were chosen, in its second to tiles drawn at random."""
+    half = len(tiles) // 2
+    opened_round(session, tiles, range(half, len(tiles)))
     for place, tile in enumerate(tiles):
-        drawn = drawn_by_chance if place >= 6 else drawn_by_choice
+        drawn = drawn_by_chance if place >= half else drawn_by_choice
         record_visit(session, MeasuredVisit(tile, "somebody", "browser", 20.0, 0, 0, drawn + place % 2, 0))
+    mark_reviewed(session, tiles, by="somebody")
 
 
 def ids(fake, workspace):
@@ -34,64 +46,104 @@ def test_chosen_tiles_that_teach_more_show_a_gap(workspace, fake):
     tiles = ids(fake, workspace)
     with workspace.session() as session:
         annotated_round(session, tiles[:12], drawn_by_choice=6, drawn_by_chance=1)
-        found = chance_gaps(session)[0]
-        assert (found.round, found.fell_back) == (1, False)
-        assert found.gap.mean == pytest.approx(15)
+        found = chance_gaps(session, *PACE)[0]
+        assert (found.round, found.first, found.fell_back) == (1, 1, False)
+        assert found.gap.mean == pytest.approx(15, abs=1)
         assert found.gap.low > 0
-        assert must_fall_back(session) is None
+        assert must_fall_back(session, *PACE) is None
+
+
+@pytest.mark.parametrize("lying", [0, 6])
+def test_a_tile_that_was_left_lying_does_not_decide_the_gap(workspace, fake, lying):
+    tiles = ids(fake, workspace)
+    with workspace.session() as session:
+        opened_round(session, tiles[:12], range(6, 12))
+        for place, tile in enumerate(tiles[:12]):
+            seconds = 5400.0 if place == lying else 20.0
+            record_visit(session, MeasuredVisit(tile, "somebody", "browser", seconds, 0, 0, 6 if place < 6 else 2, 0))
+        gap = chance_gaps(session, *PACE)[0].gap
+    assert gap.mean == pytest.approx(12, abs=1)
+    assert (gap.chosen, gap.drawn) == ((5, 6) if lying < 6 else (6, 5))
+    assert gap.low > 0
 
 
 def test_a_round_that_nobody_annotated_says_nothing(workspace, fake):
     fake("labelled").predict(workspace, "first")
     rank(workspace, RankConfig(budget_seconds=200))
     with workspace.session() as session:
-        assert [each.gap for each in chance_gaps(session)] == [None]
+        assert [each.gap for each in chance_gaps(session, *PACE)] == [None]
+
+
+def test_a_tile_of_two_rounds_counts_in_the_newer_alone(workspace, fake):
+    tiles = ids(fake, workspace)
+    with workspace.session() as session:
+        opened_round(session, tiles[:12], range(6, 12))
+        annotated_round(session, tiles[:12], drawn_by_choice=1, drawn_by_chance=1)
+        assert [each.gap is None for each in chance_gaps(session, *PACE)] == [True, False]
+        assert must_fall_back(session, *PACE) is None, "it is one round that was annotated"
+
+
+def test_small_rounds_are_looked_at_together(workspace, fake):
+    tiles = ids(fake, workspace)
+    with workspace.session() as session:
+        for start in (0, 4, 8, 12):
+            annotated_round(session, tiles[start : start + 4], drawn_by_choice=6, drawn_by_chance=1)
+        opened_round(session, tiles[16:20], range(2, 4))
+        found = chance_gaps(session, *PACE)
+    assert [(each.round, each.first, each.gap is not None) for each in found] == [
+        (1, 1, False),
+        (2, 2, False),
+        (3, 1, True),
+        (4, 4, False),
+        (5, 5, False),
+    ]
+    assert (found[2].gap.chosen, found[2].gap.drawn, found[2].rounds) == (6, 6, "rounds 1 to 3")
+
+
+def test_a_round_of_which_nothing_was_drawn_at_random_is_not_looked_at(workspace, fake):
+    tiles = ids(fake, workspace)
+    with workspace.session() as session:
+        opened_round(session, tiles[12:20], ())
+        for tile in tiles[12:20]:
+            record_visit(session, MeasuredVisit(tile, "somebody", "browser", 20.0, 0, 0, 1, 0))
+        annotated_round(session, tiles[:12], drawn_by_choice=6, drawn_by_chance=1)
+        gap = chance_gaps(session, *PACE)[1].gap
+    assert (gap.chosen, gap.drawn) == (6, 6)
 
 
 def test_after_two_rounds_without_a_gap_one_is_drawn_and_says_why(workspace, fake):
     tiles = ids(fake, workspace)
     fake("labelled").predict(workspace, "first")
     with workspace.session() as session:
-        for _ in range(2):
-            annotated_round(session, tiles[:12], drawn_by_choice=1, drawn_by_chance=1)
-        mark_reviewed(session, tiles[:2], by="somebody")
+        for start in (0, 12):
+            annotated_round(session, tiles[start : start + 12], drawn_by_choice=1, drawn_by_chance=1)
     told = []
-    stubborn = rank(workspace, RankConfig(budget_seconds=200, fall_back=False))
+    again = {"budget_seconds": 200, "waiting_too": True}
+    stubborn = rank(workspace, RankConfig(**again, fall_back=False))
     assert (stubborn.strategy, stubborn.fell_back) == ("tilehawk", None)
-    report = rank(workspace, RankConfig(budget_seconds=200), progress=lambda done, total, message: told.append(message))
+    report = rank(workspace, RankConfig(**again), progress=lambda done, total, message: told.append(message))
     assert report.strategy == "random"
-    assert "did not teach the detector more a minute" in report.fell_back
+    assert "could not be told from tiles drawn at random" in report.fell_back
+    assert "round 1: " in report.fell_back
     assert report.fell_back in told
     assert all("at random" in tile.why for tile in report.tiles)
-    assert rank(workspace, RankConfig(budget_seconds=200)).strategy == "tilehawk"
-    assert rank(workspace, RankConfig(budget_seconds=200, strategy="random")).fell_back is None
+    for _ in range(2):
+        assert rank(workspace, RankConfig(**again)).strategy == "tilehawk", "until there is something new to go by"
+    assert rank(workspace, RankConfig(**again, strategy="random")).fell_back is None
 
 
 def test_an_audit_between_two_rounds_changes_nothing(workspace, fake):
     tiles = ids(fake, workspace)
     with workspace.session() as session:
-        for _ in range(2):
-            annotated_round(session, tiles[:12], drawn_by_choice=1, drawn_by_chance=1)
-        why = must_fall_back(session)
+        for start in (0, 12):
+            annotated_round(session, tiles[start : start + 12], drawn_by_choice=1, drawn_by_chance=1)
+        why = must_fall_back(session, *PACE)
         assert why is not None
-        keep_fall_back(
-            add_round(
-                session,
-                budget_seconds=20,
-                strategy="random",
-                seed=0,
-                chosen=[ChosenTile(tiles[0], 1.0, 20.0, {"why": ""})],
-                prediction_set_id=None,
-            ),
-            why,
-        )
-        assert must_fall_back(session) is None
-        add_round(
-            session,
-            budget_seconds=20,
-            strategy=AUDIT,
-            seed=0,
-            chosen=[ChosenTile(tiles[1], 1.0, 20.0, {"why": ""})],
-            prediction_set_id=None,
-        )
-        assert must_fall_back(session) is None
+        link = ChosenTile(tiles[0], 1.0, 20.0, {"why": ""})
+        add_round(session, budget_seconds=20, strategy=AUDIT, seed=0, chosen=[link], prediction_set_id=None)
+        assert must_fall_back(session, *PACE) == why
+        drawn = ChosenTile(tiles[-1], 1.0, 20.0, {"why": ""})
+        keep_fall_back(add_round(session, budget_seconds=20, strategy="random", seed=0, chosen=[drawn], prediction_set_id=None), why)
+        assert must_fall_back(session, *PACE) is None
+        add_round(session, budget_seconds=20, strategy=AUDIT, seed=0, chosen=[link], prediction_set_id=None)
+        assert must_fall_back(session, *PACE) is None

@@ -7,7 +7,7 @@ from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import scene_boxes, set_label_set, tile_boxes
 from engine.catalog.reviews import ReviewBatch, review_queue, save_review, tile_state
-from engine.catalog.rounds import ChosenTile, add_round, get_round, round_tiles
+from engine.catalog.rounds import AUDIT, ChosenTile, add_round, get_round, round_tiles, seconds_spent
 from engine.catalog.schema import Annotation
 from engine.catalog.tiles import tiles
 from engine.errors import BadInput, StaleReview
@@ -149,6 +149,49 @@ def test_seconds_are_charged_to_the_round_which_is_annotated_when_all_its_tiles_
         save_review(session, right, drawn(), **{**WHO, "complete": True, "seconds": 12.0}, seconds_in_all=True)
         assert get_round(session).measured_seconds == 12.0
         assert review_queue(session) == []
+
+
+def answer(session, tile, seconds):
+    """What another server says was spent on a tile altogether."""
+    save_review(session, tile, drawn(), **{**WHO, "source": "label-studio", "complete": True, "seconds": seconds}, seconds_in_all=True)
+
+
+def opened(session, tile, strategy):
+    return add_round(session, budget_seconds=60, strategy=strategy, seed=0, chosen=[ChosenTile(tile, 1.0, 30.0, {})])
+
+
+def test_an_answer_that_is_mended_in_an_audit_is_charged_once(filled):
+    workspace, _, right, _ = filled
+    with workspace.session() as session:
+        first = opened(session, right, "random")
+        answer(session, right, 40.0)
+        audit = opened(session, right, AUDIT)
+        answer(session, right, 55.0)
+        assert (seconds_spent(session, first), seconds_spent(session, audit)) == (40.0, 15.0)
+        answer(session, right, 60.0)
+        assert (seconds_spent(session, first), seconds_spent(session, audit)) == (40.0, 20.0)
+        answer(session, right, 38.0)
+        assert (seconds_spent(session, first), seconds_spent(session, audit), audit.state) == (40.0, 0.0, "annotated")
+
+
+def test_an_audit_is_not_charged_for_what_was_spent_outside_of_rounds(filled):
+    workspace, _, right, _ = filled
+    with workspace.session() as session:
+        answer(session, right, 40.0)
+        audit = opened(session, right, AUDIT)
+        for seconds in (55.0, 60.0):
+            answer(session, right, seconds)
+        assert seconds_spent(session, audit) == 20.0
+
+
+def test_a_tile_that_moved_to_a_newer_round_is_charged_there_for_the_rest(filled):
+    workspace, _, right, _ = filled
+    with workspace.session() as session:
+        first = opened(session, right, "random")
+        save_review(session, right, drawn(), **WHO)
+        second = opened(session, right, "random")
+        answer(session, right, 30.0)
+        assert (seconds_spent(session, first), seconds_spent(session, second)) == (7.0, 23.0)
 
 
 def test_withheld_boxes_are_neither_shown_nor_touched(filled):

@@ -55,6 +55,7 @@ def test_too_few_tiles_say_nothing_and_wrong_ones_are_refused():
         ([OPEN, None, OPEN], [False] * 3, True),
         ([OPEN, OPEN, None], [False, False, True], False),
         ([OPEN, OPEN, None, OPEN], [False, False, True, False], True),
+        ([OPEN, OPEN, None, None], [False, False, True, False], False),
         ([OPEN, OPEN, None, CLEAR], [False, False, True, False], False),
     ],
 )

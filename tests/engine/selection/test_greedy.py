@@ -23,18 +23,19 @@ def coverage(points: np.ndarray) -> FacilityLocation:
     return FacilityLocation(points, NONE, points)
 
 
-def plain_greedy(points: np.ndarray, costs: np.ndarray, budget: float, *, per_cost: bool) -> list[int]:
+def plain_greedy(points: np.ndarray, costs: np.ndarray, budget: float, *, per_cost: bool, levels: np.ndarray | None = None) -> list[int]:
     objective, picked, spent = coverage(points), [], 0.0
+    level_of = np.zeros(len(costs), dtype=int) if levels is None else levels
     while True:
         gains = objective.gains()
         best = [
-            (-gains[index] / (costs[index] if per_cost else 1), index)
+            (level_of[index], -gains[index] / (costs[index] if per_cost else 1), index)
             for index in range(len(costs))
             if index not in picked and spent + costs[index] <= budget
         ]
         if not best:
             return picked
-        picked.append(min(best)[1])
+        picked.append(min(best)[2])
         spent += costs[picked[-1]]
         objective.add(picked[-1])
 
@@ -80,11 +81,38 @@ def test_a_rival_waits_until_nothing_else_fits() -> None:
         return np.array([other for other in (index - 1, index + 1) if 0 <= other < 4])
 
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    picks = lazy_greedy(Modular(values), np.ones(4), 4, per_cost=False, rivals=next_door)
+    picks = lazy_greedy(Modular(values), np.ones(4), 4, per_cost=False, rivals=[next_door])
     assert picks.indices == (0, 2, 1, 3)
-    assert lazy_greedy(Modular(values), np.ones(4), 2, per_cost=False, rivals=next_door).indices == (0, 2)
+    assert lazy_greedy(Modular(values), np.ones(4), 2, per_cost=False, rivals=[next_door]).indices == (0, 2)
     deferred = np.array([True, False, False, False])
     assert lazy_greedy(Modular(values), np.ones(4), 4, per_cost=False, deferred=deferred).indices == (1, 2, 3, 0)
+
+
+def test_a_stricter_rule_holds_among_what_already_waits_and_the_strictest_wait_last() -> None:
+    everything = np.arange(6)
+
+    def closes_at_once(index: int) -> np.ndarray:
+        return everything[everything != index]
+
+    def next_door(index: int) -> np.ndarray:
+        return np.array([other for other in (index - 1, index + 1) if 0 <= other < 6])
+
+    values = np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    rules = [closes_at_once, next_door]
+    assert lazy_greedy(Modular(values), np.ones(6), 6, per_cost=False, rivals=rules).indices == (0, 2, 4, 1, 3, 5)
+    waiting = np.array([0, 0, 2, 0, 0, 0])
+    assert lazy_greedy(Modular(values), np.ones(6), 6, per_cost=False, rivals=rules, deferred=waiting).indices == (0, 3, 5, 1, 2, 4)
+    assert lazy_greedy(Modular(values), np.ones(6), 6, per_cost=False, rivals=rules, first=(1,)).indices == (1, 3, 5, 0, 2, 4)
+    assert lazy_greedy(Modular(values), np.ones(6), 6, per_cost=False, deferred=waiting).indices == (0, 1, 3, 4, 5, 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20), st.floats(0.5, 60), st.booleans())
+def test_lazy_equals_plain_greedy_level_by_level(seed: int, count: int, budget: float, per_cost: bool) -> None:
+    points, costs = problem(seed, count)
+    levels = np.random.default_rng(seed).integers(0, 3, count)
+    picks = lazy_greedy(coverage(points), costs, budget, per_cost=per_cost, deferred=levels)
+    assert list(picks.indices) == plain_greedy(points, costs, budget, per_cost=per_cost, levels=levels)
 
 
 def test_nothing_fits() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BadInput, Cancelled, NothingToDo
-from engine.selection.candidates import Candidates
+from engine.selection.candidates import Candidates, overlapping
 from engine.selection.config import SelectionConfig, uncertainty_weight
 from engine.selection.detections import Detections, KnownObjects
+from engine.selection.pool import make_pool
 from engine.selection.rank import rank
 from engine.selection.strategies import STRATEGIES
 
@@ -173,6 +174,25 @@ def test_a_tile_that_mostly_lies_in_a_labelled_one_comes_last() -> None:
     assert [tile.reasons["overlaps_labelled"] for tile in ranking.tiles] == [False, True]
 
 
+def test_labelled_ground_is_found_in_a_scene_of_many_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def counted(windows: np.ndarray, window: np.ndarray, share: float) -> np.ndarray:
+        compared.append(len(windows))
+        return overlapping(windows, window, share)
+
+    monkeypatch.setattr("engine.selection.ground.overlapping", counted)
+    number = np.arange(10_000)
+    corner = np.stack([number % 100, number // 100], axis=1) * 20.0
+    reviewed = np.isin(number, np.arange(0, 10_000, 25))
+    pool = Candidates(number, np.zeros(10_000), np.hstack([corner, corner + 50]), np.full(10_000, "train"), reviewed)
+    made = make_pool(pool, SelectionConfig())
+    assert sum(compared) < 100 * reviewed.sum()
+    for row in (0, 70, 5000):
+        expected = any(overlapping(made.windows_scene[[row]], window, 0.5)[0] for window in pool.windows_scene[reviewed])
+        assert made.deferred[row] == expected
+
+
 def test_coverage_decides_first_and_doubt_later() -> None:
     far_and_sure = np.array([[0.0, 0], [0, 0.1], [9, 9]])
     doubts, reviewed = [0.5, 0.5, 0.99], np.array([True, False, False])
@@ -234,6 +254,46 @@ def test_empty_tiles_and_single_scenes_get_their_share_and_no_more() -> None:
     assert counts[0] < 0.8 < counts[1]
 
 
+def crowded_scenes(scenes: int, *, labelled: int = 0) -> Candidates:
+    """Scenes of 14 × 14 tiles of 256 px, 102 px apart; half of them stand in pairs that look alike, a third are empty."""
+    generator = np.random.default_rng(0)
+    number = np.arange(196)
+    corner = np.stack([number % 14, number // 14], axis=1) * 102.0
+    count = 196 * scenes
+    tile = generator.integers(0, 2 * count // 3, 2 * count)
+    box = generator.random((2 * count, 2)) * 200
+    look = generator.normal(size=(count, 16))
+    look[1 : count // 2 : 2] = look[0 : count // 2 : 2] + 1e-4
+    mixed = generator.permutation(count)
+    return Candidates(
+        tile_ids=np.arange(count),
+        scene_ids=np.repeat(np.arange(scenes), 196),
+        windows_scene=np.tile(np.hstack([corner, corner + 256]), (scenes, 1)),
+        splits=np.full(count, "train"),
+        reviewed=np.isin(number, np.arange(labelled) * 45)[np.arange(count) % 196],
+        embeddings=look[mixed],
+        detections=Detections(mixed[tile], np.hstack([box, box + 20]), generator.random((2 * count, 3)) ** 2),
+        known=KnownObjects(np.zeros(0, dtype=int), np.zeros((0, 4)), np.zeros(0, dtype=int)),
+        class_names=("a", "b", "c"),
+    )
+
+
+@pytest.mark.parametrize("scenes", [1, 3])
+def test_ground_is_paid_for_once_and_duplicates_and_empty_tiles_wait_however_few_the_scenes(scenes: int) -> None:
+    pool = crowded_scenes(scenes, labelled=3)
+    ranking = rank(pool, SelectionConfig(budget_seconds=700, audit_share=0.0))
+    rows = np.array([tile.tile_id for tile in ranking.tiles])
+    windows, held = pool.windows_scene, np.concatenate([rows, np.flatnonzero(pool.labelled)])
+    for row in rows:
+        others = held[(held != row) & (pool.scene_ids[held] == pool.scene_ids[row])]
+        assert not any(overlapping(windows[[row]], windows[other], 0.5)[0] for other in others)
+    unit = pool.embeddings[rows] - pool.embeddings.mean(axis=0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    assert (np.triu(unit @ unit.T, 1) < 0.98).all()
+    empty = sum(tile.estimated_seconds for tile in ranking.tiles if sum(tile.reasons["expected_boxes"].values()) < 1)
+    assert empty <= 0.1 * 700 + max(tile.estimated_seconds for tile in ranking.tiles)
+
+
 def test_near_duplicates_wait() -> None:
     by_classes = SelectionConfig(budget_seconds=1e4, audit_share=0.0, balance_share=1.0, uncertainty_share=0.0)
 
@@ -252,11 +312,91 @@ def test_a_share_of_the_budget_is_drawn_at_random_and_spread_over_the_batch() ->
     for seed in range(4):
         tiles = rank(pool, SelectionConfig(budget_seconds=600, audit_share=0.2, seed=seed)).tiles
         drawn = [place for place, tile in enumerate(tiles) if tile.reasons["audit"]]
-        assert 0.1 <= sum(tiles[place].estimated_seconds for place in drawn) / 600 <= 0.2
+        assert 0.1 <= sum(tiles[place].estimated_seconds for place in drawn) / 600 <= 0.3
         assert min(drawn) < len(tiles) / 2 < max(drawn)
         assert "hold the choice against" in tiles[drawn[0]].why
         audits.append({tiles[place].tile_id for place in drawn})
     assert len(set.union(*audits)) > len(audits[0])
+
+
+def unequal_tiles(numbers: np.ndarray, *, step: float = 100.0) -> Candidates:
+    """Tiles in a row with so many sure objects each: one costs about 10 s and 5 s an object."""
+    row = tiles_in_a_row([0.5] * len(numbers), step=step)
+    index = np.repeat(np.arange(len(numbers)), numbers)
+    corner = 10.0 * (np.arange(len(index)) - np.repeat(np.cumsum(numbers) - numbers, numbers))[:, None]
+    boxes = corner + np.array([[0.0, 0, 9, 9]])
+    return dataclasses.replace(row, detections=Detections(index, boxes, np.full((len(index), 1), 0.9)))
+
+
+@pytest.mark.parametrize(("budget", "tiles"), [(250, 1), (1200, 2), (1800, 3)])
+def test_what_a_tile_costs_has_no_say_in_whether_it_is_drawn(budget: float, tiles: int) -> None:
+    numbers = np.r_[np.full(30, 1), np.full(30, 20)]
+    pool = unequal_tiles(numbers)
+    dear, drawn = 0, 0
+    for seed in range(60):
+        ranking = rank(pool, SelectionConfig(budget_seconds=budget, seed=seed))
+        audit = [tile.tile_id for tile in ranking.tiles if tile.reasons["audit"]]
+        assert len(audit) == tiles
+        assert ranking.estimated_seconds <= budget
+        dear, drawn = dear + int((numbers[audit] == 20).sum()), drawn + tiles
+    assert abs(dear / drawn - 0.5) <= 3 * 0.5 / drawn**0.5
+
+
+def test_a_small_budget_has_a_drawn_tile_too_and_one_for_a_single_tile_says_that_it_has_none() -> None:
+    pool = unequal_tiles(np.full(40, 4))
+    price = rank(pool, SelectionConfig(budget_seconds=1e3)).tiles[0].estimated_seconds
+    said: list[str] = []
+
+    def drawn(tiles: float) -> list[bool]:
+        ranking = rank(pool, SelectionConfig(budget_seconds=tiles * price), progress=lambda done, total, message: said.append(message))
+        return [tile.reasons["audit"] for tile in ranking.tiles]
+
+    assert sum(drawn(2.01)) == 1
+    assert not any("drawn at random" in message for message in said)
+    assert drawn(1.5) == [False]
+    assert any("no tile is drawn at random" in message for message in said)
+
+
+def test_ground_is_drawn_once_and_a_tile_that_exceeds_the_budget_is_passed_over() -> None:
+    close = unequal_tiles(np.full(60, 2), step=10)
+    for seed in range(10):
+        ranking = rank(close, SelectionConfig(budget_seconds=120, audit_share=0.5, seed=seed))
+        places = sorted(tile.tile_id for tile in ranking.tiles if tile.reasons["audit"])
+        assert len(places) > 2
+        assert np.diff(places).min() >= 2
+    heavy = unequal_tiles(np.r_[np.full(20, 1), np.full(5, 30)])
+    for seed in range(20):
+        ranking = rank(heavy, SelectionConfig(budget_seconds=60, audit_share=0.5, seed=seed))
+        assert sum(tile.reasons["audit"] for tile in ranking.tiles) == 2
+        assert ranking.estimated_seconds <= 60
+
+
+def test_a_shortlist_holds_the_weak_hints_of_a_wanted_class() -> None:
+    generator = np.random.default_rng(0)
+    row = tiles_in_a_row([0.5] * 1000, known=known_objects([], 2))
+    hinted = generator.choice(1000, 10, replace=False)
+    tile = np.r_[np.repeat(np.arange(1000), 2), hinted]
+    scores = np.zeros((2010, 2))
+    scores[:2000, 0] = np.round(generator.uniform(0.3, 0.7, 2000), 2)
+    scores[2000:, 1] = 0.09
+    boxes = np.c_[np.arange(2010) % 2 * 12.0, np.zeros(2010), np.arange(2010) % 2 * 12.0 + 9, np.full(2010, 9.0)]
+    pool = dataclasses.replace(row, detections=Detections(tile, boxes, scores), class_names=CLASSES)
+    config = SelectionConfig(budget_seconds=1000, audit_share=0.0, wanted_classes=("car",), wanted_weight=30.0, scene_share=1.0)
+    for shortlist_tiles in (1000, 100):
+        found = {tile.tile_id for tile in rank(pool, config.model_copy(update={"shortlist_tiles": shortlist_tiles})).tiles}
+        assert set(hinted.tolist()) <= found
+        assert len(found) > 20
+
+
+def test_a_shortlist_holds_the_best_of_every_class_though_one_is_everywhere() -> None:
+    common, rare = np.arange(1000), np.arange(0, 1000, 100)
+    scores = np.zeros((1010, 2))
+    scores[:1000, 0], scores[1000:, 1] = 0.5, 0.09
+    boxes = np.tile([0.0, 0, 9, 9], (1010, 1)) + np.r_[np.zeros(1000), np.full(10, 12.0)][:, None]
+    row = tiles_in_a_row([0.5] * 1000, known=known_objects([]))
+    pool = dataclasses.replace(row, detections=Detections(np.r_[common, rare], boxes, scores), class_names=CLASSES)
+    config = SelectionConfig(budget_seconds=600, audit_share=0.0, shortlist_tiles=60, uncertainty_share=0.0, scene_share=1.0)
+    assert set(rare.tolist()) <= {tile.tile_id for tile in rank(pool, config).tiles}
 
 
 def test_a_shortlist_costs_little() -> None:

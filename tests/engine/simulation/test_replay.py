@@ -141,6 +141,25 @@ def test_what_has_ended_is_not_gone_on_with(fakes, tmp_path):
     assert forgetful.learned == []
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_budget_that_pays_for_nothing_is_an_empty_round_and_the_next_is_played(fakes, tmp_path, ended):
+    config = ReplayConfig(start=400, budgets=(5, 600, 900))
+    pool = fakes.pool()
+    learner = fakes.CountingLearner(pool)
+    rounds = run(fakes, tmp_path, config=config, pool=pool, learner=learner)
+    assert [each.round for each in rounds] == [0, 1, 2, 3]
+    assert [bool(each.tile_ids) for each in rounds] == [True, False, True, True]
+    assert dataclasses.replace(rounds[1], round=0, tile_ids=rounds[0].tile_ids, expected_seconds=0, charged_seconds=0) == (
+        dataclasses.replace(rounds[0], expected_seconds=0, charged_seconds=0)
+    )
+    assert [name for name, _ in learner.learned] == ["start-0", "tilehawk-0-2", "tilehawk-0-3"]
+    file = tmp_path / "tilehawk-0.json"
+    document = json.loads(file.read_text())
+    assert not document["ended"]
+    file.write_text(json.dumps(document | {"rounds": document["rounds"][:2], "ended": ended}))
+    assert run(fakes, tmp_path, config=config, pool=pool, learner=learner) == rounds, "whatever the file says of its end"
+
+
 def test_a_start_that_pays_for_nothing_is_refused(fakes, tmp_path):
     with pytest.raises(NothingToDo, match="pays for no tile") as refused:
         run(fakes, tmp_path, config=ReplayConfig(start=1.0))

@@ -88,7 +88,11 @@ def test_scenes_that_are_gone_leave_the_picture_out_and_nothing_else(workspace, 
 
 def test_the_budget_is_a_share_of_what_was_spent_and_holds(workspace, fake):
     without_a_box(workspace, fake)
-    assert audit(workspace, AuditConfig(least_seconds=1.0, budget_seconds=1.0)).tiles == ()
+    for small in (AuditConfig(budget_seconds=1.0), AuditConfig(share=1e-6, least_seconds=1.0)):
+        with pytest.raises(NothingToDo, match=r"1 tiles with labels to doubt, the cheapest of which takes .* 1\.0 seconds for audits"):
+            audit(workspace, small)
+    with workspace.session(write=False) as session:
+        assert rounds(session) == []
     assert audit(workspace, AuditConfig(least_seconds=77.0)).budget_seconds == 77.0
 
 
@@ -96,10 +100,49 @@ def test_seconds_outside_of_rounds_are_spent_too(workspace, fake):
     tile_id = without_a_box(workspace, fake)
     spent = 100.0 * len(ids(fake, workspace)) + 1
     config = AuditConfig(share=0.1, least_seconds=1.0)
-    assert audit(workspace, config).budget_seconds == pytest.approx(0.1 * spent)
+    first = audit(workspace, config)
+    assert first.budget_seconds == pytest.approx(0.1 * spent)
     with workspace.session() as session:
         add_round(session, budget_seconds=60, strategy="random", seed=0, chosen=[ChosenTile(tile_id, 1.0, 9.0, {})]).measured_seconds = 40.0
-    assert audit(workspace, config).budget_seconds == pytest.approx(0.1 * (spent - 101 + 40))
+    assert audit(workspace, config).budget_seconds == pytest.approx(0.1 * (spent - 101 + 40) - first.estimated_seconds)
+
+
+def confirm(workspace, tile_id, seconds=60.0):
+    """Somebody looks at the tile again and leaves it as it is."""
+    with workspace.session() as session:
+        boxes = tile_state(session, tile_id).boxes_tile
+        save_review(session, tile_id, boxes, source="browser", annotator="sure", seconds=seconds, complete=True)
+
+
+def test_what_somebody_confirmed_is_not_asked_again(workspace, fake):
+    tile_id = without_a_box(workspace, fake)
+    assert audit(workspace, AuditConfig()).round == 1
+    confirm(workspace, tile_id)
+    again = audit(workspace, AuditConfig(budget_seconds=1000.0))
+    assert (again.round, again.disagreements) == (None, {})
+    fake("labelled").predict(workspace, "second", score=0.95, seed=1)
+    assert audit(workspace, AuditConfig(budget_seconds=1000.0)).disagreements == {}
+
+
+def test_newer_predictions_may_ask_for_something_else_on_a_tile_that_was_confirmed(workspace, fake):
+    tile_id = without_a_box(workspace, fake)
+    audit(workspace, AuditConfig())
+    confirm(workspace, tile_id)
+    fake("labelled").predict(workspace, "second", score=0.95, seed=1)
+    with workspace.session() as session:
+        kept = tile_state(session, tile_id).boxes_tile
+        moved = Boxes(kept.xyxy, np.where(np.arange(len(kept)) == 0, 1 - kept.labels, kept.labels))
+        save_review(session, tile_id, moved, source="browser", annotator="hasty", seconds=1.0, complete=True)
+    assert audit(workspace, AuditConfig(predictions="first", budget_seconds=1000.0)).disagreements == {}
+    assert audit(workspace, AuditConfig(budget_seconds=1000.0)).disagreements == {"class": 1}
+
+
+def test_all_audits_together_keep_to_the_share(workspace, fake):
+    tile_id = without_a_box(workspace, fake)
+    audit(workspace, AuditConfig(least_seconds=100.0))
+    confirm(workspace, tile_id, seconds=70.0)
+    assert audit(workspace, AuditConfig(least_seconds=100.0)).budget_seconds == pytest.approx(30.0)
+    assert audit(workspace, AuditConfig(least_seconds=60.0)).budget_seconds == 0
 
 
 def test_a_detector_that_saw_the_labelled_tiles_is_enough(workspace, fake):

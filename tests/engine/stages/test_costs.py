@@ -137,7 +137,7 @@ def test_rank_says_by_what_it_priced_the_batch(workspace: Workspace, fake: Fake)
     assert (before.visits, before.rounds, before.factor) == (0, 0, 1)
     assert before.prices == Prices().model_dump()
     annotate(workspace)
-    report = rank(workspace, RankConfig(budget_seconds=400, fit=EAGER, hourly_rate=60, currency="CHF"))
+    report = rank(workspace, RankConfig(budget_seconds=400, fit=EAGER, hourly_rate=60, currency="CHF", waiting_too=True))
     assert report.cost.visits > 4
     assert report.cost.rounds == 1
     assert report.cost.prices["verify"] > 2 * Prices().verify
@@ -151,7 +151,7 @@ def test_rank_says_by_what_it_priced_the_batch(workspace: Workspace, fake: Fake)
 def test_rank_can_be_told_to_keep_to_the_prices_it_is_given(workspace: Workspace, fake: Fake) -> None:
     fake("labelled").predict(workspace, "found")
     annotate(workspace)
-    report = rank(workspace, RankConfig(budget_seconds=400, fit=EAGER.model_copy(update={"measured": False})))
+    report = rank(workspace, RankConfig(budget_seconds=400, fit=EAGER.model_copy(update={"measured": False}), waiting_too=True))
     assert (report.cost.visits, report.cost.factor, report.cost.prices) == (0, 1, Prices().model_dump())
 
 

@@ -1,18 +1,23 @@
 """forecast: what the rounds so far say of the next money, and every case in which they say nothing."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.models import add_model, get_model
-from engine.catalog.schema import Annotation, Review
+from engine.catalog.predictions import predictions_directory
+from engine.catalog.rounds import ChosenTile, add_round
+from engine.catalog.schema import Annotation, LedgerEvent, Review
+from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo, UsageError
 from engine.stages.forecast import ForecastConfig, forecast, priced, prospect
@@ -72,8 +77,11 @@ def test_the_budget_is_told_in_tiles_boxes_hours_and_money(measured: Workspace, 
         (f"round-{number}", 60.0 * number, AP50[number - 1]) for number in (1, 2, 3, 4)
     ]
     assert sum(report.families.values()) == pytest.approx(1)
-    assert report.summary.startswith(f"0 € buys 2 tiles, {report.budget.boxes} boxes, 0.0 hours; AP50 {report.budget.ap50:.3f} (")
-    assert report.notes == ()
+    assert report.summary.startswith(f"0.40 € buys 2 tiles, {report.budget.boxes} boxes, 0.0 hours; AP50 {report.budget.ap50:.3f} (")
+    assert (report.rates.density, report.rates.boxes_per_tile) == ("annotated", pytest.approx(report.boxes_annotated / 12))
+    assert [note.split(":")[0] for note in report.notes] == [
+        f"Tiles left are taken to hold as many boxes as annotated ones, {report.boxes_annotated / 12:.1f}"
+    ]
     json.dumps(asdict(report), allow_nan=False)
 
 
@@ -121,11 +129,61 @@ def test_another_stage_may_be_at_work(measured: Workspace) -> None:
 
 def test_advice_follows_the_least_gain(measured: Workspace) -> None:
     on = forecast(measured, CONFIG.model_copy(update={"least_gain": 0.001}))
-    off = forecast(measured, CONFIG.model_copy(update={"least_gain": 0.5}))
+    off = forecast(measured, CONFIG.model_copy(update={"least_gain": 0.9}))
     assert (on.stop.stop, off.stop.stop) == (False, True)
-    assert on.advice.startswith("Go on: the next 1 € is expected to add")
-    assert off.advice.startswith("Stop: the next 1 € is expected to add")
+    assert on.advice.startswith("Go on: the next 0.80 €, all that is left to spend, is expected to add")
+    assert off.advice.startswith("Stop: the next 0.80 €, all that is left to spend, is expected to add")
     assert on.stop.expected_gain == off.stop.expected_gain
+
+
+def test_the_money_that_can_still_be_spent_is_named_and_judged(measured: Workspace) -> None:
+    report = forecast(measured, CONFIG.model_copy(update={"step_money": 1000.0, "least_gain": 0.5, "budget_money": 0.4}))
+    assert (report.stop.step_money, report.stop.least_gain) == (pytest.approx(0.8), pytest.approx(0.0004))
+    assert not report.stop.stop
+    assert "the next 0.40 € adds" in report.summary
+    assert report.advice.endswith("no tile is left")
+    everything = forecast(measured, CONFIG.model_copy(update={"budget_money": 100.0}))
+    assert everything.summary.endswith("no tile is left after that")
+
+
+def lean_on_the_rest(workspace: Workspace, fake: Fake) -> None:
+    """A detector looks at all tiles of training ground, and finds one object on each that is left."""
+    truth = fake("labelled").truth(workspace, "train")
+    found = fake("labelled").predict(workspace, "look", model="round-4", score=0.9)
+    first = np.searchsorted(found.tile_index, found.tile_index) == np.arange(len(found.tile_index))
+    kept = first | np.isin(found.tile_ids[found.tile_index], sorted(truth)[:12])
+    columns = ("tile_index", "boxes_tile", "labels", "scores", "class_scores", "drift", "queries")
+    fewer = replace(found, **{name: getattr(found, name)[kept] for name in columns})
+    shutil.rmtree(predictions_directory(workspace, "look"))
+    fewer.save(predictions_directory(workspace, "look"))
+
+
+def test_what_is_left_is_as_rich_as_the_detector_sees_it(measured: Workspace, fake: Fake) -> None:
+    before = forecast(measured, CONFIG)
+    truth = fake("labelled").truth(measured, "train")
+    left = np.mean([len(truth[tile_id]) > 0 for tile_id in sorted(truth)[12:]])
+    with measured.session() as session:
+        metrics = get_model(session, "round-4").metrics
+    lean_on_the_rest(measured, fake)
+    with measured.session() as session:
+        get_model(session, "round-4").metrics = metrics
+    after = forecast(measured, CONFIG)
+    assert after.rates.density == "detector"
+    assert not any("taken to hold" in note for note in after.notes)
+    assert after.rates.boxes_per_tile == pytest.approx(left, rel=0.1)
+    assert after.rates.boxes_per_hour < before.rates.boxes_per_hour
+    assert after.rates.tiles_per_hour > before.rates.tiles_per_hour
+
+
+def test_without_a_detector_tiles_drawn_at_random_say_how_rich_the_rest_is(measured: Workspace, fake: Fake) -> None:
+    truth = fake("labelled").truth(measured, "train")
+    drawn = sorted(sorted(truth)[:12], key=lambda tile_id: len(truth[tile_id]))[:6]
+    with measured.session() as session:
+        chosen = [ChosenTile(tile_id, 1.0, 20.0, {"audit": tile_id in drawn}) for tile_id in sorted(truth)[:12]]
+        add_round(session, budget_seconds=600, strategy="tilehawk", seed=0, chosen=chosen)
+    report = forecast(measured, CONFIG)
+    assert report.rates.density == "drawn"
+    assert report.rates.boxes_per_tile == pytest.approx(sum(len(truth[tile_id]) for tile_id in drawn) / 6)
 
 
 def test_the_split_with_more_measurements_is_taken_unless_one_is_named(measured: Workspace) -> None:
@@ -149,7 +207,7 @@ def test_named_models_alone_count(measured: Workspace) -> None:
 def test_tiles_that_nobody_timed_are_told_of_and_prices_stand_in(measured: Workspace) -> None:
     with measured.session() as session:
         session.execute(update(Review).where(Review.id % 2 == 0).values(seconds=None))
-    assert any("were not timed or left lying: rates come from the others" in note for note in forecast(measured, CONFIG).notes)
+    assert any("were not timed: rates come from the others" in note for note in forecast(measured, CONFIG).notes)
     with measured.session() as session:
         session.execute(update(Review).values(seconds=None))
     report = forecast(measured, CONFIG)
@@ -167,7 +225,50 @@ def test_a_tile_that_was_left_lying_over_lunch_does_not_slow_the_rate(measured: 
     after = forecast(measured, CONFIG)
     assert after.rates.timed_tiles == before.rates.timed_tiles - 1
     assert after.rates.tiles_per_hour == pytest.approx(before.rates.tiles_per_hour)
+    assert after.rates.lying_tiles == 1
     assert any(note.startswith("1 of") and "left lying" in note for note in after.notes)
+
+
+def visit(workspace: Workspace, fake: Fake, seconds_of: Callable[[int, int], float]) -> None:
+    """Every reviewed tile was visited, its boxes verified; ``seconds_of`` its place and its number of boxes."""
+    truth = fake("labelled").truth(workspace, "train")
+    with workspace.session() as session:
+        for place, review in enumerate(session.scalars(select(Review).where(Review.tile_id.in_(truth)).order_by(Review.tile_id))):
+            boxes = len(truth[review.tile_id])
+            review.seconds = seconds_of(place, boxes)
+            record_visit(session, MeasuredVisit(review.tile_id, "ana", "browser", review.seconds, boxes, 0, 0, 0))
+
+
+def test_tiles_left_lying_are_told_by_what_was_done_on_them(measured: Workspace, fake: Fake) -> None:
+    visit(measured, fake, lambda place, boxes: 4.0 + 2 * boxes)
+    before = forecast(measured, CONFIG)
+    with measured.session() as session:
+        session.execute(delete(LedgerEvent))
+    visit(measured, fake, lambda place, boxes: 70.0 if place in (1, 5) else 4.0 + 2 * boxes)
+    after = forecast(measured, CONFIG)
+    assert (after.rates.timed_tiles, after.rates.lying_tiles) == (10, 2)
+    assert after.rates.boxes_per_hour == pytest.approx(before.rates.boxes_per_hour, rel=0.2)
+
+
+@pytest.mark.parametrize("visited", [True, False])
+def test_a_slow_annotator_is_no_idle_one(measured: Workspace, fake: Fake, visited: bool) -> None:
+    visit(measured, fake, lambda place, boxes: 8 * (4.0 + 12 * boxes))
+    if not visited:
+        with measured.session() as session:
+            session.execute(delete(LedgerEvent))
+    report = forecast(measured, CONFIG)
+    seconds = 8 * (4.0 * 12 + 12 * report.boxes_annotated)
+    assert (report.rates.timed_tiles, report.rates.lying_tiles) == (12, 0)
+    assert report.rates.tiles_per_hour == pytest.approx(3600 * 12 / seconds, rel=0.1)
+
+
+def test_what_was_all_left_lying_is_not_said_to_be_untimed(measured: Workspace) -> None:
+    with measured.session() as session:
+        session.execute(update(Review).where(Review.id != 5).values(seconds=None))
+        session.execute(update(Review).where(Review.id == 5).values(seconds=3600.0))
+    report = forecast(measured, CONFIG)
+    assert (report.rates.timed_tiles, report.rates.lying_tiles) == (0, 1)
+    assert any(note.startswith("Of annotated tiles with boxes, none was timed that was not left lying") for note in report.notes)
 
 
 def test_labels_since_the_newest_model_are_counted_as_there(measured: Workspace, fake: Fake) -> None:

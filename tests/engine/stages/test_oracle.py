@@ -1,6 +1,7 @@
 """The oracle: it pays for a round's tiles one by one, never twice, never over the budget, and only with labels that it knows."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -124,6 +125,32 @@ def test_it_stops_before_the_tile_that_would_exceed_the_budget(workspace: Worksp
     assert measured == [*seconds[:3], *[None] * 13]
 
 
+def dearest_first(workspace: Workspace, fake: Fake) -> tuple[list[int], list[int]]:
+    """Tiles of train ground by falling price, and their prices."""
+    truth = fake("labelled").truth(workspace, "train")
+    chosen = sorted(truth, key=lambda tile_id: -len(truth[tile_id]))
+    return chosen, [5 + 10 * len(truth[tile_id]) for tile_id in chosen]
+
+
+def test_a_tile_that_the_whole_budget_does_not_pay_for_is_passed_over(workspace: Workspace, fake: Fake) -> None:
+    chosen, seconds = dearest_first(workspace, fake)
+    assert seconds[0] > seconds[-1]
+    make_round(workspace, [chosen[0], chosen[-1], chosen[1]], seconds[0] - 1)
+    report = consult_oracle(workspace, CONFIG)
+    assert (report.tiles, report.not_reached, report.seconds) == (1, 2, seconds[-1])
+
+
+def test_a_round_whose_budget_pays_for_none_of_its_tiles_stays_open(workspace: Workspace, fake: Fake) -> None:
+    chosen, seconds = dearest_first(workspace, fake)
+    make_round(workspace, chosen[:2], seconds[1] - 1)
+    before = state(workspace)
+    with pytest.raises(NothingToDo, match=rf"budget of round 1, {seconds[1] - 1} seconds, .*cheapest takes {seconds[1]}.0 seconds"):
+        consult_oracle(workspace, CONFIG)
+    assert state(workspace) == before
+    with workspace.session(write=False) as session:
+        assert get_round(session).state == "ranked"
+
+
 def test_a_finished_round_is_reported_again_and_not_charged_again(workspace: Workspace, fake: Fake) -> None:
     make_round(workspace, all_train(workspace, fake)[:9], 150)
     first = consult_oracle(workspace, CONFIG)
@@ -132,20 +159,20 @@ def test_a_finished_round_is_reported_again_and_not_charged_again(workspace: Wor
     assert state(workspace) == before
 
 
-def test_stopped_after_any_tile_it_goes_on_to_the_same_end(tmp_path: Path, fake: Fake) -> None:
+@pytest.mark.parametrize("budget", [30, 150])
+def test_stopped_after_any_tile_it_goes_on_to_the_same_end(tmp_path: Path, fake: Fake, budget: float) -> None:
     ends = []
     for stop_after in range(7):
         with Workspace.create(tmp_path / str(stop_after)) as workspace:
             fake("labelled").fill(workspace, fake("catalog").add_scene)
-            make_round(workspace, all_train(workspace, fake)[:9], 150)
+            make_round(workspace, all_train(workspace, fake)[:9], budget)
 
             def stop(done: int, total: int, message: str, after: int = stop_after) -> None:
                 if after and done == after - 1:
                     raise Cancelled("stopped by the user")
 
-            if stop_after:
-                with pytest.raises(Cancelled):
-                    consult_oracle(workspace, CONFIG, progress=stop)
+            with suppress(Cancelled):
+                consult_oracle(workspace, CONFIG, progress=stop)
             ends.append((consult_oracle(workspace, CONFIG), state(workspace)))
     assert all(end == ends[0] for end in ends)
 

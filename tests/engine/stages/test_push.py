@@ -155,7 +155,7 @@ def test_a_tile_ranked_again_with_better_predictions_keeps_its_task(workspace, s
     push(workspace, server, address, PushConfig())
     before = tiles_of(studio)
     fake("labelled").predict(workspace, "better", model="newer", score=0.8)
-    rank(workspace, RankConfig(budget_seconds=1e6, predictions="better"))
+    rank(workspace, RankConfig(budget_seconds=1e6, predictions="better", waiting_too=True))
     report = push(workspace, server, address, PushConfig())
     empty = sum(not len(boxes) for boxes in fake("labelled").truth(workspace, "train").values())
     assert (report.round, report.pushed, report.updated, report.unchanged) == (2, 0, 16 - empty, empty)
@@ -228,7 +228,7 @@ def test_what_others_put_into_the_project_stays_and_is_not_counted(workspace, st
     people.predict(1, [fake("annotators").rectangle(1, 1, 9, 9)], "theirs")
     people.close()
     fake("labelled").predict(workspace, "better", model="newer")
-    rank(workspace, RankConfig(budget_seconds=1e6, predictions="better"))
+    rank(workspace, RankConfig(budget_seconds=1e6, predictions="better", waiting_too=True))
     report = push(workspace, server, address, PushConfig())
     assert (report.pushed, report.found, report.removed) == (0, 0, 0)
     assert report.updated > 10

@@ -49,7 +49,7 @@ def test_the_round_is_written_as_it_is_reported(workspace: Workspace, fake: Fake
 @pytest.mark.parametrize("strategy", ["tilehawk", "k-center", "typiclust", "prob-cover", "entropy-mean", "ppal", "random"])
 def test_withheld_labels_do_not_change_the_ranking(workspace: Workspace, fake: Fake, strategy: str) -> None:
     fake("labelled").predict(workspace, "first", score=0.5, keep=0.6)
-    config = RankConfig(budget_seconds=120, strategy=strategy)
+    config = RankConfig(budget_seconds=120, strategy=strategy, waiting_too=True)
     before = rank(workspace, config)
     with workspace.session() as session:
         session.execute(update(Annotation).where(Annotation.state == "withheld").values(x1=1.0, y1=1.0, x2=9.0, y2=9.0, label=0))
@@ -73,15 +73,61 @@ def test_the_newest_predictions_that_cover_the_open_tiles_are_taken(workspace: W
     train = [tile.id for tile in fake("labelled").records(workspace, "train")]
     for name, only in (("old", train), ("new", train), ("half", train[:7])):
         fake("labelled").predict(workspace, name, only=only)
-    assert rank(workspace, RankConfig(budget_seconds=100)).predictions == "new"
-    assert rank(workspace, RankConfig(budget_seconds=100, predictions="old")).predictions == "old"
+    again = {"budget_seconds": 100, "waiting_too": True}
+    assert rank(workspace, RankConfig(**again)).predictions == "new"
+    assert rank(workspace, RankConfig(**again, predictions="old")).predictions == "old"
     with pytest.raises(BadInput, match=rf"'half' lack 9 of 16 train tiles, the first being tile {train[7]}.*tilehawk predict"):
-        rank(workspace, RankConfig(budget_seconds=100, predictions="half"))
+        rank(workspace, RankConfig(**again, predictions="half"))
     with pytest.raises(BadInput, match=r"no predictions named 'neu'.*'new'"):
-        rank(workspace, RankConfig(budget_seconds=100, predictions="neu"))
+        rank(workspace, RankConfig(**again, predictions="neu"))
     with workspace.session() as session:
         mark_reviewed(session, train[7:], by="somebody")
-    assert rank(workspace, RankConfig(budget_seconds=40)).predictions == "half"
+    assert rank(workspace, RankConfig(budget_seconds=40, waiting_too=True)).predictions == "half"
+
+
+def test_tiles_that_wait_in_an_open_round_are_not_chosen_again(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "first")
+    told: list[str] = []
+    first = rank(workspace, RankConfig(budget_seconds=60))
+    second = rank(workspace, RankConfig(budget_seconds=60), progress=lambda done, total, message: told.append(message))
+    waits = len(first.tiles)
+    assert waits
+    assert second.tiles
+    assert not {tile.tile_id for tile in first.tiles} & {tile.tile_id for tile in second.tiles}
+    assert (first.left_out, second.left_out) == (0, waits)
+    assert f"{waits} tiles are left out: {waits} wait in round 1" in told
+    rest = rank(workspace, RankConfig(budget_seconds=1e6))
+    assert len(first.tiles) + len(second.tiles) + len(rest.tiles) == 16
+    with pytest.raises(NothingToDo, match=rf"16 tiles are left out: {waits} wait in round 1, .*in round 3.*waiting_too=true"):
+        rank(workspace, RankConfig(budget_seconds=60))
+    assert rank(workspace, RankConfig(budget_seconds=60, waiting_too=True)).tiles == first.tiles
+
+
+def test_a_round_without_a_tile_drawn_at_random_says_so(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "first")
+    told: list[str] = []
+
+    def tell(done: int, total: int, message: str) -> None:
+        told.append(message)
+
+    rank(workspace, RankConfig(budget_seconds=200, audit_share=0.5, waiting_too=True), progress=tell)
+    assert not any("no tile was drawn at random" in each for each in told)
+    rank(workspace, RankConfig(budget_seconds=200, audit_share=0, waiting_too=True), progress=tell)
+    assert any("no tile was drawn at random" in each for each in told)
+
+
+def test_what_shows_mostly_the_ground_of_waiting_tiles_waits_too(tmp_path: Path, fake: Fake) -> None:
+    with Workspace.create(tmp_path / "overlapping") as workspace:
+        fake("labelled").fill(workspace, fake("catalog").add_scene, overlap=24)
+        records = {tile.id: tile.window for tile in fake("labelled").records(workspace, "train")}
+        scene = {tile.id: tile.scene_id for tile in fake("labelled").records(workspace, "train")}
+        fake("labelled").predict(workspace, "first")
+        first, second = (rank(workspace, RankConfig(budget_seconds=60)) for _ in range(2))
+    assert second.left_out > len(first.tiles)
+    for one in first.tiles:
+        for other in second.tiles:
+            if scene[one.tile_id] == scene[other.tile_id]:
+                assert abs(records[one.tile_id].x - records[other.tile_id].x) + abs(records[one.tile_id].y - records[other.tile_id].y) > 8
 
 
 def test_a_pretrained_model_lends_its_embeddings_but_its_boxes_do_not_count(workspace: Workspace, fake: Fake) -> None:

@@ -45,7 +45,14 @@ def test_strategies_are_held_against_chance_on_the_labels_that_are_there(workspa
     report = simulate(workspace, config, progress=lambda done, total, message: told.append(message))
     assert {each.strategy for each in report.strategies} == {"tilehawk", "random"}
     assert (report.tiles, report.measured_on, report.replays) == (4, 1, 2)
-    assert report.best == report.strategies[0].strategy
+    assert report.best is None, "one seed"
+    assert list(report.ratio_at) == ["7 s a box", "15 s a box", "35 s a box"]
+    assert {(each.share, each.strategy) for each in report.to_share} == {(s, n) for s in ("80%", "90%") for n in ("random", "tilehawk")}
+    kept = json.loads((workspace.root / report.comparison).read_text())
+    assert kept["best"] is None
+    assert kept["full_ap50"] == report.all_labels_ap50
+    assert len(kept["grid"]) == len(kept["mean"]["tilehawk"]) == len(kept["interval"]["random"])
+    assert kept["to_share"]["80%"]["random"]["short"] in (0, 1)
     assert 0 <= report.control_ap50 <= 1
     assert report.all_labels_ap50 is not None
     assert (workspace.root / report.picture).read_bytes()[:4] == b"\x89PNG"

@@ -93,6 +93,22 @@ def test_advice_ends_with_the_tiles(steep: CurveEnsemble) -> None:
     assert advise(steep, few, 20_000, CONFIG).worth_money == pytest.approx(1500)
 
 
+def test_the_bar_is_as_much_lower_as_less_can_be_spent(steep: CurveEnsemble) -> None:
+    few = Exchange(boxes_per_second=0.1, tiles_per_second=0.02, hourly_rate=36, tiles_left=20)
+    advice = advise(steep, few, 20_000, CONFIG)
+    assert (advice.step_money, advice.least_gain) == (pytest.approx(10), pytest.approx(0.0001))
+    assert 0.0001 < advice.expected_gain < 0.01
+    assert (advice.stop, advice.worth_money) == (False, pytest.approx(10))
+    assert advice.probability > 0.9
+
+
+def test_the_next_step_costs_what_is_left(steep: CurveEnsemble) -> None:
+    few = Exchange(boxes_per_second=0.1, tiles_per_second=0.02, hourly_rate=36, tiles_left=3000)
+    bought = purchases(steep, few, 20_000, few.seconds(1) * np.array([0.0, 1000.0, 1500.0]), CONFIG)
+    assert [each.next_money for each in bought] == [pytest.approx(1000), pytest.approx(500), 0]
+    assert advise(steep, Exchange(0.1, 0.02, 36, 0), 20_000, CONFIG).stop
+
+
 @pytest.mark.parametrize("budget", [-1.0, np.nan, np.inf])
 def test_a_budget_below_nothing_is_refused(steep: CurveEnsemble, budget: float) -> None:
     with pytest.raises(BadInput, match="a budget of"):
