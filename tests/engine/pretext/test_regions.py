@@ -9,7 +9,7 @@ from engine.errors import NothingToDo, UsageError
 from engine.models.detector import Detector
 from engine.pretext.frozen import FrozenBackbone
 from engine.pretext.proposals import ProposalConfig, propose_boxes
-from engine.pretext.regions import RegionConfig, RegionTask, _appearance, find_regions
+from engine.pretext.regions import RegionConfig, RegionTask, _describe_turned, find_regions
 from engine.pretext.tile_boxes import TileBoxes
 from engine.progress import silent
 from engine.training.loop import seeded, train
@@ -173,6 +173,8 @@ def test_a_region_is_of_one_kind_whichever_way_it_lies(squares):
     side = image.shape[-1]
     box = torch.tensor([[8.0, 12, 40, 44]])
     turned = torch.stack([box[:, 1], side - box[:, 2], box[:, 3], side - box[:, 0]], 1)
-    upright, lying = _appearance(teacher, image, [box], 32), _appearance(teacher, image.rot90(1, (2, 3)), [turned], 32)
+    upright, lying = (_describe_turned(teacher, *seen, 32) for seen in ((image, [box]), (image.rot90(1, (2, 3)), [turned])))
     assert upright.norm(dim=1).item() == pytest.approx(1, abs=1e-5)
     assert (upright * lying).sum().item() == pytest.approx(1, abs=1e-3)
+    config, source, _ = regions(squares, turned=True)
+    assert find_regions(source, config, network=network(squares), seed=0).labels[0].max() < 3
