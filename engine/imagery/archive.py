@@ -386,8 +386,14 @@ def _folder_members(root: Path, exclude: Path | None) -> Iterator[Member]:
     pending = [root]
     while pending:
         folder = pending.pop()
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == root:
+                raise ArchiveRefused(f"{root.name!r} cannot be read ({error.strerror})", expected="a folder that may be read") from error
+            yield _refused_member(folder.relative_to(root).as_posix(), f"a folder that cannot be read ({error.strerror})")
+            continue
         folders = []
         for entry in ordered:
             path = Path(entry.path)

@@ -223,6 +223,20 @@ def test_a_file_that_becomes_a_link_while_the_folder_is_read_is_not_followed(tmp
         member.open()
 
 
+def test_a_folder_that_may_not_be_read_is_set_aside_by_name(fake):
+    permissions = fake("permissions")
+    with permissions.locked() as root:
+        for name in ("a", "shut", "z"):
+            (root / name).mkdir()
+            (root / name / "tile.png").write_bytes(b"x")
+        with permissions.closed(root / "shut"):
+            members = list(read_members(root, ArchiveLimits()))
+        assert [member.name for member in members] == ["a/tile.png", "shut", "z/tile.png"]
+        assert "Permission denied" in members[1].refusal
+        with permissions.closed(root), pytest.raises(ArchiveRefused, match="cannot be read"):
+            list(read_members(root, ArchiveLimits()))
+
+
 def test_a_folder_that_is_to_be_left_out_is_not_entered(tmp_path):
     for name in ("a.png", "work/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
