@@ -90,6 +90,8 @@ class Boxes:
 
     def shifted(self, dx: float, dy: float) -> Boxes:
         """The boxes moved by (dx, dy) pixels."""
+        if not len(self):
+            return self
         return Boxes(self.xyxy + np.array([dx, dy, dx, dy]), self.labels, self.scores)
 
     def visible_in(self, window: tuple[float, float, float, float], minimum_share: float) -> Boxes:

@@ -137,6 +137,8 @@ class KnownObjects:
 
 def suppress_duplicates(xyxy: Floats, iou_threshold: float) -> Integers:
     """Indices of the boxes (N, 4), given best first, that overlap no better one by more than ``iou_threshold``, whatever their class."""
+    if len(xyxy) < 2:
+        return np.arange(len(xyxy))
     return np.flatnonzero(_best_of_each(xyxy[None], iou_threshold)[0])
 
 

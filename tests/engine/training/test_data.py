@@ -42,7 +42,7 @@ def test_smaller_tiles_are_padded_with_black_at_the_right_and_bottom():
 def test_samples_carry_their_boxes():
     pixels = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3)
     samples = TileSamples([pixels, pixels], [Boxes(np.array([[0, 0, 1, 2]]), np.array([4])), Boxes.empty()], 2)
-    image, boxes, labels, _ = samples.sample(0)
+    image, boxes, labels = samples.sample(0)[:3]
     assert len(samples) == 2
     assert image[:, 1, 0].tolist() == pixels[1, 0].tolist()
     assert (boxes.tolist(), labels.tolist()) == ([[0, 0, 1, 2]], [4])
