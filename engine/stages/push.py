@@ -146,12 +146,11 @@ def push(
     """
     with workspace.worker_lock("push"):
         with workspace.session() as session:
-            first = remote.known_workspace_key(session) is None
             key = remote.workspace_key(session)
         pictures = _local_pictures(config, key)
         with workspace.session(write=False) as session:
             batch = _batch(workspace, session, image_url, pictures, config, key)
-        project, there = _project(workspace, server, config, batch.label_set, key, first=first)
+        project, there = _project(workspace, server, config, batch.label_set, key)
         reconcile.require_fitting(server, there, batch.label_set, config.annotators)
         if pictures is not None:
             pictures.prepare()
@@ -298,10 +297,10 @@ def _task(tile: TileRecord, shown: Suggestion | None, classes: LabelSet, key: st
 
 
 def _project(
-    workspace: Workspace, server: AnnotationServer, config: PushConfig, classes: LabelSet, key: str, *, first: bool
+    workspace: Workspace, server: AnnotationServer, config: PushConfig, classes: LabelSet, key: str
 ) -> tuple[RemoteProject, ServerProject]:
-    """The project that this workspace pushes to, made and written down where it is not; at its ``first`` push there can be none."""
-    row, there = reconcile.known_project(workspace, server, "" if first else key, another=config.new_project)
+    """The project that this workspace pushes to, made and written down where it is not."""
+    row, there = reconcile.known_project(workspace, server, key, another=config.new_project)
     if row is not None and there is not None:
         return row, there
     with workspace.session(write=False) as session:

@@ -48,7 +48,7 @@ def test_chosen_tiles_that_teach_more_show_a_gap(workspace, fake):
         annotated_round(session, tiles[:12], drawn_by_choice=6, drawn_by_chance=1)
         found = chance_gaps(session, *PACE)[0]
         assert (found.round, found.first, found.fell_back) == (1, 1, False)
-        assert found.gap.mean == pytest.approx(15, abs=1)
+        assert found.gap.mean == pytest.approx(15)
         assert found.gap.low > 0
         assert must_fall_back(session, *PACE) is None
 
@@ -62,7 +62,7 @@ def test_a_tile_that_was_left_lying_does_not_decide_the_gap(workspace, fake, lyi
             seconds = 5400.0 if place == lying else 20.0
             record_visit(session, MeasuredVisit(tile, "somebody", "browser", seconds, 0, 0, 6 if place < 6 else 2, 0))
         gap = chance_gaps(session, *PACE)[0].gap
-    assert gap.mean == pytest.approx(12, abs=1)
+    assert gap.mean == pytest.approx(12)
     assert (gap.chosen, gap.drawn) == ((5, 6) if lying < 6 else (6, 5))
     assert gap.low > 0
 
