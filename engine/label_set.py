@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from engine.errors import BadInput, LabelSetMismatch
 
@@ -36,7 +37,7 @@ class LabelSet:
         """Number of classes."""
         return len(self.names)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any name or the order."""
         return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()[:16]

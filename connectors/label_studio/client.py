@@ -9,6 +9,7 @@ import json
 import random
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -201,7 +202,8 @@ class LabelStudioServer:
             TilehawkError: the answer does not say so many ids; what was imported is found again by its key.
         """
         assert len(tasks) <= MOST_TASKS_AT_ONCE
-        documents: list[Any] = [forms.as_task(task, label_set) for task in tasks]
+        # Where it is given a deque, the SDK leaves the JSON to pydantic-core; a list it walks through in Python, as long again
+        documents: deque[Any] = deque(forms.as_task(task, label_set) for task in tasks)
         call = partial(self._sdk.projects.import_tasks, id=project_id, request=documents, return_task_ids=True)
         ids = getattr(self._ask(call, repeat=False, gone=f"project {project_id}"), "task_ids", None) or []
         if len(ids) != len(tasks):
@@ -244,12 +246,20 @@ class LabelStudioServer:
             return AnswerPage(found, complete=True)
         last = found[-1].position.at
         whole = [each for each in found if each.position.at != last]
-        chosen = whole or self._tied(project_id, Cursor(last), limit)
+        chosen = whole or self._first_tied(project_id, found, limit)
         if not chosen:
             raise TilehawkError(
                 f"the tasks of project {project_id} changed while they were asked for", remedy="Pull again: it goes on there"
             )
         return AnswerPage(chosen, complete=False)
+
+    def _first_tied(self, project_id: int, found: list[TaskAnswers], limit: int) -> list[TaskAnswers]:
+        """The first by id of the tasks that all changed when those ``found`` did; most often it is those."""
+        at = found[-1].position.at
+        wanted = _query("tasks:id", _changed("greater_or_equal", at), _changed("less_or_equal", at))
+        call = partial(self._sdk.tasks.list, project=project_id, fields="task_only", include="id", page_size=len(found), query=wanted)
+        first = [each.id for each in self._ask(call, gone=f"project {project_id}").items or []]
+        return found if first == [each.task_id for each in found] else self._tied(project_id, Cursor(at), limit)
 
     def _tied(self, project_id: int, after: Cursor, limit: int) -> list[TaskAnswers]:
         """The next tasks by id that changed at the very time of the cursor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import exists, func, insert, select
+from sqlalchemy import bindparam, exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from engine.boxes import Boxes, box_iou, visible_share
@@ -41,6 +42,14 @@ SAME_OBJECT_IOU = 0.3
 SMALLEST_SIDE_PIXELS = 1.0
 ROUNDING_PIXELS = 1.0
 """More than coordinates of any scene are rounded by."""
+TOUCHING = (
+    select(Annotation)
+    .where(Annotation.scene_id == bindparam("scene"), Annotation.state == "accepted", Annotation.y1 > bindparam("strip"))
+    .where(Annotation.x1 < bindparam("right"), Annotation.x2 > bindparam("left"))
+    .where(Annotation.y1 < bindparam("bottom"), Annotation.y2 > bindparam("top"))
+    .order_by(Annotation.id)
+)
+"""Accepted annotations that reach into a window and begin below the upper edge of a strip; put together once, for it is asked for each tile."""
 REVIEW = "review"
 """Kind of the ledger's events of saved tiles: what was changed as it was ``before``, what was there ``after``, which of it is ``new``."""
 
@@ -328,12 +337,9 @@ def _shown(session: Session, tile: TileRecord, *, tallest: float | None = None) 
 
     Where none is taller than ``tallest`` pixels, only those are looked at that begin in the strip which can reach the tile.
     """
-    x1, y1, x2, y2 = tile.window.xyxy
-    touching = [Annotation.x1 < x2, Annotation.x2 > x1, Annotation.y1 < y2, Annotation.y2 > y1]
-    if tallest is not None:
-        touching.append(Annotation.y1 > y1 - tallest - ROUNDING_PIXELS)
-    query = select(Annotation).where(Annotation.scene_id == tile.scene_id, Annotation.state == "accepted", *touching)
-    return _seen(list(session.scalars(query.order_by(Annotation.id))), tile)
+    place = dict(zip(("left", "top", "right", "bottom"), tile.window.xyxy, strict=True))
+    strip = -math.inf if tallest is None else place["top"] - tallest - ROUNDING_PIXELS
+    return _seen(list(session.scalars(TOUCHING, place | {"scene": tile.scene_id, "strip": strip})), tile)
 
 
 def _seen(rows: Sequence[Annotation], tile: TileRecord) -> tuple[list[Annotation], NDArray[np.float64]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from engine.boxes import Boxes
+from engine.boxes import Boxes, box_iou
 from engine.config import StageConfig
 from engine.errors import BadInput
 
@@ -137,9 +137,12 @@ class KnownObjects:
 
 def suppress_duplicates(xyxy: Floats, iou_threshold: float) -> Integers:
     """Indices of the boxes (N, 4), given best first, that overlap no better one by more than ``iou_threshold``, whatever their class."""
-    if len(xyxy) < 2:
-        return np.arange(len(xyxy))
-    return np.flatnonzero(_best_of_each(xyxy[None], iou_threshold)[0])
+    same = np.triu(box_iou(xyxy, xyxy) > iou_threshold, 1)
+    kept = np.ones(len(xyxy), dtype=bool)
+    for better in np.flatnonzero(same.any(axis=1)):
+        if kept[better]:
+            kept &= ~same[better]
+    return np.flatnonzero(kept)
 
 
 def _best_of_each(xyxy: Floats, iou_threshold: float) -> NDArray[np.bool_]:

@@ -23,6 +23,18 @@ def test_a_suppressed_box_suppresses_nobody() -> None:
     assert suppress_duplicates(chain, 0.7).tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 60])
+def test_one_tile_alone_loses_the_same_duplicates_as_among_others(count: int) -> None:
+    generator = np.random.default_rng(count)
+    corner = generator.uniform(0, 20, (count, 2))
+    boxes = np.hstack([corner, corner + generator.uniform(8, 12, (count, 2))])
+    scores = np.linspace(0.9, 0.5, count).reshape(-1, 1)
+    among = keep_objects(Detections(np.zeros(count), boxes, scores), ObjectConfig(duplicate_iou=0.5))
+    alone = boxes[suppress_duplicates(boxes, 0.5)]
+    assert len(alone) < count or count < 60
+    np.testing.assert_array_equal(alone, among.xyxy)
+
+
 def test_the_order_of_detections_does_not_matter() -> None:
     generator = np.random.default_rng(0)
     corner = generator.integers(0, 30, (200, 2))

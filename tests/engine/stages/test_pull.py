@@ -168,9 +168,11 @@ def test_a_server_that_gives_less_than_is_asked_for_loses_nothing(workspace, stu
     assert pull(workspace, server, PullConfig()).tiles == TILES
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["by id", "the last id first"])
 @pytest.mark.parametrize("page", [1, 2, 4, 500])
-def test_an_action_on_many_tasks_at_once_leaves_them_of_one_time_and_none_is_lost(workspace, studio, server, people, draw, page):
+def test_an_action_on_many_tasks_at_once_leaves_them_of_one_time_and_none_is_lost(workspace, studio, server, people, draw, page, order):
     studio.largest_page = 4
+    studio.tasks = dict(list(studio.tasks.items())[::order])
     people.submit(TILES, [])
     for task in range(1, TILES):
         people.submit(task, [draw(2, 3, 10, 12)])
