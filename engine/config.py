@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -37,6 +38,9 @@ class StageConfig(BaseModel):
                     expected=f"one of {sorted(cls.model_fields)}",
                     remedy=f"Did you mean {nearest[0]!r}?" if nearest else "See docs/configuration.md",
                 ) from invalid
-            raise UsageError(
-                f"{key} = {first.get('input')!r} for {cls.__name__}", expected=first["msg"], remedy="See docs/configuration.md"
-            ) from invalid
+            reason = first["msg"].removeprefix("Value error, ")
+            if not key:
+                found = f"settings of {cls.__name__} that do not go together: {reason}"
+                raise UsageError(found, remedy="See docs/configuration.md") from invalid
+            value = reprlib.repr(first.get("input"))
+            raise UsageError(f"{key} = {value} for {cls.__name__}", expected=reason, remedy="See docs/configuration.md") from invalid

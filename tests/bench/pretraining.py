@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import neon
 import torch
 from detectors import Pictures, numbers
 from nwpu import CLASSES, Picture, load, subset, without_dev
@@ -67,6 +68,8 @@ class Arm(NamedTuple):
     """the arm whose detector labels the pool"""
     detector: dict[str, Any] | None = None
     """of DetectorConfig, while it is pre-trained"""
+    elsewhere: bool = False
+    """pre-training looks at NEON's imagery, and at none of NWPU's"""
     instead_of: str | None = None
     """the arm whose seconds of pre-training are spent on fine-tuning for longer"""
 
@@ -94,7 +97,10 @@ ARMS: dict[str, Arm] = {
     "mim-discrete": Arm(_encoder("mim-discrete")),
     "jigsaw-continuous": Arm(_encoder("jigsaw-continuous")),
     "jigsaw-discrete": Arm(_encoder("jigsaw-discrete")),
+    "mim-discrete-every-level": Arm(_encoder("mim-discrete", levels="every")),
+    "jigsaw-discrete-every-level": Arm(_encoder("jigsaw-discrete", levels="every")),
     "regions": Arm(_regions()),
+    "regions-neon": Arm(_regions(), elsewhere=True),
     "regions-embedding": Arm(_regions("embedding")),
     "regions-boxes": Arm(_regions("boxes")),
     "regions-turned": Arm(_regions(said={"turned": True})),
@@ -121,14 +127,15 @@ class Bench:
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
         self.folder: Path = chosen.out / ("dev" if chosen.dev else "test")
-        self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
+        nano = PRESETS["nano"].model_dump(exclude_defaults=True)
+        self.detector = DetectorConfig.from_mapping(nano | {"image_size": chosen.size} | _settings(chosen.detector))
         torch.set_num_threads(chosen.threads)
         pictures = load("train", chosen.size)
         self.train, self.judged = without_dev(pictures) if chosen.dev else (pictures, load("val", chosen.size))
 
     def schedule(self, images_seen: int, seed: int) -> ScheduleConfig:
-        changed = {key: json.loads(value) for key, _, value in (each.partition("=") for each in self.chosen.schedule)}
-        return ScheduleConfig.from_mapping({"images_seen": images_seen, "seed": seed, "threads": self.chosen.threads, **changed})
+        given = {"images_seen": images_seen, "seed": seed, "threads": self.chosen.threads}
+        return ScheduleConfig.from_mapping(given | _settings(self.chosen.schedule))
 
     def pretrain_schedule(self) -> ScheduleConfig:
         return PretrainScheduleConfig(images_seen=self.chosen.pretrain_images, threads=self.chosen.threads)
@@ -141,14 +148,15 @@ class Bench:
         said = PretextConfig.from_mapping(pretext)
         path = self.folder / "pretrain" / f"{_same(name)}-{self.chosen.pretrain_images}.safetensors"
         if path.exists():
-            wanted = {"size": self.chosen.size, "pretext": said.model_dump(mode="json")}
+            wanted = {"size": self.chosen.size, "pretext": said.model_dump(mode="json"), "detector": self.detector.model_dump(mode="json")}
             require_same(path.with_suffix(".json"), self.pretrain_schedule(), wanted)
             return path
         run_folder = path.with_suffix(".run")
+        pictures = neon.load(self.chosen.out / "neon", self.chosen.size) if ARMS[name].elsewhere else self.train
         began, worked = time.monotonic(), time.process_time()
         with seeded(0):
             model = Detector(DetectorConfig.from_mapping(self.detector.model_dump() | (ARMS[name].detector or {})), said.classes)
-            plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=run_folder, progress=report(name))
+            plan = plan_pretext(model, said, Pictures(pictures), seed=0, keep=run_folder, progress=report(name))
         prepared = time.monotonic() - began
         checkpoints = CheckpointStore(run_folder / "checkpoints")
         schedule = self.pretrain_schedule()
@@ -161,7 +169,8 @@ class Bench:
             "seconds_to_prepare": prepared,
         }
         document |= {"processor_seconds": time.process_time() - worked, "resumed_at": run.resumed_at}
-        document |= {"pretext": said.model_dump(mode="json"), "schedule": schedule.model_dump(mode="json"), "images": len(self.train)}
+        document |= {"pretext": said.model_dump(mode="json"), "schedule": schedule.model_dump(mode="json"), "images": len(pictures)}
+        document |= {"detector": self.detector.model_dump(mode="json")}
         document |= {"first_loss": statistics.mean(run.losses[:20]), "last_loss": statistics.mean(run.losses[-20:]), "parts": run.parts}
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
         write_json(path.with_suffix(".json"), document | {"versions": versions()})
@@ -172,6 +181,7 @@ class Bench:
         """Refuse to go on beside results of other settings, which would then stand in one table."""
         schedule = self.schedule(json.loads(path.read_text())["schedule"]["images_seen"], draw)
         wanted = {"size": self.chosen.size, "pretrain_images": self.chosen.pretrain_images if ARMS[name].pretext else 0}
+        wanted |= {"detector": self.detector.model_dump(mode="json")}
         require_same(path, schedule, wanted)
 
     def file(self, name: str, draw: int) -> Path:
@@ -266,7 +276,19 @@ def require_same(path: Path, schedule: ScheduleConfig, wanted: dict[str, Any]) -
 
 def _same(name: str) -> str:
     """The first arm with the same pre-training."""
-    return next(other for other, arm in ARMS.items() if (arm.pretext, arm.detector) == (ARMS[name].pretext, ARMS[name].detector))
+    same = (ARMS[name].pretext, ARMS[name].detector, ARMS[name].elsewhere)
+    return next(other for other, arm in ARMS.items() if (arm.pretext, arm.detector, arm.elsewhere) == same)
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    """Of KEY=VALUE, where a value is JSON or a word."""
+    said = {}
+    for key, _, value in (each.partition("=") for each in given):
+        try:
+            said[key] = json.loads(value)
+        except json.JSONDecodeError:
+            said[key] = value
+    return said
 
 
 def _start(model: Detector, held: dict[str, Tensor]) -> None:
@@ -340,6 +362,13 @@ def main() -> None:
     parser.add_argument("--against", default="none")
     parser.add_argument(
         "--schedule", nargs="+", default=[], metavar="KEY=VALUE", help="of ScheduleConfig, for fine-tuning; to be given an OUT of its own"
+    )
+    parser.add_argument(
+        "--detector",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of DetectorConfig; to be given an OUT of its own",
     )
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.names) - set(ARMS))

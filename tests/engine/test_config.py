@@ -1,0 +1,44 @@
+"""Settings that cannot be are refused by name, in a line that a person can read."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import pytest
+from pydantic import Field, model_validator
+
+from engine.config import StageConfig
+from engine.errors import UsageError
+
+
+class Crops(StageConfig):
+    smallest: int = Field(default=8, ge=1)
+    largest: int = 64
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest = {self.smallest} is above largest = {self.largest}")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"smalest": 3}, "unknown key 'smalest' for Crops"),
+        ({"smallest": 0}, "smallest = 0 for Crops"),
+        ({"smallest": 9, "largest": 4}, "settings of Crops that do not go together: smallest = 9 is above largest = 4"),
+    ],
+)
+def test_what_cannot_be_is_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        Crops.from_mapping(given)
+    assert refusal.value.found == said
+    assert refusal.value.remedy
+
+
+def test_a_value_of_any_length_makes_a_short_message() -> None:
+    with pytest.raises(UsageError, match="valid integer") as refusal:
+        Crops.from_mapping({"largest": "9" * 30 + "x" * 100_000})
+    assert len(str(refusal.value)) < 300
+    assert "999" in str(refusal.value)
