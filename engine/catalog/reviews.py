@@ -49,7 +49,7 @@ TOUCHING = (
     .where(Annotation.y1 < bindparam("bottom"), Annotation.y2 > bindparam("top"))
     .order_by(Annotation.id)
 )
-"""Accepted annotations that reach into a window and begin below the upper edge of a strip; put together once, for it is asked for each tile."""
+"""Accepted annotations that reach into a window and begin below a strip's upper edge; put together once, for it is asked of each tile."""
 REVIEW = "review"
 """Kind of the ledger's events of saved tiles: what was changed as it was ``before``, what was there ``after``, which of it is ``new``."""
 

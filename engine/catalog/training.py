@@ -21,10 +21,21 @@ from engine.errors import BadInput, CheckpointRefused
 from engine.label_set import LabelSet
 from engine.models.detector import Detector
 from engine.models.store import read_model, save_model
+from engine.pretext.taught_regions import RegionStore
 from engine.training.checkpoint import CheckpointStore
 from engine.training.loop import TrainingRun
 
-__all__ = ["RunIdentity", "TrainingReport", "data_hash", "finish_run", "finished_report", "run_checkpoints", "run_log", "stored_report"]
+__all__ = [
+    "RunIdentity",
+    "TrainingReport",
+    "data_hash",
+    "finish_run",
+    "finished_report",
+    "region_store",
+    "run_checkpoints",
+    "run_log",
+    "stored_report",
+]
 
 
 def data_hash(tiles: Sequence[TileRecord], boxes: Mapping[int, Boxes]) -> str:
@@ -98,6 +109,11 @@ class TrainingReport:
     """(step, micro-batch from there on) each time that memory ran out"""
     log: str = ""
     """folder of the log, relative to the workspace's"""
+
+
+def region_store(workspace: Workspace, tiles: Sequence[TileRecord]) -> RegionStore:
+    """Regions on these tiles, for all runs of the workspace."""
+    return RegionStore(workspace.checkpoints / "regions", data_hash(tiles, {}))
 
 
 def run_checkpoints(workspace: Workspace, identity: RunIdentity) -> CheckpointStore:

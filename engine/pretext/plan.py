@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 from pydantic import model_validator
 
 from engine.config import StageConfig
@@ -15,16 +12,16 @@ from engine.errors import UsageError
 from engine.models.detector import Detector, DetectorConfig
 from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
 from engine.pretext.query_patches import PatchConfig, QueryPatchTask
-from engine.pretext.regions import RegionConfig, RegionTask, find_regions
-from engine.pretext.tile_boxes import TileBoxes
+from engine.pretext.regions import RegionConfig, RegionTask
+from engine.pretext.taught_regions import RegionStore, taught_regions
 from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, kept_tokenizer
 from engine.progress import Progress, silent
-from engine.training.data import Part, TileSource
+from engine.training.data import TileSource
 from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.one_shot import OneShotTask, QueryBank
 from engine.training.task import Task
 
-__all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots", "taught_regions"]
+__all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots"]
 
 
 class PretextConfig(StageConfig):
@@ -84,6 +81,7 @@ def plan_pretext(
     seed: int,
     keep: Path | None = None,
     origin: str = "",
+    regions: RegionStore | None = None,
     progress: Progress = silent,
 ) -> Pretext:
     """Make the task of a run and the tiles that it is taught on.
@@ -93,8 +91,9 @@ def plan_pretext(
         config: what is learned.
         source: unlabelled tiles.
         seed: of regions and vocabulary.
-        keep: folder in which regions and vocabulary are kept, and found again by the same run; None for none.
+        keep: folder in which the vocabulary is kept, and found again by the same run; None for none.
         origin: where the tiles come from, see :class:`~engine.pretext.tokenizer.Tokenizer`.
+        regions: those that were found on these tiles before; None to find them in any case.
         progress: told while regions and vocabulary are made.
 
     Raises:
@@ -107,7 +106,7 @@ def plan_pretext(
     tokenizer, encoder, patches, taught = None, None, None, None
     frozen = config.freeze_backbone
     if config.regions:
-        source = taught_regions(model, config.regions, source, seed=seed, keep=keep, origin=origin, progress=progress)
+        source = taught_regions(model, config.regions, source, seed=seed, store=regions, progress=progress)
         taught = _region_task(model, config.regions, source, frozen=frozen, progress=progress)
         tasks["regions"] = Weighted(taught, config.regions_weight)
     if config.patches:
@@ -156,34 +155,3 @@ def _region_task(
         return RegionTask(model, config, freeze_backbone=frozen)
     bank = QueryBank(regions, config.asked.patch_size, progress=progress)
     return OneShotTask(model, bank, config.asked, freeze_backbone=frozen)
-
-
-def taught_regions(
-    model: Detector,
-    config: RegionConfig,
-    source: TileSource,
-    *,
-    seed: int,
-    keep: Path | None = None,
-    origin: str = "",
-    progress: Progress = silent,
-) -> TileSource:
-    """The tiles with regions in place of labels, no more than ``config.tiles``; regions in ``keep`` where the same was asked for before.
-
-    Other arguments are as in :func:`plan_pretext`.
-
-    Raises:
-        NothingToDo: fewer regions than clusters.
-    """
-    if len(source) > config.tiles:
-        source = Part(source, np.sort(np.random.default_rng(seed).permutation(len(source))[: config.tiles]))
-    said = [config.model_dump(mode="json"), seed, len(source), model.config.backbone, model.config.image_size, origin]
-    fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-    path = keep / "regions.safetensors" if keep else None
-    found = TileBoxes.load(path, fingerprint) if path else None
-    if found is None:
-        found = find_regions(source, config, network=model, seed=seed, progress=progress)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found.save(path, fingerprint)
-    return found.on(source, absence=config.absence)

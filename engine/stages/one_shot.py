@@ -11,7 +11,16 @@ from engine.catalog.models import model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.starting import architecture, parent_identity, starting_model
 from engine.catalog.tiles import tiles
-from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
+from engine.catalog.training import (
+    RunIdentity,
+    TrainingReport,
+    data_hash,
+    finish_run,
+    finished_report,
+    region_store,
+    run_checkpoints,
+    run_log,
+)
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
@@ -19,8 +28,8 @@ from engine.errors import NothingToDo, UsageError
 from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
 from engine.models.store import read_model, start_from
-from engine.pretext.plan import taught_regions
 from engine.pretext.regions import RegionConfig
+from engine.pretext.taught_regions import taught_regions
 from engine.progress import Progress, silent
 from engine.training.data import TileSource
 from engine.training.joint import JointTask, WeightConfig, Weighted
@@ -121,8 +130,7 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
                     config.look_alikes,
                     everything,
                     seed=config.schedule.seed,
-                    keep=checkpoints.directory,
-                    origin=workspace.identity,
+                    store=region_store(workspace, seen),
                     progress=progress,
                 )
                 task = _beside(task, model, regions, config, progress)

@@ -9,7 +9,16 @@ from pydantic import Field
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.starting import large_enough
 from engine.catalog.tiles import TileRecord, tiles
-from engine.catalog.training import RunIdentity, TrainingReport, data_hash, finish_run, finished_report, run_checkpoints, run_log
+from engine.catalog.training import (
+    RunIdentity,
+    TrainingReport,
+    data_hash,
+    finish_run,
+    finished_report,
+    region_store,
+    run_checkpoints,
+    run_log,
+)
 from engine.catalog.weights import new_detector
 from engine.catalog.workspace import Workspace
 from engine.errors import NothingToDo, UsageError
@@ -101,6 +110,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
                     seed=config.schedule.seed,
                     keep=checkpoints.directory,
                     origin=workspace.identity,
+                    regions=region_store(workspace, unlabelled),
                     progress=progress,
                 )
             log = run_log(workspace, identity)

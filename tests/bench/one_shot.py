@@ -33,6 +33,7 @@ from engine.models.one_shot import describe_patches
 from engine.models.presets import PRESETS
 from engine.pretext.plan import PretextConfig, plan_pretext
 from engine.pretext.regions import find_regions
+from engine.pretext.taught_regions import RegionStore
 from engine.training.checkpoint import CheckpointStore
 from engine.training.joint import JointTask, WeightConfig, Weighted
 from engine.training.loop import ScheduleConfig, seeded, train
@@ -147,7 +148,9 @@ class Bench:
         folder = path.with_suffix(".run")
         with seeded(0):
             model = Detector(self.detector, said.classes)
-            plan = plan_pretext(model, said, Pictures(self.train), seed=0, keep=folder, progress=report(arm))
+            plan = plan_pretext(
+                model, said, Pictures(self.train), seed=0, keep=folder, regions=RegionStore(folder / "regions", ""), progress=report(arm)
+            )
         checkpoints = CheckpointStore(folder / "checkpoints")
         run = train(plan.task, plan.source, schedule, checkpoints=checkpoints, progress=report(arm), log=folder)
         if said.classes == 1:

@@ -39,6 +39,7 @@ from engine.models.store import replaced_by_fine_tuning
 from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
 from engine.pretext.plan import PretextConfig, plan_pretext
 from engine.pretext.self_training import SelfTrainingConfig, believe, with_believed
+from engine.pretext.taught_regions import RegionStore
 from engine.pretext.tokenizer import TokenizerConfig, fit_tokenizer
 from engine.training.checkpoint import CheckpointStore
 from engine.training.data import TileSource
@@ -156,7 +157,15 @@ class Bench:
         began, worked = time.monotonic(), time.process_time()
         with seeded(0):
             model = Detector(DetectorConfig.from_mapping(self.detector.model_dump() | (ARMS[name].detector or {})), said.classes)
-            plan = plan_pretext(model, said, Pictures(pictures), seed=0, keep=run_folder, progress=report(name))
+            plan = plan_pretext(
+                model,
+                said,
+                Pictures(pictures),
+                seed=0,
+                keep=run_folder,
+                regions=RegionStore(run_folder / "regions", ""),
+                progress=report(name),
+            )
         prepared = time.monotonic() - began
         checkpoints = CheckpointStore(run_folder / "checkpoints")
         schedule = self.pretrain_schedule()

@@ -151,6 +151,16 @@ def test_regions_and_words_are_found_once(workspace, config):
     assert not {"proposing", "describing"} & set(told)
 
 
+def test_another_run_on_the_same_tiles_takes_the_regions_that_were_found(workspace, config):
+    told = []
+    longer = {**config.schedule.model_dump(), "images_seen": config.schedule.images_seen + 2}
+    for changed in ({}, {"schedule": longer}):
+        told.append([])
+        chosen = with_tasks(config, regions=REGIONS, **changed)
+        pretrain(workspace, chosen, progress=lambda done, total, message: told[-1].append(message))
+    assert ["proposing regions" in messages for messages in told] == [True, False]
+
+
 def test_a_tokenizer_may_be_given_if_it_comes_from_here(workspace, config, squares, fake, tmp_path):
     first = pretrain(workspace, with_tasks(config, encoder=ENCODER, name="first"))
     path = model_directory(workspace, first.model) / "tokenizer.safetensors"
