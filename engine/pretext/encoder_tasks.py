@@ -21,6 +21,7 @@ from engine.pretext.patch_grid import Changed, choose, from_patches, hide, infor
 from engine.pretext.tokenizer import Tokenizer
 from engine.training.data import Sample
 from engine.training.detection import dropout_from, stack_images
+from engine.training.joint import Curve, falling
 
 __all__ = ["EncoderTask", "EncoderTaskConfig", "EncoderTaskName", "Shown", "require_fits"]
 
@@ -36,7 +37,11 @@ class EncoderTaskConfig(StageConfig):
     task: EncoderTaskName = "mim-continuous"
     """The task."""
     ratio: float = Field(default=0.5, ge=0, le=1)
-    """Share of an image's patches that are hidden or moved; reconstruction has none."""
+    """Share of an image's patches that are hidden or moved, at the beginning of the run; reconstruction has none."""
+    ratio_end: float = Field(default=0.0, ge=0, le=1)
+    """The share at the end of the run, where the curve is not constant."""
+    ratio_curve: Curve = "constant"
+    """How it goes from the one to the other. A share that has become too small to change a patch teaches nothing from then on."""
     patch: int = Field(default=32, ge=4)
     """Side of a patch in pixels: a multiple of the stride of every level that is read, and a divisor of image_size."""
     levels: Literal["largest", "every"] = "largest"
@@ -50,9 +55,18 @@ class EncoderTaskConfig(StageConfig):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
-        if self.task != "reconstruction" and self.loss_on == "changed" and not self.ratio:
+        if self.task != "reconstruction" and self.loss_on == "changed" and not self.largest_ratio:
             raise ValueError("ratio = 0 with loss_on = 'changed': there is nothing to learn from")
         return self
+
+    @property
+    def largest_ratio(self) -> float:
+        """The largest share of the run."""
+        return self.ratio if self.ratio_curve == "constant" else max(self.ratio, self.ratio_end)
+
+    def ratio_at(self, done: float) -> float:
+        """The share when the share ``done`` of the run is done, in [0, 1]."""
+        return falling(self.ratio, self.ratio_end, self.ratio_curve, done)
 
 
 def _read_strides(config: EncoderTaskConfig, model: Detector) -> list[int]:
@@ -78,9 +92,10 @@ def require_fits(config: EncoderTaskConfig, model: Detector) -> None:
     if config.task == "reconstruction" or config.loss_on == "all":
         return
     patches, needed = (size // config.patch) ** 2, MOVED_AT_LEAST if config.task.startswith("jigsaw") else 1
-    if round(config.ratio * patches) < needed:
+    changed = round(config.largest_ratio * patches)
+    if changed < needed:
         raise UsageError(
-            f"ratio = {config.ratio:g} of the {patches} patches of {config.patch} px in {size} px changes {round(config.ratio * patches)}",
+            f"ratio = {config.largest_ratio:g} of the {patches} patches of {config.patch} px in {size} px changes {changed}",
             expected=f"{needed} at least",
             remedy="Set a larger ratio, or a smaller patch",
         )
@@ -150,15 +165,15 @@ class EncoderTask:
     def _paints(self) -> bool:
         return not self._config.task.endswith("discrete")
 
-    def _change(self, images: Tensor, generator: torch.Generator) -> tuple[Changed, Tensor]:
+    def _change(self, images: Tensor, ratio: float, generator: torch.Generator) -> tuple[Changed, Tensor]:
         """The images as they are shown, and the patches (B, P) that there is something to learn from."""
         config = self._config
         taught = informative(to_patches(images, config.patch))
         if config.task == "reconstruction":
             return hide(images, torch.zeros_like(taught), self.detector.mean.flatten(), config.patch), taught
         if config.task.startswith("mim"):
-            return hide(images, choose(taught, config.ratio, generator), self.detector.mean.flatten(), config.patch), taught
-        return move(images, choose(taught, config.ratio, generator, least=2), config.patch, generator), taught
+            return hide(images, choose(taught, ratio, generator), self.detector.mean.flatten(), config.patch), taught
+        return move(images, choose(taught, ratio, generator, least=2), config.patch, generator), taught
 
     def _levels(self, memory: Memory) -> list[Tensor]:
         """Maps (B, H, W, D) of the levels that answer."""
@@ -192,10 +207,10 @@ class EncoderTask:
         assert self._tokenizer is not None
         return self._tokenizer.words(images)
 
-    def loss(self, batch: list[Sample], generator: torch.Generator, _done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: list[Sample], generator: torch.Generator, done: float = 0.0, /) -> tuple[Tensor, dict[str, float]]:
         """Mean over the levels that answer of the L1 difference of normalised pixels, or of the cross-entropy, on the patches asked for."""
         images = stack_images(batch)
-        changed, taught = self._change(images, generator)
+        changed, taught = self._change(images, self._config.ratio_at(done), generator)
         asked = self._asked(changed, taught)
         with dropout_from(generator, self.detector.config.dropout):
             memory = self.detector.encode(changed.images)
@@ -215,12 +230,12 @@ class EncoderTask:
 
     @torch.no_grad()
     def show(self, batch: list[Sample], generator: torch.Generator) -> Shown:
-        """What is asked and answered, as images (the paper's figure 10).
+        """What is asked and answered, as images (the paper's figure 10), where the most is hidden or moved.
 
         Discrete answers are shown as the patches that they name: a word by its mean patch, a place by putting the patch there.
         """
         images = stack_images(batch)
-        changed, taught = self._change(images, generator)
+        changed, taught = self._change(images, self._config.largest_ratio, generator)
         tokens = self._levels(self.detector.encode(changed.images))[0]
         columns = images.shape[3] // self._config.patch
         if self._paints:

@@ -14,7 +14,9 @@ from engine.config import StageConfig
 from engine.training.data import Sample
 from engine.training.task import Task
 
-__all__ = ["JointTask", "WeightConfig", "Weighted", "weight_at"]
+__all__ = ["Curve", "JointTask", "WeightConfig", "Weighted", "falling", "weight_at"]
+
+Curve = Literal["constant", "linear", "cosine"]
 
 
 class WeightConfig(StageConfig):
@@ -24,7 +26,7 @@ class WeightConfig(StageConfig):
     """At the beginning of the run."""
     end: float = Field(default=0.0, ge=0)
     """At its end, where the curve is not constant."""
-    curve: Literal["constant", "linear", "cosine"] = "constant"
+    curve: Curve = "constant"
     """How it goes from the one to the other."""
 
     @model_validator(mode="after")
@@ -34,12 +36,17 @@ class WeightConfig(StageConfig):
         return self
 
 
+def falling(start: float, end: float, curve: Curve, done: float) -> float:
+    """What stands at ``start``, and goes to ``end`` unless it is constant, when the share ``done`` of the run is done, in [0, 1]."""
+    if curve == "constant":
+        return start
+    left = 1 - done if curve == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return end + (start - end) * left
+
+
 def weight_at(config: WeightConfig, done: float) -> float:
     """The weight when the share ``done`` of the run is done, in [0, 1]."""
-    if config.curve == "constant":
-        return config.start
-    left = 1 - done if config.curve == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return config.end + (config.start - config.end) * left
+    return falling(config.start, config.end, config.curve, done)
 
 
 class Weighted(NamedTuple):

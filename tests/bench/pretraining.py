@@ -117,8 +117,10 @@ ARMS: dict[str, Arm] = {
     "regions-self-training": Arm(_regions(), teacher="regions"),
     "beside-mim-discrete": Arm(encoder={"task": "mim-discrete"}, weight={"start": 0.3}),
     "beside-mim-discrete-falling": Arm(encoder={"task": "mim-discrete"}, weight={"start": 0.6, "curve": "cosine"}),
+    "beside-mim-discrete-falling-ratio": Arm(encoder={"task": "mim-discrete", "ratio_curve": "cosine"}, weight={"start": 0.3}),
     "beside-jigsaw-discrete": Arm(encoder={"task": "jigsaw-discrete"}, weight={"start": 0.3}),
     "beside-jigsaw-discrete-falling": Arm(encoder={"task": "jigsaw-discrete"}, weight={"start": 0.6, "curve": "cosine"}),
+    "beside-jigsaw-discrete-falling-ratio": Arm(encoder={"task": "jigsaw-discrete", "ratio_curve": "cosine"}, weight={"start": 0.3}),
 }
 
 

@@ -60,6 +60,30 @@ def serve() -> Callable[..., Any]:
     return _serve
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Any]) -> Iterator[tuple[str, Workspace]]:
+    """``tilehawk app`` with its worker, on a new workspace."""
+    with Workspace.create(tmp_path_factory.mktemp("browser") / "workspace") as workspace, serve(workspace) as address:
+        yield address, workspace
+
+
+@pytest.fixture
+def page(browser: Any, service: tuple[str, Workspace]) -> Iterator[Any]:
+    """A tab that may ask nobody but the app, and must not fail."""
+    address, _ = service
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
+    tab = context.new_page()
+    tab.set_default_timeout(120_000)
+    asked: list[str] = []
+    errors: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    context.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert errors == []
+
+
 @pytest.fixture(scope="session")
 def app_address(filled_workspace: Workspace) -> Iterator[str]:
     """The address of ``tilehawk app`` on the filled workspace, which nobody works on."""

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from engine.catalog.annotations import tile_boxes
 from engine.catalog.reviews import tile_state
 from engine.catalog.searches import hits, searches
 from engine.catalog.tiles import tiles
-from engine.catalog.workspace import Workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
@@ -50,30 +48,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory, fake: Callable[[str], Modu
     categories = [{"id": 1, "name": "house"}, {"id": 2, "name": "car"}]
     (folder / "labels.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., Any]) -> Iterator[tuple[str, Workspace]]:
-    """``tilehawk app`` with its worker, on a new workspace."""
-    with Workspace.create(tmp_path_factory.mktemp("service") / "workspace") as workspace, serve(workspace) as address:
-        yield address, workspace
-
-
-@pytest.fixture
-def page(browser: Any, service: tuple[str, Workspace]) -> Iterator[Any]:
-    """A tab that may ask nobody but the app, and must not fail."""
-    address, _ = service
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
-    tab = context.new_page()
-    tab.set_default_timeout(60_000)
-    asked: list[str] = []
-    errors: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    yield tab
-    context.close()
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert errors == []
 
 
 def test_1_an_upload_that_is_no_archive_is_named_and_the_worker_goes_on(page, service, tmp_path, visitor):

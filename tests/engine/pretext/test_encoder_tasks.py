@@ -92,6 +92,25 @@ def test_the_loss_may_be_taken_on_all_patches(squares):
     assert task.loss([squares.samples(1).sample(0)], generator())[1]["patches"] == 4
 
 
+@pytest.mark.parametrize("name", ["mim-continuous", "jigsaw-discrete"])
+def test_less_is_hidden_or_moved_as_the_share_falls_and_nothing_is_no_loss(squares, name):
+    task = made(squares, name, ratio=1.0, ratio_curve="linear")
+    sample = squares.samples(1).sample(0)
+    found = [task.loss([sample], generator(), done) for done in (0.0, 0.5, 1.0)]
+    assert [parts["patches"] for _, parts in found[:2]] == [4, 2]
+    assert found[2][0].item() == 0
+    rising = made(squares, name, ratio=0.0, ratio_end=1.0, ratio_curve="cosine")
+    assert (rising.show([sample], generator()).given != rising.show([sample], generator()).wanted).any()
+    assert rising.loss([sample], generator(), 1.0)[1]["patches"] == 4
+
+
+def test_a_constant_share_has_no_end(squares):
+    with pytest.raises(UsageError, match="nothing to learn from"):
+        EncoderTaskConfig.from_mapping({"ratio": 0, "ratio_end": 0.5})
+    task = made(squares, "mim-continuous", ratio=0.5, ratio_end=1.0)
+    assert task.loss([squares.samples(1).sample(0)], generator(), 1.0)[1]["patches"] == 2
+
+
 def test_padding_is_neither_hidden_nor_asked_for(squares):
     image = squares.samples(1).sample(0).image.clone()
     image[:, 32:] = 0
@@ -127,7 +146,7 @@ def test_places_are_asked_of_the_patches_that_moved(squares):
 def test_a_picture_of_the_right_places_is_the_picture(squares):
     task = made(squares, "jigsaw-discrete", ratio=1.0)
     sample = squares.samples(1).sample(0)
-    changed, _ = task._change(sample.image[None].float() / 255, generator())
+    changed, _ = task._change(sample.image[None].float() / 255, 1.0, generator())
     task._named = lambda head, tokens: torch.nn.functional.one_hot(changed.origin, 4).float()
     shown = task.show([sample], generator())
     assert torch.equal(shown.answered, shown.wanted)
