@@ -5,7 +5,7 @@ Every request is small and bounded in time. A connector repeats a request that f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -191,6 +191,12 @@ class AnnotationServer(Protocol):
         Raises:
             BadInput: the server does not serve that folder.
         """
+
+    def pictures(self, project_id: int) -> Mapping[str, str]:
+        """The addresses of pictures that were uploaded to the project from here, by the names that were given to them."""
+
+    def upload_pictures(self, project_id: int, pictures: Mapping[str, bytes]) -> Mapping[str, str]:
+        """Upload PNG pictures by their names, in one request that is not repeated; returns their addresses by name."""
 
     def tasks(self, project_id: int, *, after: int = 0) -> Iterator[KnownTask]:
         """The tasks with an id above ``after``, by id."""

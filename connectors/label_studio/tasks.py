@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -23,6 +23,7 @@ from engine.errors import BadInput
 from engine.label_set import LabelSet
 
 __all__ = [
+    "addresses_of",
     "as_prediction",
     "as_task",
     "config_differences",
@@ -44,6 +45,7 @@ LARGEST_NUMBER = 1e9
 OURS = "tilehawk-"
 DRAWING = re.compile("(?:Rectangle|Polygon|Brush|Ellipse|KeyPoint|Vector|Bitmask)(?:Labels)?|Magicwand")
 """Tags of Label Studio that draw on a picture."""
+UPLOADED = re.compile(r"upload/\d+/[0-9a-f]{8}-(.+)")
 UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -108,6 +110,12 @@ def task_data(task: TileTask) -> dict[str, Any]:
         "y": task.y,
         "reason": task.reason,
     }
+
+
+def addresses_of(files: Iterable[str]) -> dict[str, str]:
+    """The addresses of uploaded files by the names under which they were sent: the server puts eight digits and a dash before them."""
+    named = ((UPLOADED.fullmatch(file), file) for file in files)
+    return {found[1]: f"/data/{file}" for found, file in named if found}
 
 
 def as_task(task: TileTask, label_set: LabelSet) -> dict[str, Any]:

@@ -40,11 +40,16 @@ class CurvePoint:
     ap50: float
 
 
-def write_png(path: Path, image: Pixels) -> None:
-    """Write RGB ``image`` (H, W, 3) to ``path`` as PNG, atomically."""
+def png_bytes(image: Pixels) -> bytes:
+    """RGB ``image`` (H, W, 3) as PNG."""
     stream = io.BytesIO()
     Image.fromarray(_rgb(image)).save(stream, format="PNG")
-    write_bytes(path, stream.getvalue())
+    return stream.getvalue()
+
+
+def write_png(path: Path, image: Pixels) -> None:
+    """Write RGB ``image`` (H, W, 3) to ``path`` as PNG, atomically."""
+    write_bytes(path, png_bytes(image))
 
 
 def draw_boxes(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +18,10 @@ from engine.annotation_server import ACCEPTED, MOST_TASKS_AT_ONCE, AnnotationSer
 from engine.boxes import Boxes
 from engine.catalog import ledger, reconcile, remote
 from engine.catalog.annotations import label_set, tile_boxes
-from engine.catalog.local_pictures import LocalPictures
 from engine.catalog.predictions import RoundDetections, round_detections
 from engine.catalog.rounds import get_round, round_tiles
 from engine.catalog.schema import RemoteProject, RemoteTask, RoundRow
+from engine.catalog.task_pictures import LocalPictures, SignedPictures, TaskPictures, UploadedPictures
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
 from engine.config import StageConfig
@@ -49,8 +49,9 @@ class PushConfig(StageConfig):
     """Make another project, in place of one that is gone or was changed; answers to earlier ones are still pulled."""
     annotators: int = Field(default=1, ge=1, le=20)
     """People who are to annotate each tile; a project that asks fewer is refused. What becomes of several answers: `several` of `pull`."""
-    images: Literal["signed", "local-files"] = "signed"
-    """Where annotators' browsers get the pictures: `signed` addresses of this app, or `local-files` that the server has on its own disk."""
+    images: Literal["signed", "local-files", "upload"] = "signed"
+    """Where annotators' browsers get the pictures: `signed` addresses of this app, `local-files` that the server has on its own disk, or
+    an `upload` into the server."""
     local_root: Path | None = None
     """For `local-files`: the folder that the server serves (its document root) as this machine sees it; pictures are written below it."""
     local_root_there: str | None = None
@@ -147,14 +148,12 @@ def push(
     with workspace.worker_lock("push"):
         with workspace.session() as session:
             key = remote.workspace_key(session)
-        pictures = _local_pictures(config, key)
+        pictures = _pictures(config, image_url, key)
         with workspace.session(write=False) as session:
-            batch = _batch(workspace, session, image_url, pictures, config, key)
+            batch = _batch(workspace, session, pictures, config, key)
         project, there = _project(workspace, server, config, batch.label_set, key)
         reconcile.require_fitting(server, there, batch.label_set, config.annotators)
-        if pictures is not None:
-            pictures.prepare()
-            server.serve_pictures(there.id, f"{config.local_root_there or config.local_root}/{pictures.folder}")
+        pictures.prepare(server, there.id)
         difference = reconcile.bring_home(workspace, server, project, there, key)
         with workspace.session() as session:
             known = remote.tasks_of(session, project, [task.tile_id for task in batch.tasks])
@@ -163,15 +162,11 @@ def push(
         total = len(fresh) + len(stale)
         for start in range(0, len(fresh), config.chunk):
             progress(start, total, "adding tasks")
-            chunk = fresh[start : start + config.chunk]
-            if pictures is not None:
-                pictures.write(workspace, [batch.tiles[task.tile_id] for task in chunk])
+            chunk = _with_pictures(workspace, pictures, batch, fresh[start : start + config.chunk])
             _add(workspace, server, project, batch, chunk)
         for done, task in enumerate(stale, start=len(fresh)):
             progress(done, total, "updating tasks")
-            if pictures is not None:
-                pictures.write(workspace, [batch.tiles[task.tile_id]])
-            _replace(workspace, server, project, batch, task)
+            _replace(workspace, server, project, batch, *_with_pictures(workspace, pictures, batch, [task]))
         progress(total, total, "pushed")
         late = reconcile.doubles_of_a_late_import(workspace, server, project, key)
         report = PushReport(
@@ -202,7 +197,7 @@ def plan_push(
     """
     with workspace.session(write=False) as session:
         key = remote.known_workspace_key(session) or ""
-        batch = _batch(workspace, session, image_url, _local_pictures(config, key), config, key)
+        batch = _batch(workspace, session, _pictures(config, image_url, key), config, key)
     progress(0, 0, "asking what is there")
     project, there = reconcile.known_project(workspace, server, key, another=config.new_project)
     difference = reconcile.Difference()
@@ -231,21 +226,27 @@ def plan_push(
     )
 
 
-def _local_pictures(config: PushConfig, key: str) -> LocalPictures | None:
+def _pictures(config: PushConfig, image_url: ImageUrl, key: str) -> TaskPictures:
     if config.images == "signed":
-        return None
+        return SignedPictures(image_url)
+    if config.images == "upload":
+        return UploadedPictures()
     if config.local_root is None:
         raise UsageError(
             "images = local-files without local_root",
             expected="the folder that the annotation server serves files from",
             remedy="For example --set images=local-files --set local_root=/srv/pictures",
         )
-    return LocalPictures(config.local_root, key)
+    return LocalPictures(config.local_root, config.local_root_there or str(config.local_root), key)
 
 
-def _batch(
-    workspace: Workspace, session: Session, image_url: ImageUrl, pictures: LocalPictures | None, config: PushConfig, key: str
-) -> _Batch:
+def _with_pictures(workspace: Workspace, pictures: TaskPictures, batch: _Batch, tasks: Sequence[TileTask]) -> list[TileTask]:
+    """The tasks, whose pictures are where they say now."""
+    addresses = pictures.provide(workspace, [batch.tiles[task.tile_id] for task in tasks])
+    return [replace(task, image=addresses.get(task.tile_id, task.image)) for task in tasks]
+
+
+def _batch(workspace: Workspace, session: Session, pictures: TaskPictures, config: PushConfig, key: str) -> _Batch:
     row = get_round(session, config.round)
     links = round_tiles(session, row)
     classes = label_set(session)
@@ -259,8 +260,7 @@ def _batch(
         if link.tile_id in records:
             tile = records[link.tile_id]
             shown = _suggestion(tile, detections, accepted[tile.id], config.shown_score)
-            image = image_url(tile.id) if pictures is None else pictures.address(tile)
-            tasks.append(_task(tile, shown, classes, key, image, str(link.reasons.get("why", ""))))
+            tasks.append(_task(tile, shown, classes, key, pictures.address(tile), str(link.reasons.get("why", ""))))
     return _Batch(row, records, tasks, classes, len(links) - len(records))
 
 

@@ -60,6 +60,10 @@ class Annotators:
     def storages(self, project: int) -> list[str]:
         return [each["path"] for each in self._send("GET", f"/api/storages/localfiles/?project={project}")]
 
+    def file(self, address: str) -> bytes:
+        """What the labelling page loads."""
+        return self._http.get(address).raise_for_status().content
+
     def personal_token(self) -> str:
         return self._send("POST", "/api/token/", {})["token"]
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
+from email.parser import BytesParser
+from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ class Fake:
         self.tasks: dict[int, dict[str, Any]] = {}
         self.predictions: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
-        self.numbers = {"project": 0, "task": 0, "prediction": 0, "annotation": 0}
+        self.numbers = {"upload": 0, "project": 0, "task": 0, "prediction": 0, "annotation": 0}
         self.tokens = {TOKEN: "Token"}
         self.refresh: dict[str, str] = {}
         self.log: list[tuple[str, str]] = []
@@ -52,6 +54,7 @@ class Fake:
         """in which it writes its times; None for UTC, as the real one does"""
         self.hides_annotations = False
         self.storages: list[dict[str, Any]] = []
+        self.uploads: dict[int, dict[str, Any]] = {}
         self.backends: list[dict[str, Any]] = []
         self.pictures: Path | None = None
         """the folder that it serves local files from"""
@@ -147,6 +150,10 @@ def add_storage(fake: Fake, _query: dict[str, str], body: Any) -> Any:
 def import_tasks(fake: Fake, query: dict[str, str], body: Any, number: int) -> Any:
     if number not in fake.projects:
         return 404, "<!doctype html><title>Label Studio</title>"
+    if isinstance(body, Files):
+        assert query["commit_to_project"] == "false", "else each file is a task"
+        ids = [upload(fake, number, name, content) for name, content in body.items()]
+        return 201, {"task_count": len(ids), "annotation_count": 0, "prediction_count": 0, "file_upload_ids": ids}
     made = []
     for each in body:
         if "image" not in each["data"]:
@@ -159,6 +166,27 @@ def import_tasks(fake: Fake, query: dict[str, str], body: Any, number: int) -> A
         made.append(task_id)
     ids = {"task_ids": made} if query.get("return_task_ids") == "true" else {}
     return 201, {"task_count": len(made), "annotation_count": 0, "prediction_count": len(made), **ids}
+
+
+class Files(dict[str, bytes]):
+    """The body of a request that sends files, by their names."""
+
+
+def upload(fake: Fake, project_id: int, name: str, content: bytes) -> int:
+    number = fake.number("upload")
+    fake.uploads[number] = {"id": number, "project": project_id, "file": f"upload/{project_id}/{number:08x}-{name}", "content": content}
+    return number
+
+
+def list_uploads(fake: Fake, query: dict[str, str], _body: Any, number: int) -> Any:
+    ids = set(fake.uploads) if query.get("all") == "true" else set(json.loads(query.get("ids", "[]")))
+    found = [each for each in fake.uploads.values() if each["project"] == number and each["id"] in ids]
+    return 200, [{"id": each["id"], "file": each["file"], "size": len(each["content"])} for each in found]
+
+
+def uploaded(fake: Fake, _query: dict[str, str], _body: Any, project_id: int, name: str) -> Any:
+    file = f"upload/{project_id}/{name}"
+    return 200, next(each["content"] for each in fake.uploads.values() if each["file"] == file)
 
 
 def list_tasks(fake: Fake, query: dict[str, str], _body: Any) -> Any:
@@ -279,6 +307,8 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("PATCH", r"/api/projects/(\d+)", change_project),
     ("DELETE", r"/api/projects/(\d+)", delete_project),
     ("POST", r"/api/projects/(\d+)/import", import_tasks),
+    ("GET", r"/api/projects/(\d+)/file-uploads", list_uploads),
+    ("GET", r"/data/upload/(\d+)/([^/]+)", uploaded),
     ("GET", "/api/storages/localfiles", list_storages),
     ("POST", "/api/storages/localfiles", add_storage),
     ("GET", "/api/tasks", list_tasks),
@@ -304,7 +334,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         path = parts.path.rstrip("/")
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        body = self.body(length) if length else None
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         with self.fake.lock:
             self.fake.log.append((self.command, path))
@@ -321,6 +351,13 @@ class Handler(BaseHTTPRequestHandler):
             return self.drip(status, document)
         return self.reply(status, document, cut=fault == "cut", torn=fault == "torn")
 
+    def body(self, length: int) -> Any:
+        content, kind = self.rfile.read(length), self.headers.get("Content-Type", "")
+        if not kind.startswith("multipart/"):
+            return json.loads(content)
+        message = BytesParser(policy=HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + content)
+        return Files({str(part.get_filename()): part.get_payload(decode=True) for part in message.iter_parts()})
+
     def answer(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         try:
             if path == "/api/token/refresh":
@@ -333,7 +370,7 @@ class Handler(BaseHTTPRequestHandler):
             for method, pattern, function in ROUTES:
                 found = re.fullmatch(pattern, path)
                 if found and method == self.command:
-                    return function(self.fake, query, body, *map(int, found.groups()))
+                    return function(self.fake, query, body, *(int(each) if each.isdigit() else each for each in found.groups()))
             raise Refusal(404, f"{self.command} {path} is not faked")
         except Refusal as refusal:
             return refusal.status, {"status_code": refusal.status, "detail": refusal.detail, "version": "1.23.2"}
@@ -355,8 +392,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes([byte]))
 
     def reply(self, status: int, document: Any, *, cut: bool = False, torn: bool = False) -> None:
-        page = isinstance(document, str)
-        content = document.encode() if page else b"" if document is None else json.dumps(document).encode()
+        page, file = isinstance(document, str), isinstance(document, bytes)
+        content = document if file else document.encode() if page else b"" if document is None else json.dumps(document).encode()
         content = content[: len(content) // 2] if torn else content
         self.send_response(status)
         self.send_header("Content-Type", "text/html" if page else "application/json")

@@ -1,8 +1,10 @@
 """A workspace whose labels are known in full: withheld on train ground, open on test ground; and predictions on it, without a model."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from engine.boxes import Boxes
 from engine.catalog.annotations import mark_reviewed, set_label_set, tile_boxes
@@ -105,3 +107,12 @@ def predict(
         row = add_model(session, name=model, stage=stage, config={}, data_hash="0" * 64, label_set_fingerprint=fingerprint)
         add_prediction_set(session, name=name, model=row, tiles=len(ids))
     return predictions
+
+
+def paint(workspace: Workspace, path: Path) -> None:
+    """Give the first train scene its pixels, in a file."""
+    with workspace.session() as session:
+        scene = session.query(Scene).where(Scene.name == "train-0.tif").one()
+        pixels = np.random.default_rng(0).integers(0, 255, (scene.height, scene.width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        scene.path, scene.referenced = str(path), True

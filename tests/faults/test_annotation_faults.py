@@ -30,7 +30,7 @@ from engine.stages.pull import PullConfig, pull
 from engine.stages.push import PushConfig, push
 
 HERE = Path(__file__).parent
-STATE = ("now", "projects", "tasks", "predictions", "annotations", "numbers")
+STATE = ("now", "projects", "tasks", "uploads", "predictions", "annotations", "numbers")
 PUSH, PULL = {"chunk": 1}, {"page": 2}
 
 
@@ -176,6 +176,31 @@ def test_a_push_that_dies_anywhere_ends_as_one_that_did_not(world: World) -> Non
 
     places = world.deaths("push", {**PUSH, "round": 1}, check, "before", "after")
     assert places["before"] == places["after"] >= 6
+
+
+@pytest.mark.guarantee("G6")
+def test_a_push_of_pictures_that_dies_anywhere_leaves_one_task_and_one_picture_a_tile(
+    world: World, fake: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    world.reset()
+    painted = World(tmp_path, world.studio, world.process)
+    with Workspace.create(painted.template) as workspace:
+        fake("labelled").fill(workspace, fake("catalog").add_scene, train=1)
+        fake("labelled").paint(workspace, tmp_path / "scene.png")
+        train = [tile.id for tile in fake("labelled").records(workspace, "train")][:3]
+        with workspace.session() as session:
+            tiles = [ChosenTile(tile, 1.0, 30.0, {"why": "by hand"}) for tile in train]
+            add_round(session, budget_seconds=600, strategy="random", seed=0, chosen=tiles)
+    painted.keep()
+
+    def check() -> None:
+        assert sorted(task["data"]["tile_id"] for task in world.studio.tasks.values()) == train
+        uploaded = [f"/data/{each['file']}" for each in world.studio.uploads.values()]
+        assert sorted(uploaded) == sorted(task["data"]["image"] for task in world.studio.tasks.values())
+        assert removed(world.studio) == []
+
+    places = painted.deaths("push", {**PUSH, "images": "upload"}, check, "before", "after")
+    assert places["before"] == places["after"] >= 10
 
 
 @pytest.mark.guarantee("G6")

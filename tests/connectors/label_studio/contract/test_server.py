@@ -15,6 +15,7 @@ from connectors.label_studio.tasks import label_config
 from engine.annotation_server import Cursor, ServerProject, Suggestion, TileTask
 from engine.boxes import Boxes
 from engine.errors import BadInput, LabelSetMismatch
+from engine.evaluation.drawing import png_bytes
 from engine.label_set import LabelSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
@@ -30,6 +31,10 @@ def task(tile: int, *xyxy: list[float], content: str = "0" * 64, model: str = "d
     return TileTask(
         f"ws:{tile}", tile, content, f"http://127.0.0.1:1/signed/tiles/{tile}.png?expires=1", SIDE, SIDE, suggestion=shown, **place
     )
+
+
+def picture(red: int) -> bytes:
+    return png_bytes(np.full((4, 4, 3), [red, 0, 0], dtype=np.uint8))
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +110,19 @@ def test_pictures_are_served_from_a_folder_of_the_server_and_from_no_other(serve
     assert people.storages(project.id) == [str(folder)]
     with pytest.raises(BadInput, match="it does not serve /etc"):
         server.serve_pictures(project.id, "/etc")
+
+
+def test_uploaded_pictures_make_no_tasks_and_are_found_again_by_their_names(server, people, project):
+    assert server.pictures(project.id) == {}
+    sent = {f"tilehawk-{number}-{'0' * 16}.png": picture(number) for number in (3, 1, 2)}
+    addresses = server.upload_pictures(project.id, sent)
+    assert set(addresses) == set(sent)
+    assert server.pictures(project.id) == addresses
+    assert list(server.tasks(project.id)) == []
+    for name, content in sent.items():
+        assert people.file(addresses[name]) == content
+    more = server.upload_pictures(project.id, {"tilehawk-9-f.png": picture(9)})
+    assert server.pictures(project.id) == {**addresses, **more}
 
 
 def test_only_tasks_after_an_id_are_listed(server, project):
