@@ -15,11 +15,12 @@ from app.pages.jobs import follow
 from app.signing import ML_BACKEND_USER, ml_backend_secret, webhook_secret
 from engine.catalog import remote
 from engine.catalog.schema import RemoteTask
+from engine.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.stages.push import PushPlan
 
-__all__ = ["SEVERAL", "Actions", "add"]
+__all__ = ["PICTURES", "SEVERAL", "Actions", "add"]
 
 SEVERAL = {
     "as before": None,
@@ -28,6 +29,8 @@ SEVERAL = {
     "all boxes": "all",
 }
 """What of several people's answers is taken, in words."""
+PICTURES = {"this app": "signed", "an upload into Label Studio": "upload", "a folder that Label Studio serves": "local-files"}
+"""Where the labelling page gets its pictures from, in words."""
 HELD_SHOWN = 50
 
 
@@ -88,17 +91,17 @@ class Actions:
         connected = connect_label_studio(self._context.workspace, url.strip(), token.strip(), public_url=reached_at)
         return "", *self.status(), text.done(f"Connected as {connected.user}.")
 
-    def plan(self, annotators: float | None) -> tuple[str, str]:
+    def plan(self, annotators: float | None, pictures: str, folder: str) -> tuple[str, str]:
         """What sending the newest round would change."""
         from app.workflows.dry_run import what_would_be_pushed
         from engine.stages.push import PushConfig
 
-        plan = what_would_be_pushed(self._context.workspace, PushConfig.from_mapping(push_settings(annotators)))
+        plan = what_would_be_pushed(self._context.workspace, PushConfig.from_mapping(push_settings(annotators, pictures, folder)))
         return planned(plan), text.done("Nothing was sent or changed: this is what sending would do.")
 
-    def push(self, annotators: float | None) -> tuple[str, str]:
+    def push(self, annotators: float | None, pictures: str, folder: str) -> tuple[str, str]:
         """Queue the sending of the newest round; what was planned is shown no more."""
-        self._context.jobs.enqueue("push", push_settings(annotators))
+        self._context.jobs.enqueue("push", push_settings(annotators, pictures, folder))
         return "", text.done("Sending is queued.")
 
     def pull(self, several: str) -> str:
@@ -114,9 +117,25 @@ class Actions:
         return text.done("Looking at every task is queued: afterwards the workspace says what the server says.")
 
 
-def push_settings(annotators: float | None) -> dict[str, Any]:
-    """The configuration of a push."""
-    return {"annotators": int(annotators)} if annotators and annotators > 1 else {}
+def push_settings(annotators: float | None, pictures: str, folder: str) -> dict[str, Any]:
+    """The configuration of a push; what is as usual is left out.
+
+    Raises:
+        UsageError: pictures from a folder, and none is named.
+    """
+    settings: dict[str, Any] = {"annotators": int(annotators)} if annotators and annotators > 1 else {}
+    if PICTURES[pictures] == "signed":
+        return settings
+    settings["images"] = PICTURES[pictures]
+    if PICTURES[pictures] == "local-files":
+        if not folder.strip():
+            raise UsageError(
+                "pictures from a folder, and none is named",
+                expected="the folder that Label Studio serves, as this machine sees it",
+                remedy="Fill in the folder",
+            )
+        settings["local_root"] = folder.strip()
+    return settings
 
 
 def planned(plan: PushPlan) -> str:
@@ -168,6 +187,9 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         annotators = gr.Number(label="People who annotate each tile", value=1, minimum=1, maximum=20, precision=0, elem_id="annotators")
         plan = gr.Button("What would be sent?", elem_id="plan")
         push = gr.Button("Send the newest round", variant="primary", elem_id="push")
+    with gr.Accordion("Where its pictures come from", open=False), gr.Row():
+        pictures = gr.Dropdown(list(PICTURES), value="this app", label="Annotators' browsers load tiles from", elem_id="pictures-from")
+        folder = gr.Textbox(label="That folder, if Label Studio serves one", placeholder="/srv/pictures", elem_id="pictures-folder")
     plan_shown = gr.HTML(elem_id="planned")
     gr.Markdown("## Answers in")
     with gr.Row():
@@ -182,10 +204,9 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         follow(context, blocks, verbs={"push", "pull"}, refresh=actions.status, outputs=[state, held])
     asked = context.answer(actions.connect, outputs=4, changes=True, needs="engineer")
     connect.click(asked, inputs=[url, token, public], outputs=[token, state, held, news], **quiet)
-    plan.click(context.answer(actions.plan, outputs=2, needs="engineer"), inputs=[annotators], outputs=[plan_shown, news], **quiet)
-    push.click(
-        context.answer(actions.push, outputs=2, changes=True, needs="engineer"), inputs=[annotators], outputs=[plan_shown, news], **quiet
-    )
+    sent = {"inputs": [annotators, pictures, folder], "outputs": [plan_shown, news]}
+    plan.click(context.answer(actions.plan, outputs=2, needs="engineer"), **sent, **quiet)
+    push.click(context.answer(actions.push, outputs=2, changes=True, needs="engineer"), **sent, **quiet)
     pull.click(context.answer(actions.pull, outputs=1, changes=True, needs="engineer"), inputs=[several], outputs=news, **quiet)
     offer.click(context.answer(actions.offer_suggestions, outputs=1, changes=True, needs="engineer"), inputs=None, outputs=news, **quiet)
     pull_all.click(context.answer(actions.pull_all, outputs=1, changes=True, needs="engineer"), inputs=[several], outputs=news, **quiet)

@@ -53,19 +53,28 @@ def test_a_connection_is_shown_without_its_token(context):
 
 def test_push_and_pull_are_queued_with_what_was_chosen(context):
     actions = Actions(context)
-    actions.push(1)
-    actions.push(3)
+    actions.push(1, "this app", "")
+    actions.push(3, "an upload into Label Studio", "")
+    actions.push(None, "a folder that Label Studio serves", " /srv/pictures ")
     for _ in range(2):
         actions.pull("as before")
     actions.pull("boxes that more than half of them drew")
     actions.pull_all("as before")
     assert [(job.verb, job.config) for job in context.jobs.queued] == [
         ("push", {}),
-        ("push", {"annotators": 3}),
+        ("push", {"annotators": 3, "images": "upload"}),
+        ("push", {"images": "local-files", "local_root": "/srv/pictures"}),
         ("pull", {}),
         ("pull", {"several": "majority"}),
         ("pull", {"full": True}),
     ]
+
+
+def test_a_folder_that_nobody_named_is_asked_for(context):
+    shown, news = context.answer(Actions(context).push, outputs=2, changes=True)(1, "a folder that Label Studio serves", " ")
+    assert shown == gr.skip()
+    assert "Fill in the folder" in news
+    assert context.jobs.queued == []
 
 
 @pytest.fixture
@@ -82,18 +91,18 @@ def studio(context, fake):
 
 
 def test_what_would_be_sent_is_shown_and_nothing_is(context, studio):
-    shown, news = Actions(context).plan(2)
+    shown, news = Actions(context).plan(2, "this app", "")
     assert "Round 1 to a new project" in shown
     assert "<strong>3</strong><span>to add</span>" in shown
     assert "Nothing was sent" in news
     assert (studio.tasks, studio.projects) == ({}, {})
     server = annotation_server(context.workspace)
     push(context.workspace, server, str, PushConfig())
-    shown, _ = Actions(context).plan(2)
+    shown, _ = Actions(context).plan(2, "this app", "")
     assert "It would be refused" in shown
     assert "asks 1 annotator(s) a task" in shown
     studio.projects[1]["maximum_annotations"] = 2
-    shown, _ = Actions(context).plan(2)
+    shown, _ = Actions(context).plan(2, "this app", "")
     assert "It would be refused" not in shown
     assert "labelling interface has the workspace&#x27;s classes" in shown
 
