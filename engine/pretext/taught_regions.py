@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import CheckpointRefused
+from engine.files import sweep_temporary
 from engine.models.detector import Detector
 from engine.pretext.frozen import FrozenBackbone
 from engine.pretext.regions import RegionConfig, find_regions
@@ -49,6 +50,7 @@ class RegionStore:
             return held
         made = find()
         self._folder.mkdir(parents=True, exist_ok=True)
+        sweep_temporary(self._folder)
         made.save(path, fingerprint)
         by_use = sorted(self._folder.glob("*.safetensors"), key=lambda each: (each != path, -each.stat().st_mtime_ns))
         for unused in by_use[KEPT:]:

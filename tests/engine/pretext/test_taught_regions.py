@@ -97,3 +97,9 @@ def test_the_files_used_last_stay(squares, config, tmp_path, searches):
     assert len(searches) == room.KEPT + 1
     taught(squares, config, squares.samples(9), tmp_path, seed=1)
     assert len(searches) == room.KEPT + 2
+
+
+def test_what_a_crash_left_half_written_goes(squares, config, tmp_path):
+    (tmp_path / ".tmp-0-half.safetensors").write_bytes(b"half")
+    taught(squares, config, squares.samples(9), tmp_path)
+    assert [path.name.startswith(".tmp-") for path in tmp_path.iterdir()] == [False]
