@@ -62,7 +62,8 @@ def made(zoom, scene, *place):
     deadline = time.monotonic() + 60
     while (picture := zoom.square(scene, *place)) is None:
         assert time.monotonic() < deadline, "the copy was not made in time"
-        assert zoom.progress(scene) is None or 0 <= zoom.progress(scene) <= 1
+        share = zoom.progress(scene)
+        assert share is None or 0 <= share <= 1
         time.sleep(0.01)
     return picture
 
