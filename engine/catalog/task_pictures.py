@@ -22,6 +22,8 @@ HASH_SHOWN = 16
 UPLOADED_AT_ONCE = 20
 """Pictures in one request: a megabyte or two."""
 
+GoingOn = Callable[[], None]
+
 
 class TaskPictures(Protocol):
     """The pictures of the tasks of a push."""
@@ -32,8 +34,10 @@ class TaskPictures(Protocol):
     def prepare(self, server: AnnotationServer, project_id: int) -> None:
         """Make the project ready for them; repeating it changes nothing."""
 
-    def provide(self, workspace: Workspace, tiles: Sequence[TileRecord], /) -> Mapping[int, str]:
+    def provide(self, workspace: Workspace, tiles: Sequence[TileRecord], going_on: GoingOn, /) -> Mapping[int, str]:
         """Bring those to their place that are not there; returns by tile the addresses that became known by that.
+
+        ``going_on`` is called before each step, and ends it where it raises.
 
         Raises:
             BadInput: a scene is gone or damaged.
@@ -57,7 +61,7 @@ class SignedPictures:
     def prepare(self, server: AnnotationServer, project_id: int) -> None:
         """Nothing is needed."""
 
-    def provide(self, _workspace: Workspace, _tiles: Sequence[TileRecord], /) -> Mapping[int, str]:
+    def provide(self, _workspace: Workspace, _tiles: Sequence[TileRecord], _going_on: GoingOn, /) -> Mapping[int, str]:
         """They are made when they are asked for."""
         return {}
 
@@ -91,10 +95,11 @@ class LocalPictures:
         inside(self._root, self._folder).mkdir(parents=True, exist_ok=True)
         server.serve_pictures(project_id, f"{self._root_there}/{self._folder}")
 
-    def provide(self, workspace: Workspace, tiles: Sequence[TileRecord]) -> Mapping[int, str]:
+    def provide(self, workspace: Workspace, tiles: Sequence[TileRecord], going_on: GoingOn, /) -> Mapping[int, str]:
         """Write the pictures that are not there yet, each whole or not at all."""
         with TilePixels(workspace) as pixels:
             for tile in tiles:
+                going_on()
                 path = inside(self._root, self._name(tile))
                 if not path.exists():
                     write_png(path, pixels.read(tile))
@@ -120,7 +125,7 @@ class UploadedPictures:
         """Nothing is asked of the project before there is something to upload."""
         self._server, self._project_id, self._there = server, project_id, None
 
-    def provide(self, workspace: Workspace, tiles: Sequence[TileRecord]) -> Mapping[int, str]:
+    def provide(self, workspace: Workspace, tiles: Sequence[TileRecord], going_on: GoingOn, /) -> Mapping[int, str]:
         """Upload the pictures that are not there yet; the addresses of all."""
         assert self._server is not None
         if self._there is None:
@@ -128,6 +133,7 @@ class UploadedPictures:
         lacking = [tile for tile in tiles if self._name(tile) not in self._there]
         with TilePixels(workspace) as pixels:
             for start in range(0, len(lacking), UPLOADED_AT_ONCE):
+                going_on()
                 some = lacking[start : start + UPLOADED_AT_ONCE]
                 drawn = {self._name(tile): png_bytes(pixels.read(tile)) for tile in some}
                 self._there |= self._server.upload_pictures(self._project_id, drawn)

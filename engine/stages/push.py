@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -162,11 +163,13 @@ def push(
         total = len(fresh) + len(stale)
         for start in range(0, len(fresh), config.chunk):
             progress(start, total, "adding tasks")
-            chunk = _with_pictures(workspace, pictures, batch, fresh[start : start + config.chunk])
+            going_on = partial(progress, start, total, "bringing pictures")
+            chunk = _with_pictures(workspace, pictures, batch, fresh[start : start + config.chunk], going_on)
             _add(workspace, server, project, batch, chunk)
         for done, task in enumerate(stale, start=len(fresh)):
             progress(done, total, "updating tasks")
-            _replace(workspace, server, project, batch, *_with_pictures(workspace, pictures, batch, [task]))
+            going_on = partial(progress, done, total, "bringing pictures")
+            _replace(workspace, server, project, batch, *_with_pictures(workspace, pictures, batch, [task], going_on))
         progress(total, total, "pushed")
         late = reconcile.doubles_of_a_late_import(workspace, server, project, key)
         report = PushReport(
@@ -240,9 +243,11 @@ def _pictures(config: PushConfig, image_url: ImageUrl, key: str) -> TaskPictures
     return LocalPictures(config.local_root, config.local_root_there or str(config.local_root), key)
 
 
-def _with_pictures(workspace: Workspace, pictures: TaskPictures, batch: _Batch, tasks: Sequence[TileTask]) -> list[TileTask]:
+def _with_pictures(
+    workspace: Workspace, pictures: TaskPictures, batch: _Batch, tasks: Sequence[TileTask], going_on: Callable[[], None]
+) -> list[TileTask]:
     """The tasks, whose pictures are where they say now."""
-    addresses = pictures.provide(workspace, [batch.tiles[task.tile_id] for task in tasks])
+    addresses = pictures.provide(workspace, [batch.tiles[task.tile_id] for task in tasks], going_on)
     return [replace(task, image=addresses.get(task.tile_id, task.image)) for task in tasks]
 
 
