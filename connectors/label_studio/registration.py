@@ -44,19 +44,23 @@ def register_backend(server: LabelStudioServer, project_id: int, address: str, u
         BadInput: Label Studio must not ask this address, or the project is gone.
         TilehawkError: Label Studio does not reach the backend, or is not reached.
     """
-    sdk, gone = server._sdk, f"project {project_id}"
+    sdk, gone = server.connection.sdk, f"project {project_id}"
     about: dict[str, Any] = {"project": project_id, "url": address, "title": TITLE, "is_interactive": True}
     about |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-    there = [each for each in server._ask(partial(sdk.ml.list, project=project_id), gone=gone) if (each.url or "").rstrip("/") == address]
+    there = [
+        each
+        for each in server.connection.ask(partial(sdk.ml.list, project=project_id), gone=gone)
+        if (each.url or "").rstrip("/") == address
+    ]
     entered = _allowed(partial(sdk.ml.update, there[0].id, **about) if there else partial(sdk.ml.create, **about), address)
-    server._ask(entered, repeat=bool(there), gone=gone)
+    server.connection.ask(entered, repeat=bool(there), gone=gone)
     proof = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    for webhook in server._ask(partial(sdk.webhooks.list, project=str(project_id)), gone=gone):
+    for webhook in server.connection.ask(partial(sdk.webhooks.list, project=str(project_id)), gone=gone):
         if webhook.url == f"{address}/webhook" and webhook.id is not None:
             told: dict[str, Any] = {"headers": {"Authorization": proof}, "send_payload": False, "actions": NUDGES}
             change = partial(sdk.webhooks.update, webhook.id, url=webhook.url, is_active=True, send_for_all_actions=False, **told)
-            server._ask(change, gone=gone)
-    server._ask(partial(sdk.projects.update, project_id, model_version=TITLE, show_collab_predictions=True), gone=gone)
+            server.connection.ask(change, gone=gone)
+    server.connection.ask(partial(sdk.projects.update, project_id, model_version=TITLE, show_collab_predictions=True), gone=gone)
     return not there
 
 
@@ -67,7 +71,7 @@ def backend_answers(server: LabelStudioServer, project_id: int, address: str) ->
         BadInput: the project is gone.
         TilehawkError: Label Studio is not reached.
     """
-    known = server._ask(partial(server._sdk.ml.list, project=project_id), gone=f"project {project_id}")
+    known = server.connection.ask(partial(server.connection.sdk.ml.list, project=project_id), gone=f"project {project_id}")
     states = [str(each.state) for each in known if (each.url or "").rstrip("/") == address]
     return CONNECTED in states if states else None
 

@@ -112,7 +112,7 @@ def timed(act: Any) -> tuple[float, Any]:
 def own_import(patient: LabelStudioServer, sent: list[Any], number: int) -> float:
     """Seconds of Label Studio's own bulk import of the same tasks into a new project."""
     project = patient.make_project("own import", f"own import {number}", CLASSES)
-    seconds, found = timed(lambda: patient._sdk.projects.import_tasks(id=project.id, request=sent))
+    seconds, found = timed(lambda: patient.connection.sdk.projects.import_tasks(id=project.id, request=sent))
     assert found.task_count == len(sent)
     assert patient.project(project.id).tasks == len(sent)
     return seconds

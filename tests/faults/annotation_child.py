@@ -63,7 +63,7 @@ def say(word):
 
 
 configure_mappers()
-warm = LabelStudioServer("http://127.0.0.1:9", "x")._sdk
+warm = LabelStudioServer("http://127.0.0.1:9", "x").connection.sdk
 assert all((warm.users, warm.projects, warm.tasks, warm.predictions))
 say("ready")
 for line in sys.stdin:

@@ -1,13 +1,9 @@
-"""The client under faults: what is repeated and what never is, and that each refusal says what to do and no secret."""
+"""The client under faults: what is added is never added twice, and what is gone is said."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import pytest
 
-from connectors.label_studio.client import REPEATS, LabelStudioServer, normal_address
 from engine.annotation_server import Cursor, TileTask
 from engine.errors import BadInput, TilehawkError
 from engine.label_set import LabelSet
@@ -16,42 +12,6 @@ CLASSES = LabelSet.of(["car"])
 DONE_AND_LOST = {"late", "cut", "torn"}
 """What the server did, and nobody was told of."""
 TASK = TileTask("ws:1", 1, "0" * 64, "http://127.0.0.1:1/1.png", 32, 32, "a.tif", 0, 0, "", None)
-
-
-@pytest.fixture
-def studio(fake):
-    with fake("label_studio_server").serving() as serving:
-        yield serving
-
-
-@pytest.fixture
-def pauses() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def server(studio, fake, pauses) -> LabelStudioServer:
-    return LabelStudioServer(studio.url, fake("label_studio_server").TOKEN, pause=pauses.append)
-
-
-@pytest.mark.guarantee("G19")
-@pytest.mark.parametrize("fault", ["reset", "502", "late", "cut", "torn"])
-def test_what_may_be_asked_twice_is_asked_again_after_a_growing_pause(studio, server, pauses, fault):
-    studio.faults = {1: fault, 2: fault}
-    assert server.who() == "ada@example.com"
-    assert len(studio.log) == 3
-    assert 0.25 <= pauses[0] <= 0.75 <= 2 * pauses[1]
-    assert len(pauses) == 2
-
-
-@pytest.mark.guarantee("G19")
-@pytest.mark.parametrize("fault", ["reset", "502", "torn"])
-def test_it_gives_up_in_the_end_and_says_what_to_do(studio, server, fault):
-    studio.faults = dict.fromkeys(range(1, 10), fault)
-    with pytest.raises(TilehawkError, match=r"cannot be reached.*run the same command again") as refusal:
-        server.who()
-    assert not isinstance(refusal.value, BadInput)
-    assert len(studio.log) == REPEATS
 
 
 @pytest.mark.guarantee("G19")
@@ -72,102 +32,12 @@ def test_adding_is_never_repeated(studio, server, fault):
 
 def test_an_import_that_names_too_few_ids_is_not_believed(studio, server, monkeypatch):
     project = server.make_project("title", "marker", CLASSES)
-    monkeypatch.setattr(server._sdk.projects, "import_tasks", lambda **_: type("Said", (), {"task_ids": [1]})())
+    monkeypatch.setattr(server.connection.sdk.projects, "import_tasks", lambda **_: type("Said", (), {"task_ids": [1]})())
     with pytest.raises(TilehawkError, match="imported 2 tasks and named 1"):
         server.add_tasks(project.id, [TASK, TASK], CLASSES)
-
-
-@pytest.mark.guarantee("G19")
-def test_an_answer_that_drips_is_given_up_as_a_whole_and_asked_for_again(studio, fake):
-    patient = LabelStudioServer(studio.url, fake("label_studio_server").TOKEN, pause=lambda _: None, answer_seconds=1.0)
-    assert patient.who() == "ada@example.com"
-    studio.every = (1, "slow")
-    began = time.monotonic()
-    with pytest.raises(TilehawkError, match=r"cannot be reached \(ReadTimeout\)"):
-        patient.who()
-    assert len(studio.log) == 1 + REPEATS
-    assert time.monotonic() - began < fake("label_studio_server").SECONDS_A_BYTE * 400
-
-
-def test_a_page_of_something_else_is_no_label_studio(studio, server):
-    studio.faults = {1: "html"}
-    with pytest.raises(BadInput, match=r"is not a Label Studio.*tilehawk connect"):
-        server.who()
-
-
-def test_another_json_service_is_no_label_studio(studio, fake):
-    with pytest.raises(BadInput, match="is not a Label Studio"):
-        LabelStudioServer(f"{studio.url}/elsewhere", fake("label_studio_server").TOKEN).who()
-
-
-def test_nobody_there_is_said_with_the_address(fake):
-    with pytest.raises(TilehawkError, match=r"http://127.0.0.1:9 cannot be reached \(ConnectError\)"):
-        LabelStudioServer("http://127.0.0.1:9/", "x", pause=lambda _: None).who()
 
 
 def test_a_project_that_is_gone_is_not_asked_for_again(studio, server):
     with pytest.raises(BadInput, match="project 7 is gone"):
         server.answers(7, Cursor(), 10)
     assert len(studio.log) == 1
-
-
-@pytest.fixture
-def token(fake):
-    return fake("label_studio_server").signed
-
-
-@pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
-def test_a_personal_access_token_is_exchanged_and_renewed_when_it_ran_out(studio, token):
-    lasting, brief, fresh = token("refresh", 9000), token("access", -1), token("access", 300)
-    studio.refresh[lasting] = brief
-    studio.tokens |= {brief: "Bearer", fresh: "Bearer"}
-    server = LabelStudioServer(studio.url, lasting)
-    assert server.who() == "ada@example.com"
-    studio.refresh[lasting] = fresh
-    del studio.tokens[brief]
-    assert server.who() == "ada@example.com"
-    assert server.who() == "ada@example.com"
-    assert [path for _, path in studio.log].count("/api/token/refresh") == 2
-
-
-def test_a_personal_access_token_that_ran_out_or_was_revoked_is_a_wrong_token(studio, token):
-    for dead in (token("refresh", -10), token("refresh", 900)):
-        with pytest.raises(BadInput, match="refuses the token") as refusal:
-            LabelStudioServer(studio.url, dead).who()
-        assert dead not in str(refusal.value)
-
-
-def test_the_token_is_in_no_representation_and_no_error(studio):
-    canary = "c0ffee" * 7
-    server = LabelStudioServer(studio.url, canary)
-    said = [repr(server), str(server)]
-    with pytest.raises(BadInput) as refusal:
-        server.who()
-    chain: Any = refusal.value
-    while chain is not None:
-        said.append(f"{chain!r} {chain} {getattr(chain, 'body', '')}")
-        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
-    assert not [each for each in said if canary in each]
-
-
-@pytest.mark.parametrize(
-    ("url", "found"),
-    [
-        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
-        (" https://ls.example.org/tools/ ", "https://ls.example.org/tools"),
-        ("http://[::1]:8080", "http://[::1]:8080"),
-    ],
-)
-def test_an_address_is_written_in_one_way(url, found):
-    assert normal_address(url) == found
-    assert "/tools" not in LabelStudioServer(url, "x").address
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["ls.example.org", "ftp://ls", "http://", "http://ls:port", "http://ada:secret@ls", "http://ls/?token=secret", "http://ls/#secret", ""],
-)
-def test_an_address_with_secrets_or_without_sense_is_refused_and_not_repeated(url):
-    with pytest.raises(BadInput) as refusal:
-        normal_address(url)
-    assert "secret" not in str(refusal.value)

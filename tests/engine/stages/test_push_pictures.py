@@ -113,8 +113,8 @@ def test_an_upload_whose_answer_is_lost_is_found_again(painted, studio, server, 
 
 
 def test_an_upload_that_the_server_names_by_half_is_an_error_and_goes_on(painted, studio, server, monkeypatch):
-    listed = server._sdk.files.list
-    monkeypatch.setattr(server._sdk.files, "list", lambda *given, **named: listed(*given, **named)[:-1])
+    listed = server.connection.sdk.files.list
+    monkeypatch.setattr(server.connection.sdk.files, "list", lambda *given, **named: listed(*given, **named)[:-1])
     with pytest.raises(TilehawkError, match="took 8 pictures and named 7"):
         push(painted, server, address, UPLOADED)
     assert studio.tasks == {}
