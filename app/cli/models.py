@@ -21,7 +21,7 @@ __all__ = ["add_to"]
 def add_to(models: typer.Typer) -> None:
     """Register the commands of this group."""
     models.callback(invoke_without_command=True)(list_models)
-    models.command("import")(import_weights)
+    models.command("import")(import_model_or_weights)
     models.command("import-detector")(import_detector)
 
 
@@ -40,11 +40,18 @@ PickleOption = Annotated[
 ]
 
 
-def import_weights(
+def import_model_or_weights(
     source: Annotated[
-        str, typer.Argument(metavar="FILE_OR_NAME", help="A file of weights, or the name of some of timm's hub, as resnet50.a1_in1k.")
+        str,
+        typer.Argument(
+            metavar="FOLDER_OR_WEIGHTS",
+            help="A model's folder of another workspace; or a file of weights, or the name of some of timm's hub, as resnet50.a1_in1k.",
+        ),
     ],
     *,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model here; else that of its folder.", show_default=False)
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Timm's name of the model that a file was made with, as resnet50.", show_default=False),
@@ -59,7 +66,32 @@ def import_weights(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring in weights for a backbone, from a file or from timm's hub; the only command that asks the hub for anything."""
+    """Bring in a model of another workspace, or weights for a backbone; the only command that asks timm's hub for anything."""
+    is_model = Path(source).is_dir()
+    stray = ["--backbone"] * (backbone is not None) + ["--prefix"] * (prefix is not None) + ["--allow-pickle"] * allow_pickle
+    unfit = stray if is_model else ["--name"] * (name is not None)
+    if unfit:
+        raise UsageError(
+            f"{unfit[0]} with {source}, which is {'a folder' if is_model else 'no folder'}",
+            expected=f"{unfit[0]} with {'weights of a backbone' if is_model else 'a folder of a model'} alone",
+            remedy="Leave it out, or check the path",
+        )
+    if is_model:
+        _import_model(Path(source), name, workspace=workspace, as_json=as_json)
+    else:
+        _import_weights(source, backbone, prefix, allow_pickle=allow_pickle, workspace=workspace, as_json=as_json)
+
+
+def _import_model(folder: Path, name: str | None, *, workspace: Path | None, as_json: bool) -> None:
+    from engine.stages.import_model import ImportModelConfig
+    from engine.stages.import_model import import_model as stage
+
+    run_stage(stage, folder, ImportModelConfig.from_mapping({"name": name}), workspace=workspace, as_json=as_json)
+
+
+def _import_weights(
+    source: str, backbone: str | None, prefix: str | None, *, allow_pickle: bool, workspace: Path | None, as_json: bool
+) -> None:
     from engine.models.weight_files import PICKLES
     from engine.stages.import_weights import ImportWeightsConfig
     from engine.stages.import_weights import import_weights as stage

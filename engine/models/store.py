@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from engine.errors import CheckpointRefused, UsageError
+from engine.errors import BadInput, CheckpointRefused, UsageError
 from engine.files import atomic_directory, sha256_of, write_bytes, write_json
 from engine.label_set import LabelSet
 from engine.models.architecture import BEFORE_REGIONS
@@ -23,7 +24,10 @@ from engine.models.weight_files import read_metadata, serialized
 __all__ = ["StoredModel", "load_detector", "read_model", "replaced_by_fine_tuning", "save_model", "start_from"]
 
 FORMAT = 1
+STAGES = ("pretrain", "finetune", "one-shot")
 WEIGHTS, CONFIG, LABELS, METRICS, MANIFEST = "model.safetensors", "config.json", "labels.json", "metrics.json", "manifest.json"
+_NO_DOCUMENT = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What reading one that is missing or damaged raises."""
 _BEFORE_IT_WAS_SAID = [0.5, 0.5, 0.5]
 """Mean and spread of the images of models that do not state theirs."""
 _WITHOUT_WEIGHTS = frozenset(
@@ -124,6 +128,15 @@ def _refuse(directory: Path, found: str, expected: str = "") -> CheckpointRefuse
     return CheckpointRefused(f"{directory.name}: {found}", expected=expected, remedy="Train it again, or bring back a good copy")
 
 
+def _document(path: Path) -> Any:
+    """What a JSON file holds; NaN and infinities, which are none, are refused with ValueError."""
+
+    def no_number(name: str) -> None:
+        raise ValueError(f"{name} is no number")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
+
+
 def read_model(directory: Path) -> StoredModel:
     """Read a model's folder and check every file against the manifest.
 
@@ -131,21 +144,32 @@ def read_model(directory: Path) -> StoredModel:
         CheckpointRefused: no model there, a file missing, changed or cut off, or a newer format.
     """
     try:
-        manifest = json.loads((directory / MANIFEST).read_text())
+        manifest = _document(directory / MANIFEST)
         stage, digests, version = manifest["stage"], dict(manifest["sha256"]), manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as damage:
+    except _NO_DOCUMENT as damage:
         raise _refuse(directory, f"{MANIFEST} is missing or damaged", "a folder that Tilehawk saved a model in") from damage
     if version != FORMAT:
         raise _refuse(directory, f"model format {version}", f"format {FORMAT}")
+    if stage not in STAGES:
+        raise _refuse(directory, f"a model of stage {stage!r}", f"one of {', '.join(STAGES)}")
     for name in dict.fromkeys((WEIGHTS, CONFIG, LABELS, *digests)):
         path = directory / name
         if Path(name).name != name or not path.is_file() or sha256_of(path) != digests.get(name):
             raise _refuse(directory, f"{name} is missing or not what was saved (sha256 differs)", "the file named in the manifest")
     try:
-        config = DetectorConfig.from_mapping(BEFORE_REGIONS | json.loads((directory / CONFIG).read_text()))
+        config = DetectorConfig.from_mapping(BEFORE_REGIONS | _document(directory / CONFIG))
     except UsageError as unknown:
         raise _refuse(directory, f"an architecture that this Tilehawk does not know: {unknown.found}", unknown.expected) from unknown
-    labels = LabelSet.of(json.loads((directory / LABELS).read_text())["names"])
+    except _NO_DOCUMENT as damage:
+        raise _refuse(directory, f"{CONFIG} is no architecture ({damage})", "an object of settings") from damage
+    try:
+        said = _document(directory / LABELS)
+        labels = LabelSet.of(said["names"])
+        known = said["fingerprint"] == labels.fingerprint
+    except (*_NO_DOCUMENT, AttributeError, BadInput) as damage:
+        raise _refuse(directory, f"{LABELS} is no list of classes ({damage})", "names and their fingerprint") from damage
+    if not known:
+        raise _refuse(directory, f"{LABELS} states the fingerprint of other classes", labels.fingerprint)
     return StoredModel(directory, stage, config, labels, manifest)
 
 
@@ -165,9 +189,17 @@ def _fill(model: Detector, stored: StoredModel, *, leave_out: tuple[str, ...] = 
             f"its tensors do not fit: {missing[:3]} missing, {extra[:3]} unknown, {reshaped[:3]} of another shape",
             "a model of the same architecture and number of classes",
         )
+    colours = {key: _colour(stored, key, said.get(key, _BEFORE_IT_WAS_SAID)) for key in ("mean", "std")}
     model.load_state_dict(weights, strict=False)
     for buffer, key in ((model.mean, "mean"), (model.std, "std")):
-        buffer.copy_(torch.tensor(said.get(key, _BEFORE_IT_WAS_SAID)).view_as(buffer))
+        buffer.copy_(torch.tensor(colours[key]).view_as(buffer))
+
+
+def _colour(stored: StoredModel, key: str, stated: object) -> list[float]:
+    least = 0.0 if key == "std" else -math.inf
+    if not (isinstance(stated, list) and len(stated) == 3 and all(isinstance(each, float) and least < each < math.inf for each in stated)):
+        raise _refuse(stored.directory, f"{WEIGHTS} states the {key} {stated!r} of its images", "three numbers, a spread above 0")
+    return stated
 
 
 def load_detector(directory: Path, *, label_set: LabelSet | None = None, stage: str | None = None) -> tuple[Detector, StoredModel]:
@@ -195,7 +227,7 @@ def load_detector(directory: Path, *, label_set: LabelSet | None = None, stage: 
 
 def _left_out(model: Detector, stored: StoredModel) -> tuple[str, ...]:
     """How the names of weights begin that are not taken over."""
-    classes = len(stored.label_set)
+    classes = min(len(stored.label_set), model.num_classes)
     if stored.config.one_shot != model.config.one_shot:
         return (*replaced_by_fine_tuning(classes), "condition.")
     if stored.stage != "pretrain" or (classes and model.config.one_shot):

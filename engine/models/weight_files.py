@@ -55,7 +55,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as opened:
             return dict(json.loads((opened.metadata() or {}).get(_SAID, "{}")))
-    except (OSError, SafetensorError, ValueError, TypeError) as damage:
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as damage:
         raise _damaged(path, f"no safetensors can be read from it ({damage})") from damage
 
 

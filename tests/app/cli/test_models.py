@@ -1,4 +1,4 @@
-"""``tilehawk models``: the list, and weights brought in."""
+"""``tilehawk models``: the list, and models and weights brought in."""
 
 import pytest
 import timm
@@ -53,3 +53,37 @@ def test_what_cannot_be_brought_in_is_said(tilehawk, workspace, monkeypatch, tmp
     typed = tilehawk("models", "import", *arguments, "--workspace", workspace)
     assert typed.code == code
     assert message in typed.err
+
+
+def test_a_model_of_another_workspace_is_brought_in_and_listed(tilehawk, workspace, fake, tmp_path):
+    from engine.label_set import LabelSet
+    from engine.models.detector import Detector
+    from engine.models.store import save_model
+
+    folder, identity = tmp_path / "elsewhere" / "base", "0123456789abcdef" * 2
+    model = Detector(fake("squares").TINY, 0)
+    save_model(folder, model, stage="pretrain", label_set=LabelSet(()), metrics={}, provenance={"workspace": identity})
+    typed = tilehawk("models", "import", folder, "--name", "foreign", "--workspace", workspace, "--json")
+    assert typed.code == 0, typed.err
+    assert (typed.document["model"], typed.document["trained_in"]) == ("foreign", identity)
+    assert typed.document["next"] == "tilehawk finetune --from foreign"
+    [listed] = tilehawk("models", "--workspace", workspace, "--json").document["models"]
+    assert (listed["name"], listed["metrics"]["imported"]["workspace"]) == ("foreign", identity)
+    (folder / "model.safetensors").write_bytes(b"")
+    refused = tilehawk("models", "import", folder, "--workspace", workspace)
+    assert (refused.code, "base: model.safetensors is missing or not what was saved" in refused.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("folder", "--backbone", "test_resnet"), "--backbone with folder, which is a folder"),
+        (("folder", "--allow-pickle"), "--allow-pickle with folder"),
+        (("net.safetensors", "--name", "mine"), "--name with net.safetensors, which is no folder"),
+    ],
+)
+def test_what_does_not_go_together_is_said(tilehawk, workspace, monkeypatch, tmp_path, arguments, message):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    typed = tilehawk("models", "import", *arguments, "--workspace", workspace)
+    assert (typed.code, message in typed.err) == (2, True), typed.err
