@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,9 @@ from engine.catalog.schema import ModelRow, Review
 from engine.catalog.tiles import tiles
 
 __all__ = ["AnnotatedTile", "MeasuredModel", "annotated_tiles", "measured_models"]
+
+_NO_MATTER = frozenset(["seed", "threads", "precision", "prefetch", "micro_batch", "checkpoint_seconds", "max_unreadable", "tensorboard"])
+"""Settings of a schedule that change nothing of what its models are worth on average."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class MeasuredModel:
     """A fine-tuned model that was evaluated on a split.
 
     ``tiles`` and ``boxes`` of the training ground are what it learned from, ``seconds`` what annotators spent on those tiles as far as that
-    was measured. ``ap50`` is on ``test_tiles`` with ``test_boxes`` true boxes; None where it was stored as no number.
+    was measured. ``ap50`` is on ``test_tiles`` with ``test_boxes`` true boxes; None where it was stored as no number. ``made`` is the same
+    for models of one architecture, schedule and kind of start, whose AP50 differ by their labels alone.
     """
 
     model: str
@@ -41,6 +47,7 @@ class MeasuredModel:
     ap50: float | None
     test_tiles: int
     test_boxes: int
+    made: str
 
 
 def annotated_tiles(session: Session) -> list[AnnotatedTile]:
@@ -69,6 +76,7 @@ def measured_models(
         BadInput: no fine-tuned model of a name.
     """
     rows = models(session, stage="finetune") if names is None else [get_model(session, name, stage="finetune") for name in names]
+    stages: dict[int | None, str] = {row.id: row.stage for row in models(session)}
     spent = [0.0]
     for tile in annotated:
         spent.append(spent[-1] + (tile.seconds or 0.0))
@@ -76,7 +84,7 @@ def measured_models(
     for row in sorted(rows, key=_age):
         training, measured = row.metrics.get("training"), row.metrics.get(split)
         if training and measured:
-            newest[int(training["boxes"])] = _measured(row.name, training, measured, spent)
+            newest[int(training["boxes"])] = _measured(row, _made(row, stages.get(row.parent_id)), training, measured, spent)
     return [newest[boxes] for boxes in sorted(newest)]
 
 
@@ -84,15 +92,24 @@ def _age(row: ModelRow) -> int:
     return row.id
 
 
-def _measured(name: str, training: dict[str, Any], measured: dict[str, Any], spent: Sequence[float]) -> MeasuredModel:
+def _made(row: ModelRow, start: str | None) -> str:
+    """Digits of how the model was made, from a model of the stage ``start``, but for what changes nothing of what it is worth."""
+    schedule = {name: value for name, value in (row.config.get("schedule") or {}).items() if name not in _NO_MATTER}
+    parts = {name: row.config.get(name) for name in ("detector", "encoder", "encoder_weight", "unlabelled", "self_training")}
+    document = [schedule, parts, start]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _measured(row: ModelRow, made: str, training: dict[str, Any], measured: dict[str, Any], spent: Sequence[float]) -> MeasuredModel:
     count = int(training["tiles"])
     ap50 = measured.get("ap50")
     return MeasuredModel(
-        model=name,
+        model=row.name,
         tiles=count,
         boxes=int(training["boxes"]),
         seconds=spent[min(count, len(spent) - 1)],
         ap50=None if ap50 is None else float(ap50),
         test_tiles=int(measured.get("tiles", 0)),
         test_boxes=int(measured.get("boxes", 0)),
+        made=made,
     )

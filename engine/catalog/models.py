@@ -16,8 +16,19 @@ from engine.catalog.schema import ModelRow
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput
 from engine.files import inside
+from engine.label_set import LabelSet
 
-__all__ = ["add_model", "asked_model", "current_detector", "exports", "exports_directory", "get_model", "model_directory", "models"]
+__all__ = [
+    "add_model",
+    "asked_model",
+    "current_detector",
+    "exports",
+    "exports_directory",
+    "get_model",
+    "model_directory",
+    "models",
+    "unseen_classes",
+]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -140,3 +151,13 @@ def current_detector(session: Session) -> ModelRow | None:
     fingerprint = label_set(session).fingerprint
     fitting = [row for row in models(session, stage="finetune") if row.label_set_fingerprint == fingerprint]
     return fitting[-1] if fitting else None
+
+
+def unseen_classes(session: Session, model: ModelRow | None, classes: LabelSet) -> tuple[str, ...]:
+    """Those of ``classes`` of which neither the model nor one that it came from has learned a label; all of them for None."""
+    left = set(classes.names)
+    while model is not None:
+        if model.stage in ("finetune", "one-shot"):
+            left &= set(model.config.get("leave_out", ()))
+        model = session.get(ModelRow, model.parent_id) if model.parent_id else None
+    return tuple(name for name in classes.names if name in left)

@@ -17,6 +17,7 @@ from engine.catalog.tiles import TileRecord, scene_file
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
 from engine.imagery.raster import AS_TAKEN_IN, Raster
+from engine.records import Ground
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,5 +116,7 @@ class WorkspaceTiles:
 
         from engine.training.data import Sample
 
-        known = self._boxes.get(self._tiles[index].id, Boxes.empty())
-        return Sample(self.image(index), torch.from_numpy(known.xyxy.astype(np.float32)), torch.from_numpy(known.labels))
+        tile = self._tiles[index]
+        known = self._boxes.get(tile.id, Boxes.empty())
+        boxes, labels = torch.from_numpy(known.xyxy.astype(np.float32)), torch.from_numpy(known.labels)
+        return Sample(self.image(index), boxes, labels, ground=Ground(tile.scene_id, tile.window))

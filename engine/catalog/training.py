@@ -194,13 +194,14 @@ def finish_run(
         micro_batches=[list(change) for change in run.micro_batches],
         log=str(run_log(workspace, identity).relative_to(workspace.root)),
     )
+    told = {"config": identity.config, "data": identity.data, "parent": identity.parent, "fingerprint": identity.fingerprint}
     save_model(
         model_directory(workspace, name),
         model,
         stage=identity.stage,
         label_set=identity.label_set,
         metrics={**vars(report), "losses": run.losses},
-        provenance={"config": identity.config, "data": identity.data, "parent": identity.parent, "fingerprint": identity.fingerprint},
+        provenance={"workspace": workspace.identity, **told},
         beside=beside,
     )
     with workspace.session() as session:

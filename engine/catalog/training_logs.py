@@ -8,9 +8,10 @@ from pathlib import Path
 from engine.catalog.workspace import Workspace
 from engine.training.journal import LOG_NAME, read_log
 
-__all__ = ["LoggedRun", "LossCurve", "logged_runs"]
+__all__ = ["PICTURES", "LoggedRun", "LossCurve", "logged_runs"]
 
 PICTURES = "pictures"
+"""The folder of a run's pictures, in that of its log."""
 
 
 @dataclass(frozen=True)

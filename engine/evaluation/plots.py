@@ -27,6 +27,7 @@ __all__ = [
     "SECOND",
     "WORST_SHEET",
     "TileView",
+    "plain",
     "save_figure",
     "worst_name",
     "write_diagrams",
@@ -99,7 +100,7 @@ def write_worst_tiles(views: Sequence[TileView], folder: Path, label_set: LabelS
 def _precision_recall(analysis: Analysis, axes: Any) -> None:
     shown = {name: curve for name, curve in analysis.curves.items() if curve.precision is not None}
     for name, curve in shown.items():
-        label = f"{curve.average_precision:.2f}  {_plain(name)}" if len(shown) <= CLASSES_NAMED else None
+        label = f"{curve.average_precision:.2f}  {plain(name)}" if len(shown) <= CLASSES_NAMED else None
         axes.plot(RECALLS, curve.precision, linewidth=1, alpha=0.8, label=label)
     together = analysis.curve_of_all
     axes.plot(RECALLS, together.precision, color=INK, linewidth=2.4, label=f"{together.average_precision:.2f}  all boxes")
@@ -125,7 +126,7 @@ def _thresholds(analysis: Analysis, axes: Any) -> None:
 
 
 def _confusion(analysis: Analysis, axes: Any) -> None:
-    names = [*map(_plain, analysis.curves), "background"]
+    names = [*map(plain, analysis.curves), "background"]
     counts = np.array(analysis.confusion)
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
@@ -157,7 +158,7 @@ def _reliability(analysis: Analysis, axes: Any) -> None:
     axes.legend(loc="upper left", fontsize="small")
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A class name that is no formula to matplotlib."""
     return name.replace("$", r"\$")
 

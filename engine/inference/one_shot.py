@@ -12,12 +12,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, nms
 
+from engine.boxes import Boxes
 from engine.models.detector import Detector
 from engine.models.one_shot import describe_patches, find_patch
 
-__all__ = ["OneShot", "detect_like", "patch_feature"]
+__all__ = ["OneShot", "answers", "detect_like", "patch_feature"]
+
+AT_ONCE = 10
+"""Queries of an image in a pass."""
 
 
 class OneShot(NamedTuple):
@@ -47,3 +51,27 @@ def detect_like(model: Detector, images: Tensor, feature: Tensor, *, group: int 
     """
     found = find_patch(model, images, feature, group=group)
     return OneShot(box_convert(found.boxes, "cxcywh", "xyxy") * images.shape[-1], found.matched)
+
+
+@torch.inference_mode()
+def answers(model: Detector, image: Tensor, features: Tensor, *, iou_threshold: float = 0.5, most: int = 100) -> list[Boxes]:
+    """What each of several queries finds on one image: boxes in its pixels, duplicates suppressed, the best first, with label 0.
+
+    Args:
+        model: with ``one_shot``, in evaluation mode.
+        image: (3, S, S), RGB in [0, 1].
+        features: (M, C_5) of the queries, from :func:`patch_feature`.
+        iou_threshold: of two boxes that overlap by more, the weaker one is dropped.
+        most: boxes a query.
+    """
+    size, found = image.shape[-1], []
+    memory = model.encode(image[None].contiguous(memory_format=torch.channels_last))
+    for some in torch.split(features, AT_ONCE):
+        answer = model.detect(model.asked(memory, some[None])).layers[-1]
+        for own, sure in zip(answer.boxes.float(), answer.scores[..., 0].float(), strict=True):
+            boxes = box_convert(own, "cxcywh", "xyxy").clamp(0, 1) * size
+            solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            boxes, scores = boxes[solid], sure[solid]
+            kept = nms(boxes, scores, iou_threshold)[:most]
+            found.append(Boxes(boxes[kept].cpu().numpy(), torch.zeros_like(kept).cpu().numpy(), scores[kept].cpu().numpy()))
+    return found

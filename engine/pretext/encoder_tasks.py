@@ -17,13 +17,13 @@ from engine.config import StageConfig
 from engine.errors import UsageError
 from engine.models.detector import Detector
 from engine.models.encoder import Memory
-from engine.pretext.patch_grid import Changed, choose, from_patches, hide, informative, move, to_patches
+from engine.pretext.patch_grid import Changed, choose, content, from_patches, hide, informative, move, to_patches
 from engine.pretext.tokenizer import Tokenizer
 from engine.training.data import Sample
 from engine.training.detection import dropout_from, stack_images
 from engine.training.joint import Curve, falling
 
-__all__ = ["EncoderTask", "EncoderTaskConfig", "EncoderTaskName", "Shown", "require_fits"]
+__all__ = ["EncoderTask", "EncoderTaskConfig", "EncoderTaskName", "Shown", "require_fits", "require_use"]
 
 MOVED_AT_LEAST = 2
 """One patch alone has nowhere to go."""
@@ -101,6 +101,16 @@ def require_fits(config: EncoderTaskConfig, model: Detector) -> None:
         )
 
 
+def require_use(encoder: EncoderTaskConfig | None, vocabulary: str | None) -> None:
+    """Refuse a vocabulary that nothing is named with.
+
+    Raises:
+        ValueError: there is one, and no mim-discrete.
+    """
+    if vocabulary is not None and (encoder is None or encoder.task != "mim-discrete"):
+        raise ValueError(f"tokenizer_from = {vocabulary!r} without encoder.task = 'mim-discrete', which alone has a vocabulary")
+
+
 class _Head(nn.Module):
     """What one level's tokens say: pixels each for itself, or a class a patch from the mean of its tokens."""
 
@@ -129,7 +139,8 @@ class EncoderTask:
     """Learn one of the five tasks.
 
     Differences from the published code: hidden patches have the colour that normalisation makes 0; the loss is on the patches that moved,
-    not on those that did not; padding is never asked for; discrete tasks speak of patches, not of tokens.
+    not on those that did not; padding is never asked for, and patches with much of it stay where they are;
+    discrete tasks speak of patches, not of tokens.
 
     Args:
         model: whose backbone and encoder learn.
@@ -218,7 +229,8 @@ class EncoderTask:
         count = asked.sum().clamp(min=1)
         if self._paints:
             wanted = to_patches(self._normalised(images), self._config.patch)
-            differences = [(self._painted(head, tokens) - wanted).abs().flatten(2).mean(2) for head, tokens in levels]
+            held = content(wanted)
+            differences = [_over_content((self._painted(head, tokens) - wanted).abs(), held) for head, tokens in levels]
             loss = torch.stack([(difference * asked).sum() / count for difference in differences]).mean()
             return loss, {"difference": float(loss.detach()), "patches": float(count)}
         names = self._wanted_names(images, changed)
@@ -260,6 +272,12 @@ class EncoderTask:
             from_patches(torch.where(asked, true, patches), columns),
             from_patches(torch.where(asked, answered, patches), columns),
         )
+
+
+def _over_content(difference: Tensor, held: Tensor) -> Tensor:
+    """Mean (B, P) of (B, P, 3, s, s) over the pixels (B, P, s, s) that hold imagery."""
+    pixels = held.flatten(2).sum(2).clamp(min=1)
+    return (difference.mean(2) * held).flatten(2).sum(2) / pixels
 
 
 def _require_words(config: EncoderTaskConfig, tokenizer: Tokenizer | None) -> None:

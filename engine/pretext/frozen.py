@@ -36,6 +36,19 @@ class FrozenBackbone(nn.Module):
     mean: Tensor
     std: Tensor
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights and the images that it knows, to be kept in a file."""
+        return {**self.network.state_dict(), "mean": self.mean, "std": self.std}
+
+    def take(self, tensors: dict[str, Tensor]) -> bool:
+        """Become the backbone that :meth:`tensors` were of; returns whether they are of this architecture, else nothing changes."""
+        own = self.tensors()
+        if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
+            return False
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+        return True
+
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the weights."""

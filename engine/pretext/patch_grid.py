@@ -7,7 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Changed", "choose", "from_patches", "hide", "informative", "move", "to_patches"]
+__all__ = ["Changed", "choose", "content", "from_patches", "hide", "informative", "move", "to_patches"]
+
+_LEAST_CONTENT = 0.75
+"""Share of a patch that holds imagery, at least, for it to be hidden, moved or named."""
 
 
 class Changed(NamedTuple):
@@ -36,10 +39,23 @@ def from_patches(patches: Tensor, columns: int) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
+def content(patches: Tensor) -> Tensor:
+    """Which pixels (B, P, s, s) of an image's patches (B, P, C, s, s) hold imagery.
+
+    Padding and no-data were black, so they are the darkest colour that an image has, whatever was done to its light since; of an image
+    without them, that is its darkest pixel.
+    """
+    held: Tensor = (patches != patches.amin((1, 3, 4), keepdim=True)).any(2)
+    return held
+
+
 def informative(patches: Tensor) -> Tensor:
-    """(B, P) bool: which patches (B, P, C, s, s) hold more than one colour. Padding and no-data do not, and teach nothing."""
-    first = patches[..., :1, :1]
-    return (patches != first).flatten(2).any(2)
+    """(B, P) bool: which of an image's patches (B, P, C, s, s) hold more than one colour, and hardly any padding or no-data.
+
+    From others there is nothing to learn.
+    """
+    colourful = (patches != patches[..., :1, :1]).flatten(2).any(2)
+    return colourful & (content(patches).flatten(2).float().mean(2) >= _LEAST_CONTENT)
 
 
 def choose(candidates: Tensor, share: float, generator: torch.Generator, *, least: int = 0) -> Tensor:

@@ -1,7 +1,8 @@
-"""Pictures of what pre-training asks and what is answered, for a person to look at while it runs."""
+"""Pictures of what a run asks and what is answered, for a person to look at while it learns."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ GAP = 6
 BACKGROUND = 24
 COUNT = 4
 """Tiles in a picture."""
-PATCH_SIDE = 56
+PATCH_SIDE, LEAST_PATCH_SIDE = 56, 8
 
 Pixels = NDArray[np.uint8]
 
@@ -68,18 +69,27 @@ def patches_picture(found: FoundPatches) -> Pixels:
             for box, width in ((asked, 1), (answered, 3)):
                 left, top, right, bottom = (value * side for value in box)
                 draw.rectangle((min(left, right), min(top, bottom), max(left, right), max(top, bottom)), outline=colour, width=width)
-        strip = np.full((side, side, 3), BACKGROUND, np.uint8)
-        across = max(1, side // (PATCH_SIDE + 2 * GAP))
-        for patch, pixels in enumerate(_pixels(found.patches[image])):
-            top, left = (place * (PATCH_SIDE + 2 * GAP) for place in divmod(patch, across))
-            if top + PATCH_SIDE + 4 > side:
-                break
-            framed = np.empty((PATCH_SIDE + 4, PATCH_SIDE + 4, 3), np.uint8)
-            framed[:] = PALETTE[patch % len(PALETTE)]
-            framed[2:-2, 2:-2] = np.asarray(Image.fromarray(pixels).resize((PATCH_SIDE, PATCH_SIDE)))
-            strip[top : top + PATCH_SIDE + 4, left : left + PATCH_SIDE + 4] = framed[:, : side - left]
-        rows.append([np.asarray(picture), strip])
+        rows.append([np.asarray(picture), _framed_patches(_pixels(found.patches[image]), side)])
     return _table(rows)
+
+
+def _framed_patches(patches: Sequence[Pixels], side: int) -> Pixels:
+    """A square picture of patches in frames of their colours, so small that there is room for all.
+
+    Where they would be too small to be recognised, the first of them are shown, and how many of how many.
+    """
+    every = PATCH_SIDE + 2 * GAP
+    place = min(every, max(side // math.ceil(math.sqrt(len(patches))), LEAST_PATCH_SIDE + 2 * GAP))
+    across, inner = side // place, place - 2 * GAP
+    sheet = Image.new("RGB", (side, side), (BACKGROUND,) * 3)
+    draw = ImageDraw.Draw(sheet)
+    for number, patch in enumerate(patches[: across**2]):
+        top, left = (index * place for index in divmod(number, across))
+        draw.rectangle((left, top, left + inner + 3, top + inner + 3), outline=PALETTE[number % len(PALETTE)], width=2)
+        sheet.paste(Image.fromarray(patch).resize((inner, inner)), (left + 2, top + 2))
+    if len(patches) > across**2:
+        draw.text((side - 1, side - 1), f"{across**2} of {len(patches)}", fill=(255, 255, 255), anchor="rb")
+    return np.asarray(sheet)
 
 
 def regions_picture(found: FoundRegions) -> Pixels:
@@ -112,11 +122,12 @@ class PretextPictures:
         pretext: what is learned, and its tiles; a few that can be read are taken now, so that no thread reads them later.
         folder: where pictures go, as ``encoder-00001200.png``, ``patches-00001200.png`` and ``regions-00001200.png``.
         seed: decides the tiles and what they are asked.
+        regions: what the pictures of regions are called.
     """
 
-    def __init__(self, pretext: Pretext, folder: Path, *, seed: int) -> None:
+    def __init__(self, pretext: Pretext, folder: Path, *, seed: int, regions: str = "regions") -> None:
         self._encoder, self._patches, self._regions = pretext.encoder, pretext.patches, pretext.regions
-        self._folder, self._seed = folder, seed
+        self._folder, self._seed, self._regions_name = folder, seed, regions
         generator = step_generator(seed, 0, "pictures")
         drawn = torch.randperm(len(pretext.source), generator=generator).tolist()
         known = list(islice(readable(pretext.source, drawn), COUNT))
@@ -138,7 +149,7 @@ class PretextPictures:
             found = self._patches.show(batch, step_generator(self._seed, 0, "shown"))
             write_png(self._folder / f"patches-{images_seen:08d}.png", patches_picture(found))
         if self._regions:
-            write_png(self._folder / f"regions-{images_seen:08d}.png", regions_picture(self._find_regions(batch)))
+            write_png(self._folder / f"{self._regions_name}-{images_seen:08d}.png", regions_picture(self._find_regions(batch)))
 
     def _find_regions(self, batch: list[Sample]) -> FoundRegions:
         assert self._regions is not None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import model_validator
 
 from engine.config import StageConfig
 from engine.errors import UsageError
 from engine.models.detector import Detector, DetectorConfig
-from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig
+from engine.pretext.encoder_tasks import EncoderTask, EncoderTaskConfig, require_fits, require_use
 from engine.pretext.query_patches import PatchConfig, QueryPatchTask
-from engine.pretext.regions import RegionConfig, RegionTask
+from engine.pretext.regions import RegionConfig, RegionTask, require_region_stage
 from engine.pretext.taught_regions import RegionStore, taught_regions
 from engine.pretext.tokenizer import Tokenizer, TokenizerConfig, kept_tokenizer
 from engine.progress import Progress, silent
@@ -25,9 +25,9 @@ __all__ = ["Pretext", "PretextConfig", "plan_pretext", "require_slots"]
 
 
 class PretextConfig(StageConfig):
-    """What is learned without labels; at least one of patches, encoder and regions."""
+    """What is learned without labels: patches, encoder, regions, or several of them; regions where none of the three is said."""
 
-    patches: PatchConfig | None = PatchConfig()
+    patches: PatchConfig | None = None
     """Random query patches (UP-DETR): teaches the decoder and the query slots of one-shot search; null leaves it out."""
     patches_weight: WeightConfig = WeightConfig()
     """How much they count."""
@@ -37,20 +37,36 @@ class PretextConfig(StageConfig):
     """How much it counts."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """The vocabulary of mim-discrete."""
-    tokenizer_file: str | None = None
-    """One that was made before, the tokenizer.safetensors in a model's folder, in place of making one."""
+    tokenizer_from: str | None = None
+    """The model whose vocabulary is taken, in place of making one."""
     regions: RegionConfig | None = None
-    """Regions that stand out (DETReg): teaches every part that detects; null leaves it out."""
+    """Regions that stand out (DETReg): teaches every part that detects; null leaves it out, unless nothing else is said either."""
     regions_weight: WeightConfig = WeightConfig()
     """How much they count."""
-    freeze_backbone: bool = True
-    """The backbone stays as it is; else its trainable stages learn too."""
+    freeze_backbone: bool | None = None
+    """The backbone stays as it is, else its trainable stages learn too; none for true where patches are taught, whose features it must not
+    bend, and false elsewhere."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _regions_where_nothing_is_said(cls, given: Any) -> Any:
+        return {**given, "regions": {}} if isinstance(given, dict) and not {"patches", "encoder", "regions"} & set(given) else given
 
     @model_validator(mode="after")
     def _teaches_something(self) -> Self:
         if self.patches is None and self.encoder is None and self.regions is None:
             raise ValueError("patches, encoder and regions are all null: nothing is learned")
         return self
+
+    @model_validator(mode="after")
+    def _names_with_what_it_takes(self) -> Self:
+        require_use(self.encoder, self.tokenizer_from)
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return self.patches is not None if self.freeze_backbone is None else self.freeze_backbone
 
     @property
     def classes(self) -> int:
@@ -79,6 +95,7 @@ def plan_pretext(
     source: TileSource,
     *,
     seed: int,
+    vocabulary: Path | None = None,
     keep: Path | None = None,
     origin: str = "",
     regions: RegionStore | None = None,
@@ -91,6 +108,7 @@ def plan_pretext(
         config: what is learned.
         source: unlabelled tiles.
         seed: of regions and vocabulary.
+        vocabulary: the file of the one of ``config.tokenizer_from``.
         keep: folder in which the vocabulary is kept, and found again by the same run; None for none.
         origin: where the tiles come from, see :class:`~engine.pretext.tokenizer.Tokenizer`.
         regions: those that were found on these tiles before; None to find them in any case.
@@ -99,12 +117,12 @@ def plan_pretext(
     Raises:
         UsageError: the tasks do not fit the detector.
         NothingToDo: too few tiles for the clusters or words.
-        CheckpointRefused: the vocabulary is damaged, of other tiles, or was made with another backbone.
+        CheckpointRefused: the vocabulary is damaged, of other tiles, or its backbone is of another architecture.
     """
-    require_slots(model.config, config)
+    _require_fitting(model, config)
     tasks: dict[str, Weighted] = {}
     tokenizer, encoder, patches, taught = None, None, None, None
-    frozen = config.freeze_backbone
+    frozen = config.frozen
     if config.regions:
         source = taught_regions(model, config.regions, source, seed=seed, store=regions, progress=progress)
         taught = _region_task(model, config.regions, source, frozen=frozen, progress=progress)
@@ -121,7 +139,7 @@ def plan_pretext(
                 words=config.encoder.vocabulary,
                 network=model,
                 seed=seed,
-                given=config.tokenizer_file,
+                given=vocabulary,
                 keep=keep,
                 origin=origin,
                 progress=progress,
@@ -131,6 +149,22 @@ def plan_pretext(
     only = next(iter(tasks.values()))
     plain = len(tasks) == 1 and only.weight == WeightConfig()
     return Pretext(only.task if plain else JointTask(tasks), source, tokenizer, encoder, patches, taught)
+
+
+def _require_fitting(model: Detector, config: PretextConfig) -> None:
+    """Refuse tasks that do not fit the detector before anything is made for them."""
+    require_slots(model.config, config)
+    if config.encoder:
+        require_fits(config.encoder, model)
+    if config.regions:
+        require_region_stage(config.regions, model.config)
+    learns_classes = config.regions is not None and config.regions.taught != "look-alikes"
+    if model.config.denoising_groups and not learns_classes:
+        raise UsageError(
+            f"detector.denoising_groups = {model.config.denoising_groups}, and nothing taught whose boxes could be moved",
+            expected="0, or regions that are clusters, embeddings or boxes",
+            remedy="Set regions, or leave denoising_groups out: `tilehawk finetune` may have it all the same",
+        )
 
 
 def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
@@ -143,7 +177,7 @@ def require_slots(detector: DetectorConfig, config: PretextConfig) -> None:
     if config.patches and slots % config.patches.patches:
         raise UsageError(
             f"patches.patches = {config.patches.patches} with detector.patch_slots = {slots}",
-            expected="a divisor of the slots",
+            expected=f"a divisor of the slots: {', '.join(str(count) for count in range(1, slots + 1) if not slots % count)}",
             remedy="Change one of the two",
         )
 

@@ -120,11 +120,14 @@ def augment_patches(patches: Tensor, config: PatchConfig, generator: torch.Gener
 
 
 def _blurred(patches: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A share of the patches (P, 3, S, S) through a Gaussian of σ in [0.1, 2] pixels."""
-    chosen = (torch.rand(len(patches), generator=generator) < share).to(patches.device)
-    sigma = float(_uniform((1,), 0.1, 2.0, generator))
-    blurred: Tensor = gaussian_blur(patches, [2 * round(2 * sigma) + 1] * 2, [sigma] * 2)
-    return torch.where(chosen.view(-1, 1, 1, 1), blurred, patches)
+    """A share of the patches (P, 3, S, S), each through a Gaussian of its own σ in [0.1, 2] pixels."""
+    chosen = torch.rand(len(patches), generator=generator) < share
+    sigmas = _uniform((len(patches),), 0.1, 2.0, generator)
+    blurred = patches.clone()
+    for index in chosen.nonzero()[:, 0].tolist():
+        sigma = float(sigmas[index])
+        blurred[index] = gaussian_blur(patches[index], [2 * round(2 * sigma) + 1] * 2, [sigma] * 2)
+    return blurred
 
 
 def _cut(images: Tensor, crops: Tensor, side: int) -> Tensor:
@@ -161,8 +164,9 @@ class QueryPatchTask:
     """Localise query patches and reconstruct their features; the backbone describes them, and by default is frozen.
 
     Differences from the published code, unless the configuration says otherwise: crops are scale-aware, slots are matched within their
-    patch's group (as the mask has it). Always: crops are not cut out of padding, the features to reconstruct are detached, and groups are
-    right for every M that divides N.
+    patch's group (as the mask has it), patches keep their hue and are not blurred. Always: crops are not cut out of padding, the features
+    to reconstruct are detached, groups are right for every M that divides N, slots are scored by varifocal loss, and images are turned
+    and zoomed as in any training.
 
     Raises:
         ValueError: ``config.patches`` does not divide the detector's ``patch_slots``.

@@ -16,7 +16,7 @@ from torchvision.ops import roi_align
 
 from engine.config import StageConfig
 from engine.errors import NothingToDo, UsageError
-from engine.models.detector import Detector
+from engine.models.detector import Detector, DetectorConfig
 from engine.models.encoder import Memory
 from engine.models.heads import MLP
 from engine.models.losses import detection_loss
@@ -29,7 +29,7 @@ from engine.training.data import Sample, TileSource, read_batches
 from engine.training.detection import DetectionTask, stack_images, targets_of
 from engine.training.one_shot import OneShotConfig
 
-__all__ = ["RegionConfig", "RegionTask", "find_regions"]
+__all__ = ["RegionConfig", "RegionTask", "find_regions", "require_region_stage"]
 
 BATCH = 8
 
@@ -70,6 +70,20 @@ class RegionConfig(StageConfig):
     def named(self) -> bool:
         """Whether regions are sorted into clusters."""
         return self.taught in ("clusters", "look-alikes")
+
+
+def require_region_stage(config: RegionConfig, detector: DetectorConfig) -> None:
+    """Refuse embeddings of a detector that has no region stage to predict them.
+
+    Raises:
+        UsageError: embeddings are taught, and there is none.
+    """
+    if config.taught == "embedding" and not (detector.two_stage and detector.region_stage):
+        raise UsageError(
+            "regions.taught = 'embedding' with a detector without a region stage",
+            expected="architecture = 'deformable' with region_stage",
+            remedy="Set regions.taught to 'clusters'",
+        )
 
 
 def _describe(teacher: FrozenBackbone, images: Tensor, boxes: list[Tensor], crop: int) -> Tensor:
@@ -144,13 +158,8 @@ class RegionTask(DetectionTask):
         self._teacher: FrozenBackbone | None = None
         self._embed: nn.Module | None = None
         self._model: nn.Module = model
+        require_region_stage(config, model.config)
         if config.taught == "embedding":
-            if not (model.config.two_stage and model.config.region_stage):
-                raise UsageError(
-                    "regions.taught = 'embedding' with a detector without a region stage",
-                    expected="architecture = 'deformable' with region_stage",
-                    remedy="Set regions.taught to 'clusters'",
-                )
             self._teacher = FrozenBackbone(model)
             self._embed = MLP(model.config.dimension, model.config.dimension, model.backbone.channels[-1], 2)
             self._model = nn.ModuleDict({"detector": model, "embedding": self._embed})

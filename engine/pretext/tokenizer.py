@@ -29,7 +29,9 @@ Basis = Literal["pixels", "features"]
 SMALL = 8
 """Side to which a patch is made small before its pixels are compared, and in which words are pictured."""
 BATCH = 16
-FORMAT = 1
+FORMAT = 2
+"""2: the backbone that describes is in the file; before, only the digits of its weights were."""
+BACKBONE = "backbone."
 TOKENIZER = "tokenizer.safetensors"
 """What the file is called, in the folder of a run and of a model."""
 
@@ -75,15 +77,10 @@ class Tokenizer:
         return large.view(*names.shape, 3, self.patch, self.patch)
 
     def save(self, path: Path) -> None:
-        """Write it as one safetensors file, whole or not at all."""
-        said = {
-            "format": FORMAT,
-            "basis": self.basis,
-            "patch": self.patch,
-            "origin": self.origin,
-            "network": self._describe.fingerprint,
-        }
-        write_bytes(path, serialized({"centres": self.centres, "pictures": self._small}, said))
+        """Write it as one safetensors file, whole or not at all; with the backbone of the basis "features"."""
+        said = {"format": FORMAT, "basis": self.basis, "patch": self.patch, "origin": self.origin}
+        backbone = {BACKBONE + name: tensor for name, tensor in self._describe.tensors().items()}
+        write_bytes(path, serialized({"centres": self.centres, "pictures": self._small, **backbone}, said))
 
     @classmethod
     def load(cls, path: Path, *, network: Detector | None = None, origin: str | None = None) -> Self:
@@ -91,11 +88,11 @@ class Tokenizer:
 
         Args:
             path: the file.
-            network: a detector whose backbone has the weights that the vocabulary was made with; not needed for pixels.
+            network: a detector with a backbone of the same architecture, whatever it has learned; not needed for pixels.
             origin: where it must come from; None takes any.
 
         Raises:
-            CheckpointRefused: the file is damaged, of another format, comes from elsewhere, or was made with another backbone.
+            CheckpointRefused: the file is damaged, of another format, comes from elsewhere, or its backbone is of another architecture.
         """
         tensors, said = read_tensors(path), read_metadata(path)
 
@@ -108,8 +105,9 @@ class Tokenizer:
             raise refuse(f"a tokenizer of {said['origin'] or 'nowhere'}", f"one of {origin}")
         basis: Basis = "pixels" if said["basis"] == "pixels" else "features"
         made = cls(basis, int(str(said["patch"])), tensors["centres"], tensors["pictures"], network=network, origin=str(said["origin"]))
-        if made._describe.fingerprint != said["network"]:
-            raise refuse("a tokenizer made with another backbone", "the same weights")
+        held = {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
+        if not made._describe.take(held):
+            raise refuse("a tokenizer made with another backbone", "one of the same architecture")
         return made
 
 
@@ -125,10 +123,13 @@ class _Described(nn.Module):
             strides = self._backbone.strides
             self._level = max(index for index, stride in enumerate(strides) if stride <= max(patch // 2, strides[0]))
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the network's weights; nothing for pixels."""
-        return self._backbone.fingerprint if self._backbone else ""
+    def tensors(self) -> dict[str, Tensor]:
+        """Of the network; none for pixels."""
+        return self._backbone.tensors() if self._backbone else {}
+
+    def take(self, tensors: dict[str, Tensor]) -> bool:
+        """Let the network be the one of :meth:`tensors`; returns whether it can be."""
+        return self._backbone.take(tensors) if self._backbone else not tensors
 
     def forward(self, images: Tensor) -> Tensor:
         side = images.shape[-1] // self._patch
@@ -207,7 +208,7 @@ def kept_tokenizer(
     words: int,
     network: Detector,
     seed: int,
-    given: str | None = None,
+    given: Path | None = None,
     keep: Path | None = None,
     origin: str = "",
     progress: Progress = silent,
@@ -228,10 +229,10 @@ def kept_tokenizer(
 
     Raises:
         NothingToDo: too few patches for the words.
-        CheckpointRefused: the file is damaged, comes from elsewhere, or was made with another backbone.
+        CheckpointRefused: the file is damaged, comes from elsewhere, or its backbone is of another architecture.
     """
     if given:
-        return Tokenizer.load(Path(given), network=network, origin=origin)
+        return Tokenizer.load(given, network=network, origin=origin)
     if keep and (keep / TOKENIZER).is_file():
         return Tokenizer.load(keep / TOKENIZER, network=network, origin=origin)
     made = fit_tokenizer(source, config, patch=patch, words=words, network=network, seed=seed, origin=origin, progress=progress)

@@ -42,7 +42,8 @@ class EvaluateConfig(StageConfig):
     """What is measured, and on what ground."""
 
     model: str | None = None
-    """Name of a fine-tuned model; none for the newest, or for the one that made ``predictions``."""
+    """Name of a model; none for the newest fine-tuned one, or for the one that made ``predictions``. A one-shot model is asked for every
+    class that a tile shows, with crops from other tiles."""
     split: Literal["test", "dev", "train"] = "test"
     """Whose reviewed tiles are looked at. Tune on dev; test is for the last word."""
     predictions: str | None = None

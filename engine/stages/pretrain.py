@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from engine.catalog.models import get_model, model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
-from engine.catalog.starting import large_enough
+from engine.catalog.starting import architecture, parent_identity, require_patches, vocabulary_of
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.training import (
     RunIdentity,
@@ -24,6 +26,7 @@ from engine.catalog.workspace import Workspace
 from engine.errors import NothingToDo, UsageError
 from engine.label_set import LabelSet
 from engine.models.detector import DetectorConfig
+from engine.models.store import read_model, start_from
 from engine.pretext.pictures import PretextPictures
 from engine.pretext.plan import PretextConfig, plan_pretext, require_slots
 from engine.pretext.tokenizer import tokenizer_files
@@ -41,14 +44,28 @@ class PretrainConfig(PretextConfig):
 
     name: str | None = None
     """Name of the model; none for one made from the run's fingerprint."""
+    start: str | None = None
+    """The pre-trained model to go on from, as one of imagery of elsewhere; none for the backbone's weights alone."""
     schedule: PretrainScheduleConfig = PretrainScheduleConfig()
     """How long and how fast."""
     detector: DetectorConfig = DetectorConfig()
-    """The architecture."""
+    """The architecture. What is not stated is as in the model to go on from, or else as in `nano`."""
     pictures_every: int = Field(default=600, ge=0)
     """Images seen between two sets of pictures of what is asked and answered, beside the log; 0 for none."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
+
+    @model_validator(mode="after")
+    def _no_random_backbone_stays(self) -> Self:
+        if self.start is not None or self.detector.backbone_weights != "none" or not (self.frozen or self.detector.frozen_stages):
+            return self
+        raise UsageError(
+            f"detector.backbone_weights = 'none' with freeze_backbone = {str(self.frozen).lower()} "
+            f"and detector.frozen_stages = {self.detector.frozen_stages}: what is frozen would stay random for good",
+            expected="weights in the backbone, or freeze_backbone = false and detector.frozen_stages = 0",
+            remedy="Bring weights in (tilehawk models import NAME), go on from a model (--from MODEL), "
+            "or --set freeze_backbone=false --set detector.frozen_stages=0",
+        )
 
 
 def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress = silent) -> TrainingReport:
@@ -59,8 +76,9 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
     Raises:
         NothingToDo: there is no tile of the training ground, or too few for the clusters or words asked for.
         UsageError: the tasks do not fit the detector, or the tiles: fewer than images in a step, or all smaller than a patch.
-        BadInput: the name is taken.
-        CheckpointRefused: the tokenizer that is given is damaged, of another workspace, or was made with another backbone.
+        BadInput: the name is taken, or there is no such pre-trained model to go on from.
+        CheckpointRefused: the model to go on from is damaged or of another architecture; or the vocabulary of ``tokenizer_from`` is
+            damaged, of another workspace, or of another architecture.
     """
     if config.schedule.evaluate_every:
         raise UsageError(
@@ -75,21 +93,24 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
             expected="regions.taught = 'look-alikes', which asks the detector by patches",
             remedy="Choose it, or leave one_shot out: `tilehawk one-shot` starts from any pre-trained model",
         )
-    if asked:
-        config = config.model_copy(update={"detector": config.detector.model_copy(update={"one_shot": True})})
-    require_slots(config.detector, config)
     with workspace.worker_lock("pretrain"):
         with workspace.session(write=False) as session:
             unlabelled = tiles(session, split="train")
+            vocabulary = vocabulary_of(workspace, session, config.tokenizer_from)
+            parent = None if config.start is None else get_model(session, config.start, stage="pretrain")
         if not unlabelled:
             raise NothingToDo("there is no tile of the training ground", remedy="Take imagery in: tilehawk ingest ARCHIVE_OR_FOLDER")
-        config = config.model_copy(update={"detector": large_enough(config.detector, unlabelled)})
+        stored = read_model(model_directory(workspace, parent.name)) if parent else None
+        detector = architecture(config.detector, stored, unlabelled).model_copy(update={"one_shot": asked})
+        config = config.model_copy(update={"detector": detector})
+        require_slots(detector, config)
         _require_enough(config, unlabelled)
         identity = RunIdentity(
             stage="pretrain",
-            config=config.model_dump(mode="json", exclude={"name", "cache_bytes", "pictures_every"}),
+            config=config.model_dump(mode="json", exclude={"name", "cache_bytes", "pictures_every"})
+            | {"tokenizer_from": vocabulary.identity if vocabulary else None},
             data=data_hash(unlabelled, {}),
-            parent=None,
+            parent=parent_identity(stored),
             label_set=LabelSet.of([f"region {number}" for number in range(config.classes)]) if config.classes else LabelSet(()),
         )
         name = identity.name(config.name)
@@ -98,16 +119,19 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
         if done:
             return done
         with seeded(config.schedule.seed):
-            model = new_detector(workspace, config.detector, config.classes)
+            model = new_detector(workspace, detector, config.classes)
+        if stored:
+            start_from(model, stored.directory)
         checkpoints = run_checkpoints(workspace, identity)
         with TilePixels(workspace) as pixels:
-            source = WorkspaceTiles(pixels, unlabelled, {}, config.detector.image_size, cache_bytes=config.cache_bytes)
+            source = WorkspaceTiles(pixels, unlabelled, {}, detector.image_size, cache_bytes=config.cache_bytes)
             with seeded(config.schedule.seed):
                 pretext = plan_pretext(
                     model,
                     config,
                     source,
                     seed=config.schedule.seed,
+                    vocabulary=vocabulary.path if vocabulary else None,
                     keep=checkpoints.directory,
                     origin=workspace.identity,
                     regions=region_store(workspace, unlabelled),
@@ -125,7 +149,7 @@ def pretrain(workspace: Workspace, config: PretrainConfig, *, progress: Progress
                 watch=Watch(config.pictures_every, pictures),
             )
             beside = tokenizer_files(pretext.tokenizer, checkpoints.directory)
-        return finish_run(workspace, model, identity, run, name=name, parent=None, tiles=len(unlabelled), boxes=0, beside=beside)
+        return finish_run(workspace, model, identity, run, name=name, parent=parent, tiles=len(unlabelled), boxes=0, beside=beside)
 
 
 def _require_enough(config: PretrainConfig, unlabelled: Sequence[TileRecord]) -> None:
@@ -136,10 +160,4 @@ def _require_enough(config: PretrainConfig, unlabelled: Sequence[TileRecord]) ->
             expected="as many tiles as images in a step, at least",
             remedy=f"Ingest more imagery, or --set schedule.batch_size={len(unlabelled)}",
         )
-    side = max(min(tile.window.width, tile.window.height) for tile in unlabelled)
-    if config.encoder and side < config.encoder.patch:
-        raise UsageError(
-            f"encoder.patch = {config.encoder.patch} with tiles of {side} px",
-            expected="a patch no larger than a tile",
-            remedy="Set a smaller patch, or ingest with larger tiles",
-        )
+    require_patches(config.encoder, unlabelled)

@@ -36,6 +36,7 @@ OUTSIDE_PIXELS = 1.0
 ASKED_TILES = 60
 PICTURED = 29
 CLOSE_UP = 160
+WINDOWS_A_HIT = 3
 SECONDS_BETWEEN_STORES = 1.0
 """Hits that are found sooner after the last are stored with the next."""
 Box = tuple[float, float, float, float]
@@ -53,7 +54,8 @@ class SearchConfig(StageConfig):
     hits: int = Field(default=40, ge=1, le=1000)
     """Look-alikes kept, at most."""
     candidates: int = Field(default=300, ge=1)
-    """Windows that are cut out and looked at closely, chosen among all by the tiles' feature maps."""
+    """Windows that are cut out and looked at closely, chosen among all by the tiles' feature maps; three a hit where that is more, for
+    several of them show the same object."""
     refined: int = Field(default=40, ge=0)
     """Of the best boxes, how many are moved about for a better fit."""
     one_shot_tiles: int | None = Field(default=None, ge=0)
@@ -194,7 +196,7 @@ def _rankings(
     yield from finder.rankings(
         finder.query(tile, box),
         hits=config.hits,
-        candidates=config.candidates,
+        candidates=max(config.candidates, WINDOWS_A_HIT * config.hits),
         refined=config.refined,
         one_shot_tiles=(ASKED_TILES if taught else 0) if config.one_shot_tiles is None else config.one_shot_tiles,
         progress=progress,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.boxes import Boxes
 from engine.errors import UnreadableImage
+from engine.records import Ground
 
 __all__ = [
     "Joined",
@@ -44,11 +45,13 @@ class Sample(NamedTuple):
     """The index of the tile that it was made from; -1 where that is not known, or there were several."""
     absence: float = 1.0
     """How much it counts, in [0, 1], that nothing is anywhere else: below 1 where not all objects are known."""
+    ground: Ground | None = None
+    """Where its source cut it out; None where that is not known, and of every changed copy."""
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Sample:
         """The same on a device."""
         image, boxes, labels = (part.to(device, non_blocking=non_blocking) for part in (self.image, self.boxes, self.labels))
-        return Sample(image, boxes, labels, self.tile, self.absence)
+        return self._replace(image=image, boxes=boxes, labels=labels)
 
 
 class TileSource(Protocol):
@@ -171,7 +174,8 @@ class Relabelled:
 
     def sample(self, index: int) -> Sample:
         """The tile at ``index`` with the other boxes."""
-        return Sample(self._source.sample(index).image, self._boxes[index], self._labels[index], absence=self._absence)
+        own = self._source.sample(index)
+        return Sample(own.image, self._boxes[index], self._labels[index], absence=self._absence, ground=own.ground)
 
     def name(self, index: int) -> str:
         """What a message calls the tile at ``index``."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.ops import roi_align
@@ -18,6 +20,7 @@ from engine.models.losses import detection_loss
 from engine.models.one_shot import describe_patches
 from engine.models.targets import Targets
 from engine.progress import Progress, silent
+from engine.records import Ground
 from engine.training.data import Sample, TileSource, readable
 from engine.training.detection import dropout_from, stack_images, targets_of
 
@@ -40,10 +43,26 @@ class OneShotConfig(StageConfig):
     """Largest relative change of a query's brightness, for each colour."""
 
 
-class _Entry(NamedTuple):
-    tile: int
-    box: Tensor
-    """(4,) as (x1, y1, x2, y2) in pixels."""
+class _Objects(NamedTuple):
+    """The n objects of a class, in the order of their tiles."""
+
+    tiles: NDArray[np.int64]
+    """(n,) indices."""
+    boxes: Tensor
+    """(n, 4) as (x1, y1, x2, y2) in pixels of their tiles."""
+    scenes: NDArray[np.int64]
+    """(n,) ids; -1 where the source does not say."""
+    boxes_scene: NDArray[np.float64]
+    """(n, 4) in pixels of their scenes."""
+
+    @classmethod
+    def of(cls, entries: Sequence[tuple[int, Tensor]], grounds: Mapping[int, Ground]) -> _Objects:
+        """Those of tiles and boxes (4,), on the grounds of their tiles where these are known."""
+        tiles, boxes = np.array([tile for tile, _ in entries]), torch.stack([box for _, box in entries])
+        known = [grounds.get(tile) for tile, _ in entries]
+        corners = np.array([(ground.window.x, ground.window.y) if ground else (0, 0) for ground in known], np.float64)
+        scenes = np.array([ground.scene if ground else -1 for ground in known])
+        return cls(tiles, boxes, scenes, boxes.double().numpy() + np.tile(corners, 2))
 
 
 class Query(NamedTuple):
@@ -66,33 +85,35 @@ class QueryBank:
     Args:
         source: the tiles, those of the batches in the same order; read by no other thread.
         side: to which queries are resized, in pixels.
-        leave_out: classes that are never asked for.
         progress: told while the tiles are read.
 
     Raises:
         NothingToDo: there is no object with sides of 8 pixels.
     """
 
-    def __init__(self, source: TileSource, side: int, *, leave_out: Collection[int] = (), progress: Progress = silent) -> None:
+    def __init__(self, source: TileSource, side: int, *, progress: Progress = silent) -> None:
         self._source, self._side = source, side
-        self._entries: dict[int, list[_Entry]] = {}
+        self._grounds: dict[int, Ground] = {}
+        entries: dict[int, list[tuple[int, Tensor]]] = {}
         for index, sample in readable(source, range(len(source))):
+            if sample.ground:
+                self._grounds[index] = sample.ground
             large = ((sample.boxes[:, 2:] - sample.boxes[:, :2]) >= SMALLEST_SIDE_PIXELS).all(1)
             for box, label in zip(sample.boxes[large], sample.labels[large].tolist(), strict=True):
-                if label not in leave_out:
-                    self._entries.setdefault(label, []).append(_Entry(index, box))
+                entries.setdefault(label, []).append((index, box))
             progress(index + 1, len(source), "reading objects to ask for")
-        if not self._entries:
+        if not entries:
             raise NothingToDo(
                 "there is no object to ask for",
                 expected=f"boxes with sides of {SMALLEST_SIDE_PIXELS:.0f} pixels at least",
                 remedy="Bring labels in, or take larger tiles",
             )
+        self._objects = {label: _Objects.of(held, self._grounds) for label, held in entries.items()}
 
     @property
     def classes(self) -> list[int]:
         """Classes of which there is an object."""
-        return sorted(self._entries)
+        return sorted(self._objects)
 
     def draw(self, label: int, generator: torch.Generator, *, other_than: int = -1) -> Tensor:
         """A patch (3, s, s) in [0, 1] of an object of the class ``label``, in a random one of the eight orientations.
@@ -100,15 +121,24 @@ class QueryBank:
         Args:
             label: one of ``classes``.
             generator: decides.
-            other_than: the tile that it is not to come from, unless the class is nowhere else.
+            other_than: the tile that it is not to come from, nor from the ground that it shows, which neighbouring tiles may show as well;
+                unless the class is nowhere else: then any object of it.
         """
-        entries = self._entries[label]
-        elsewhere = [entry for entry in entries if entry.tile != other_than] or entries
-        entry = elsewhere[int(torch.randint(len(elsewhere), (1,), generator=generator))]
-        patch = cut(self._source.sample(entry.tile).image, entry.box[None], self._side)[0]
+        objects = self._objects[label]
+        elsewhere = self._elsewhere(objects, other_than)
+        chosen = elsewhere[int(torch.randint(len(elsewhere), (1,), generator=generator))]
+        patch = cut(self._source.sample(int(objects.tiles[chosen])).image, objects.boxes[chosen][None], self._side)[0]
         turns, mirrored = torch.randint(4, (1,), generator=generator), torch.randint(2, (1,), generator=generator)
         patch = patch.rot90(int(turns), (1, 2))
         return patch.flip(2) if mirrored else patch
+
+    def _elsewhere(self, objects: _Objects, tile: int) -> list[int]:
+        """The objects (rows) that the tile does not show; all where it shows each of them."""
+        apart = objects.tiles != tile
+        if tile in self._grounds:
+            apart &= ~self._grounds[tile].holds(objects.scenes, objects.boxes_scene)
+        rows: list[int] = np.flatnonzero(apart).tolist()
+        return rows or list(range(len(apart)))
 
 
 class OneShotTask:
@@ -148,7 +178,7 @@ class OneShotTask:
         """None: classes tell queries apart and are not learned."""
 
     def query_for(self, sample: Sample, generator: torch.Generator) -> Query:
-        """A patch from another tile of what the image shows most of; of anything where it shows nothing that can be asked for."""
+        """A patch from elsewhere of what the image shows most of; of anything where it shows nothing that can be asked for."""
         held = [label for label in sample.labels.tolist() if label in self._bank.classes]
         label = max(sorted(set(held)), key=held.count) if held else self._bank.classes[0]
         return Query(label, self._bank.draw(label, generator, other_than=sample.tile))

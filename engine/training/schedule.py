@@ -14,14 +14,18 @@ from engine.training.data import step_generator
 
 __all__ = ["PlannedStep", "PretrainScheduleConfig", "ScheduleConfig", "plan_steps", "rate", "uses_bf16"]
 
+FEWEST_IMAGES, LOOKS = 2400, 4
+"""What a run sees where nobody says how much: so many images, or so many looks at each tile."""
+
 
 class ScheduleConfig(StageConfig):
     """How long and how fast to train."""
 
-    images_seen: int = Field(default=2400, ge=1)
-    """Source images that enter a forward pass in all (a mosaic of four counts four); the schedule is stretched over them."""
+    images_seen: int | None = Field(default=None, ge=1)
+    """Source images that enter a forward pass in all (a mosaic of four counts four); the schedule is stretched over them. None for
+    2,400, or four looks at each tile where that is more: what is labelled late has to be looked at too."""
     passes: float = Field(default=0, ge=0)
-    """Each tile is seen so often at least: beyond a number of tiles more of them make a longer run. 0 leaves it at ``images_seen``."""
+    """Each tile is seen so often at least, beside an ``images_seen`` that is stated too; 0 leaves it at that."""
     batch_size: int = Field(default=4, ge=1)
     """Images a step."""
     micro_batch: int = Field(default=0, ge=0)
@@ -75,8 +79,9 @@ class ScheduleConfig(StageConfig):
     """What may happen to a training image."""
 
     def over(self, tiles: int) -> Self:
-        """The schedule of a run over so many tiles: ``images_seen``, or as many as ``passes`` over them all take."""
-        return self.model_copy(update={"images_seen": max(self.images_seen, round(self.passes * tiles))})
+        """The schedule of a run over so many tiles: ``images_seen`` is how many it sees."""
+        stated = max(FEWEST_IMAGES, LOOKS * tiles) if self.images_seen is None else self.images_seen
+        return self.model_copy(update={"images_seen": max(stated, round(self.passes * tiles))})
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -90,13 +95,16 @@ class ScheduleConfig(StageConfig):
 class PretrainScheduleConfig(ScheduleConfig):
     """How long and how fast to learn without labels: the backbone slower, for what it knows is what is taught."""
 
+    images_seen: int | None = Field(default=FEWEST_IMAGES, ge=1)
+    """Source images that enter a forward pass in all, whatever the number of tiles; the schedule is stretched over them."""
     backbone_learning_rate: float = Field(default=1.5e-4, ge=0)
     """Peak rate of the backbone's trainable stages, where it is not frozen."""
 
     @model_validator(mode="before")
     @classmethod
     def _any_schedule(cls, given: Any) -> Any:
-        return given.model_dump() if isinstance(given, ScheduleConfig) else given
+        said = given.model_dump() if isinstance(given, ScheduleConfig) else given
+        return {name: value for name, value in said.items() if (name, value) != ("images_seen", None)} if isinstance(said, dict) else said
 
 
 def rate(step: int, steps: int, config: ScheduleConfig) -> float:
@@ -125,7 +133,8 @@ class PlannedStep(NamedTuple):
 
 
 def plan_steps(config: ScheduleConfig) -> list[PlannedStep]:
-    """Every step until ``images_seen`` source images are seen: a function of the configuration alone."""
+    """Every step until ``images_seen`` source images are seen: a function of the configuration alone, after :meth:`ScheduleConfig.over`."""
+    assert config.images_seen is not None
     steps: list[PlannedStep] = []
     seen = 0
     while seen < config.images_seen:

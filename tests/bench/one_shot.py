@@ -14,22 +14,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from detectors import Pictures
-from nwpu import CLASSES, Picture, coco_numbers, load, subset, without_dev
+from nwpu import CLASSES, Picture, load, subset, without_dev
 from pretraining import report, require_same, versions
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torchvision.ops import batched_nms, box_convert
 
+from engine.boxes import Boxes
+from engine.evaluation.one_shot import LabelledImage, one_shot_metrics, one_shot_questions
 from engine.files import write_json
+from engine.inference.one_shot import answers, patch_feature
+from engine.label_set import LabelSet
 from engine.models.detector import Detector, DetectorConfig
-from engine.models.one_shot import describe_patches
 from engine.models.presets import PRESETS
 from engine.pretext.plan import PretextConfig, plan_pretext
 from engine.pretext.regions import find_regions
@@ -45,8 +45,6 @@ from engine.training.task import Task
 FOLDS = {fold: tuple(range(fold, CLASSES - 1, 3)) for fold in range(3)}
 KEPT = "-kept"
 """End of the names of arms that go on being asked for regions beside the labels, in every second image."""
-ROUNDS = 5
-IOU = 0.5
 ALONE: dict[str, Any] = {"patches": None, "freeze_backbone": False}
 ARMS: dict[str, dict[str, Any] | None] = {
     "none": None,
@@ -57,67 +55,23 @@ ARMS: dict[str, dict[str, Any] | None] = {
 }
 
 
-class Asked(NamedTuple):
-    """A question: an image, a class that it shows, and where the crop is that is asked with."""
-
-    picture: Picture
-    label: int
-    shown: Picture
-    box: Tensor
-
-
-def questions(pictures: list[Picture], turn: int) -> list[Asked]:
-    """Those of a round, every image and class once."""
-    asked = []
-    for picture in pictures:
-        for label in sorted(set(picture.labels.tolist())):
-            crops = [
-                (other, box)
-                for other in pictures
-                if other.image_id != picture.image_id
-                for box in other.boxes[other.labels == label]
-                if float((box[2:] - box[:2]).min()) >= 8
-            ]
-            random.Random(picture.image_id).shuffle(crops)
-            if crops:
-                asked.append(Asked(picture, label, *crops[turn % len(crops)]))
-    return asked
-
-
 @torch.inference_mode()
-def answers(model: Detector, asked: list[Asked], patch_size: int, *, bf16: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """(boxes, scores, labels) of each question, duplicates suppressed, the hundred best."""
-    found = []
-    device = next(model.parameters()).device
-    for question in asked:
-        size = question.picture.pixels.shape[-1]
-        image = (question.picture.pixels[None].to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-        patch = cut(question.shown.pixels.to(device), question.box[None], patch_size).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            answer = model.detect(model.asked(model.encode(image), describe_patches(model, patch)[:, None])).layers[-1]
-        boxes, scores = box_convert(answer.boxes[0].float(), "cxcywh", "xyxy").clamp(0, 1) * size, answer.scores[0, :, 0].float()
-        kept = batched_nms(boxes, scores, torch.zeros_like(scores), IOU)[:100]
-        found.append((boxes[kept].cpu(), scores[kept].cpu(), torch.full((len(kept),), question.label)))
-    return found
-
-
 def ap50(model: Detector, pictures: list[Picture], patch_size: int, *, bf16: bool) -> dict[int, float]:
     """AP50 of each class in percent, the mean of the rounds."""
-    values: dict[int, list[float]] = {}
-    for turn in range(ROUNDS):
-        asked = questions(pictures, turn)
-        found = answers(model, asked, patch_size, bf16=bf16)
-        for label in range(CLASSES):
-            mine = [(question.picture, said) for question, said in zip(asked, found, strict=True) if question.label == label]
-            if mine:
-                alone = [_only(picture, label, index) for index, (picture, _) in enumerate(mine)]
-                values.setdefault(label, []).append(coco_numbers(alone, [said for _, said in mine])["AP50"])
-    return {label: statistics.mean(each) for label, each in values.items()}
-
-
-def _only(picture: Picture, label: int, number: int) -> Picture:
-    held = picture.labels == label
-    return picture._replace(image_id=number, boxes=picture.boxes[held], labels=picture.labels[held])
+    images = [LabelledImage(picture.image_id, Boxes(picture.boxes.numpy(), picture.labels.numpy()), None) for picture in pictures]
+    asked = one_shot_questions(images)
+    device = next(model.parameters()).device
+    found: list[list[Boxes]] = []
+    for questions in asked:
+        found.append([])
+        for question in questions:
+            image = pictures[question.image].pixels.to(device).float() / 255
+            patch = cut(pictures[question.shown].pixels.to(device), torch.tensor([question.box]), patch_size)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                found[-1] += answers(model, image, patch_feature(model, patch))
+    measured = one_shot_metrics(images, asked, found, LabelSet.of([str(label) for label in range(CLASSES)]))
+    in_percent = {int(name): [round(100 * value, 2) for value in values] for name, values in measured.rounds_per_class.items()}
+    return {label: statistics.mean(values) for label, values in in_percent.items() if values}
 
 
 class Bench:

@@ -46,6 +46,7 @@ from engine.models.detector import Detector
 from engine.models.presets import PRESETS
 from engine.models.queries import block_mask
 from engine.models.store import load_detector
+from engine.pretext.query_patches import PatchConfig
 from engine.stages.ingest import IngestConfig, ingest
 from engine.stages.labels import LabelConfig, import_labels
 from engine.stages.pretrain import PretrainConfig, pretrain
@@ -69,7 +70,7 @@ def prepare(out: Path, images_seen: int, archive: str) -> Workspace:
     detector = PRESETS["nano"].model_copy(update={"image_size": SIDE})
     if images_seen:
         schedule = ScheduleConfig(images_seen=images_seen, learning_rate=5e-4, seed=0, threads=1)
-        pretrain(workspace, PretrainConfig(name="pretrained", detector=detector, schedule=schedule))
+        pretrain(workspace, PretrainConfig(name="pretrained", detector=detector, schedule=schedule, patches=PatchConfig()))
     return workspace
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from engine.boxes import Boxes
 from engine.catalog import pixels as module
@@ -9,6 +10,8 @@ from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.tiles import tiles
 from engine.errors import UsageError
 from engine.imagery import raster
+from engine.records import Ground
+from engine.training.data import Relabelled
 
 
 @pytest.fixture
@@ -86,6 +89,16 @@ def test_samples_have_their_boxes_and_are_padded_at_the_right_and_bottom(filled)
     assert image.shape == (3, 96, 96)
     assert image[:, :64, :64].float().mean() > 20
     assert image[:, 64:].sum() == image[:, :, 64:].sum() == 0
+
+
+def test_a_sample_knows_its_ground_whatever_its_boxes_are(filled):
+    workspace, records = filled
+    with TilePixels(workspace) as pixels:
+        source = WorkspaceTiles(pixels, records, {}, 96)
+        boxes, labels = [torch.zeros(0, 4)] * len(records), [torch.zeros(0, dtype=torch.long)] * len(records)
+        for index, tile in enumerate(records):
+            assert source.sample(index).ground == Ground(tile.scene_id, tile.window)
+            assert Relabelled(source, boxes, labels).sample(index).ground == Ground(tile.scene_id, tile.window)
 
 
 def test_messages_call_a_tile_by_its_scene_and_window(filled):

@@ -1,9 +1,11 @@
-"""The query slots of pre-training as a detector of one example."""
+"""A detector of one example: by the query slots of pre-training, or by all of one that was taught to be asked."""
 
+import numpy as np
 import pytest
 import torch
 
-from engine.inference.one_shot import detect_like, patch_feature
+from engine.boxes import box_iou
+from engine.inference.one_shot import answers, detect_like, patch_feature
 from engine.models.detector import Detector
 from engine.training.loop import seeded
 
@@ -55,3 +57,33 @@ def test_features_are_those_of_the_last_level_one_a_patch(model):
     found = patch_feature(model, patches(3))
     assert found.shape == (3, model.backbone.channels[-1])
     assert torch.allclose(found[1:2], patch_feature(model, patches(3)[1:2]), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def taught(squares):
+    with seeded(1):
+        return Detector(squares.TINY.model_copy(update={"one_shot": True}), 1).eval()
+
+
+def test_every_query_has_an_answer_of_its_own_whoever_else_asks(taught, images):
+    features = patch_feature(taught, patches(13))
+    together = answers(taught, images[0], features)
+    assert len(together) == 13
+    for number in (0, 9, 12):
+        [alone] = answers(taught, images[0], features[number : number + 1])
+        assert np.allclose(alone.xyxy, together[number].xyxy, atol=0.05)
+        assert np.allclose(alone.scores, together[number].scores, atol=1e-4)
+    assert not np.allclose(together[0].scores[:3], together[1].scores[:3], atol=1e-6)
+
+
+def test_answers_are_boxes_of_the_image_the_best_first_and_none_twice(taught, images):
+    features = patch_feature(taught, patches(1))
+    [found] = answers(taught, images[0], features, iou_threshold=0.4)
+    assert len(found) > 1
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.xyxy.min() >= 0
+    assert found.xyxy.max() <= images.shape[-1]
+    overlaps = box_iou(found.xyxy, found.xyxy) - np.eye(len(found))
+    assert overlaps.max() <= 0.4 + 1e-5
+    [few] = answers(taught, images[0], features, iou_threshold=0.4, most=2)
+    assert np.array_equal(few.xyxy, found.xyxy[:2])

@@ -121,6 +121,19 @@ def test_padding_is_neither_hidden_nor_asked_for(squares):
         assert torch.equal(task.show([sample], generator()).given[..., 32:, :], torch.zeros(1, 3, 32, 64))
 
 
+def test_the_padding_of_a_patch_that_is_asked_for_does_not_count(squares):
+    sample = squares.samples(1).sample(0)
+    narrow = sample.image.clone()
+    narrow[:, :, 26:] = 0
+    task = made(squares, "reconstruction", hidden=False)
+    for weight in task.heads.parameters():
+        torch.nn.init.zeros_(weight)
+    loss, parts = task.loss([sample._replace(image=narrow)], generator())
+    seen = narrow[None, :, :, :26].float() / 255
+    assert parts["patches"] == 2
+    assert loss.item() == pytest.approx(((seen - task.detector.mean) / task.detector.std).abs().mean().item(), rel=1e-3)
+
+
 def test_an_image_of_padding_alone_teaches_nothing(squares):
     empty = Sample(torch.zeros(3, 64, 64, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
     loss, _ = made(squares, "jigsaw-discrete").loss([empty], generator())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.pretext.patch_grid import choose, from_patches, hide, informative, move, to_patches
+from engine.pretext.patch_grid import choose, content, from_patches, hide, informative, move, to_patches
 
 
 def generator(seed=0):
@@ -23,10 +23,20 @@ def test_cutting_and_joining_changes_nothing():
 
 
 def test_a_patch_of_one_colour_has_nothing_to_say():
-    picture = torch.zeros(1, 3, 8, 8)
+    picture = images(1, 8) + 0.1
     picture[0, :, :4, :4] = torch.tensor([0.2, 0.5, 0.1]).view(3, 1, 1)
-    picture[0, 2, 5, 6] = 1.0
-    assert informative(to_patches(picture, 4)).tolist() == [[False, False, False, True]]
+    assert informative(to_patches(picture, 4)).tolist() == [[False, True, True, True]]
+
+
+@pytest.mark.parametrize("darkest", [0.0, 0.07])
+def test_padding_is_no_content_whatever_was_done_to_the_light(darkest):
+    picture = images(1, 8) + 0.1
+    picture[0, :, 3:] = darkest
+    picture[0, :, :, 7:] = darkest
+    held = content(to_patches(picture, 4))
+    assert held[0, 0].tolist() == [[True] * 4] * 3 + [[False] * 4]
+    assert held[0, 1].sum() == 9
+    assert informative(to_patches(picture, 4)).tolist() == [[True, False, False, False]]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, [0, 0]), (0.5, [5, 2]), (1.0, [10, 4])])

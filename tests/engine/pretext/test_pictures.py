@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import label
 
 from engine.evaluation.drawing import PALETTE
 from engine.models.detector import Detector
@@ -46,6 +47,34 @@ def test_patches_are_framed_where_they_were_cut_and_where_they_were_found():
     assert tile[20, 10].any()
     assert not tile[40, 40].any()
     assert strip[30, 30].tolist() == [255, 255, 255]
+
+
+def strip(count, side):
+    """The right half of a picture of patches that are all white."""
+    crops = torch.zeros(1, count, 4)
+    found = FoundPatches(torch.zeros(1, 3, side, side), crops, crops, torch.ones(1, count, 3, 16, 16))
+    return patches_picture(found)[6 : 6 + side, 12 + side : 12 + 2 * side]
+
+
+def places(picture):
+    """How many squares of white there are."""
+    return label((picture == 255).all(2))[1]
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 64), (4, 64), (9, 256), (10, 256), (10, 320), (25, 256), (100, 256)])
+def test_there_is_room_for_every_patch(count, side):
+    assert places(strip(count, side)) == count
+
+
+def test_patches_keep_their_size_where_all_fit():
+    assert [int((strip(count, 256) == 255).all(2).sum()) for count in (1, 4)] == [56 * 56, 4 * 56 * 56]
+
+
+def test_where_patches_would_be_too_small_to_be_recognised_it_says_how_many_are_shown():
+    shown, full = strip(30, 64), strip(9, 64)
+    assert places(shown[:54]) == places(full) == 9
+    assert not (full[56:] != 24).any()
+    assert (shown[56:] > 100).any()
 
 
 def test_boxes_outside_the_tile_are_drawn_as_far_as_they_go():

@@ -57,6 +57,48 @@ def test_one_colour_has_no_regions():
     assert propose_boxes(torch.full((3, 64, 64), 7, dtype=torch.uint8), FEW).shape == (0, 4)
 
 
+def scene(side=64):
+    """Bright squares on even ground, and noise so that no cell is like another."""
+    image = torch.from_numpy(np.random.default_rng(1).integers(90, 130, (3, side, side))).to(torch.uint8)
+    for left, top in ((6, 30), (24, 8), (26, 34)):
+        image[:, top : top + 10, left : left + 10] = 230
+    return image
+
+
+def test_padding_is_no_region_and_nothing_stands_out_of_it():
+    canvas = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    canvas[:, :60, :48] = scene()[:, :60, :48]
+    config = FEW.model_copy(update={"grid": 128, "boxes": 12})
+    boxes = propose_boxes(canvas, config)
+    assert len(boxes) > 0
+    assert boxes[:, 2].max() <= 48
+    assert boxes[:, 3].max() <= 60
+    assert (boxes[:, 2:] - boxes[:, :2]).max() <= 0.6 * 60
+    squares = torch.tensor([[6.0, 30, 16, 40], [24, 8, 34, 18], [26, 34, 36, 44]])
+    assert box_iou(squares, boxes[:3]).max(1).values.min() > 0.6
+
+
+def test_a_corner_without_data_is_no_region():
+    image = scene(128)
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    missing = rows + columns > 190
+    image[:, missing] = 0
+    boxes = propose_boxes(image, FEW.model_copy(update={"grid": 128, "boxes": 30, "colours": (2, 3, 5)}))
+    shares = [missing[int(top) : int(bottom), int(left) : int(right)].float().mean() for left, top, right, bottom in boxes.tolist()]
+    assert len(shares) > 0
+    assert max(shares) <= 0.2
+
+
+def test_a_dark_thing_inside_the_image_is_a_region():
+    image = scene(128)
+    image[:, 80:100, 60:90] = 0
+    assert box_iou(torch.tensor([[60.0, 80, 90, 100]]), propose_boxes(image, FEW.model_copy(update={"grid": 128}))).max() > 0.7
+
+
+def test_an_image_without_data_has_no_regions():
+    assert propose_boxes(torch.zeros(3, 64, 64, dtype=torch.uint8), FEW).shape == (0, 4)
+
+
 def test_limits_are_kept(squares):
     config = ProposalConfig(boxes=3, grid=64, colours=(2, 3, 5), least_cells=4, largest=0.5)
     draw = np.random.default_rng(0)

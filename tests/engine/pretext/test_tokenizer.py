@@ -74,12 +74,25 @@ def test_a_vocabulary_keeps_the_backbone_that_it_was_made_with(squares):
     assert torch.equal(tokenizer._describe(images), before)
 
 
-def test_a_tokenizer_of_another_place_or_backbone_is_refused(squares, tmp_path):
+def test_a_saved_vocabulary_names_the_same_whatever_the_backbone_has_learned_since(squares, tmp_path):
+    tokenizer, images, _ = fitted(squares, "features")
+    tokenizer.save(tmp_path / "words.safetensors")
+    learned = network(squares, seed=1)
+    again = Tokenizer.load(tmp_path / "words.safetensors", network=learned)
+    assert torch.equal(again.words(images), tokenizer.words(images))
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "words.safetensors").read_bytes()
+    assert not torch.equal(next(learned.backbone.parameters()), next(network(squares).backbone.parameters()))
+
+
+def test_a_tokenizer_of_another_place_or_architecture_is_refused(squares, tmp_path):
     fitted(squares, "features")[0].save(tmp_path / "words.safetensors")
     with pytest.raises(CheckpointRefused, match="a tokenizer of here"):
         Tokenizer.load(tmp_path / "words.safetensors", network=network(squares), origin="elsewhere")
+    with seeded(0):
+        other = Detector(squares.TINY.model_copy(update={"backbone": "tf_efficientnet_lite1"}), 0)
     with pytest.raises(CheckpointRefused, match="another backbone"):
-        Tokenizer.load(tmp_path / "words.safetensors", network=network(squares, seed=1))
+        Tokenizer.load(tmp_path / "words.safetensors", network=other)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

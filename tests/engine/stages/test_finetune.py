@@ -181,7 +181,10 @@ def test_two_names_of_one_run_share_their_checkpoints(workspace, squares):
 def test_it_starts_from_the_newest_pre_trained_model_or_the_one_named(workspace, squares, config):
     schedule = squares.schedule(images_seen=2)
     first, second = (
-        pretrain(workspace, PretrainConfig(name=name, schedule=schedule, patches=squares.PATCHES, detector=squares.TINY))
+        pretrain(
+            workspace,
+            PretrainConfig(name=name, schedule=schedule, patches=squares.PATCHES, detector=squares.TINY, freeze_backbone=False),
+        )
         for name in ("first", "second")
     )
     newest, named, scratch = (finetune(workspace, changed(config, start=start)) for start in (None, "first", "scratch"))
@@ -195,7 +198,8 @@ def test_it_starts_from_the_newest_pre_trained_model_or_the_one_named(workspace,
 
 @pytest.mark.guarantee("G31")
 def test_a_start_of_another_architecture_is_refused_before_anything_is_trained(workspace, squares, config):
-    pretrain(workspace, PretrainConfig(schedule=squares.schedule(images_seen=2), patches=squares.PATCHES, detector=squares.TINY))
+    brief = squares.schedule(images_seen=2)
+    pretrain(workspace, PretrainConfig(schedule=brief, patches=squares.PATCHES, detector=squares.TINY, freeze_backbone=False))
     other = config.detector.model_copy(update={"points": 1})
     with pytest.raises(CheckpointRefused, match=r"another architecture: points = 2. expected points = 1"):
         finetune(workspace, changed(config, detector=other.model_dump()), progress=lambda *call: pytest.fail("trained"))
@@ -257,6 +261,24 @@ def unreviewed(workspace, count):
         session.execute(delete(Review).where(Review.tile_id.in_(chosen)))
 
 
+def test_pictures_of_the_encoder_task_change_nothing_of_the_run(workspace, config):
+    asked = {"encoder": {"task": "mim-continuous"}, "pictures_every": 2}
+    watched = finetune(workspace, changed(config, **asked, name="watched"))
+    folder = workspace.root / watched.log / "pictures"
+    assert sorted(path.name for path in folder.iterdir()) == ["encoder-00000002.png", "encoder-00000004.png"]
+    seen = weights(workspace, "watched")
+    shutil.rmtree(folder)
+    shutil.rmtree(model_directory(workspace, "watched"))
+    plain = finetune(workspace, changed(config, **asked | {"pictures_every": 0}, name="watched"))
+    assert (plain.already_there, plain.log, folder.exists()) == (False, watched.log, False)
+    assert weights(workspace, "watched") == seen
+
+
+def test_labels_alone_leave_no_pictures(workspace, config):
+    report = finetune(workspace, changed(config, pictures_every=2))
+    assert not (workspace.root / report.log / "pictures").exists()
+
+
 @pytest.mark.parametrize("task", ["mim-continuous", "mim-discrete", "jigsaw-discrete"])
 def test_an_encoder_task_is_learned_beside_the_labels(workspace, config, task):
     unreviewed(workspace, 2)
@@ -286,9 +308,26 @@ def test_a_vocabulary_is_kept_with_the_model_and_may_be_given_again(workspace, c
     report = finetune(workspace, changed(config, encoder=encoder), progress=lambda done, total, message: told.append(message))
     kept = model_directory(workspace, report.model) / "tokenizer.safetensors"
     assert "tokenizer.safetensors" in read_model(kept.parent).manifest["sha256"]
-    given = changed(config, encoder=encoder, tokenizer_file=str(kept), start="scratch", name="given")
+    given = changed(config, encoder=encoder, tokenizer_from=report.model, start=report.model, name="given")
     again = finetune(workspace, given, progress=lambda done, total, message: told.append(message))
     assert (model_directory(workspace, again.model) / "tokenizer.safetensors").read_bytes() == kept.read_bytes()
+    assert not any("describing" in message for message in told)
+
+
+def test_a_vocabulary_is_taken_from_a_model_that_has_one(workspace, config):
+    plain = finetune(workspace, config)
+    with pytest.raises(BadInput, match=f"{plain.model} has no vocabulary"):
+        finetune(workspace, changed(config, encoder={"task": "mim-discrete", "vocabulary": 4}, tokenizer_from=plain.model))
+    with pytest.raises(UsageError, match=r"without encoder\.task = 'mim-discrete'"):
+        FinetuneConfig.from_mapping({"tokenizer_from": plain.model})
+
+
+def test_patches_that_do_not_fit_are_refused_before_anything_is_made(workspace, config):
+    told = []
+    for task in ("mim-discrete", "reconstruction"):
+        asked = changed(config, encoder={"task": task, "patch": 48, "vocabulary": 4})
+        with pytest.raises(UsageError, match=r"patch = 48 with image_size"):
+            finetune(workspace, asked, progress=lambda done, total, message: told.append(message))
     assert not any("describing" in message for message in told)
 
 

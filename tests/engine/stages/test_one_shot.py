@@ -1,11 +1,14 @@
 """one-shot: a model that is asked by boxes, from the labelled tiles."""
 
+import shutil
+
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from sqlalchemy import delete
 
+from engine.catalog.annotations import tile_boxes
 from engine.catalog.models import get_model, model_directory
 from engine.catalog.schema import Review
 from engine.catalog.tiles import tiles
@@ -111,6 +114,36 @@ def test_regions_of_unlabelled_tiles_are_asked_for_beside_the_labels(workspace, 
     assert any(not torch.equal(a, b) for a, b in zip(weights(workspace, report).values(), weights(workspace, alone).values(), strict=True))
 
 
+def test_pictures_of_what_is_asked_change_nothing_of_the_run(workspace, config):
+    beside = config.model_copy(update={"look_alikes": RegionConfig.from_mapping(LOOK_ALIKES), "name": "watched", "pictures_every": 2})
+    watched = one_shot(workspace, beside)
+    [folder] = (workspace.reports / "training").glob("one-shot-*/pictures")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"{kind}-{seen:08d}.png" for kind in ("asked", "regions") for seen in (2, 4)]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert before["asked-00000002.png"] != before["regions-00000002.png"]
+    shutil.rmtree(folder)
+    shutil.rmtree(model_directory(workspace, "watched"))
+    plain = one_shot(workspace, beside.model_copy(update={"pictures_every": 0}))
+    assert not folder.exists()
+    assert (plain.already_there, plain.log) == (False, watched.log)
+    assert (plain.first_loss, plain.last_loss) == (watched.first_loss, watched.last_loss)
+    shutil.rmtree(model_directory(workspace, "watched"))
+    one_shot(workspace, beside)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_regions_are_described_by_the_model_to_start_from_where_the_backbone_has_no_weights(workspace, config, squares):
+    beside = config.model_copy(update={"look_alikes": RegionConfig.from_mapping(LOOK_ALIKES)})
+    for name, seed in (("first", 1), ("second", 2)):
+        untaught = squares.schedule(images_seen=2, seed=seed)
+        taught = PretrainConfig(name=name, schedule=untaught, detector=squares.TINY, patches=squares.PATCHES, freeze_backbone=False)
+        pretrain(workspace, taught)
+        with pytest.raises(Cancelled):
+            one_shot(workspace, beside.model_copy(update={"start": name}), progress=stopped_after_a_step)
+    assert len(list((workspace.checkpoints / "regions").glob("*.safetensors"))) == 2
+
+
 def test_regions_that_nobody_is_asked_for_are_refused():
     with pytest.raises(ValidationError, match="expected 'look-alikes'"):
         OneShotTrainingConfig(look_alikes=RegionConfig(taught="clusters"))
@@ -138,17 +171,59 @@ def test_only_what_teaches_a_detector_to_be_asked_may_make_one(workspace, square
     detector = squares.TINY.model_copy(update={"one_shot": True})
     schedule = squares.schedule(images_seen=2)
     with pytest.raises(UsageError, match="nothing that teaches it"):
-        pretrain(workspace, PretrainConfig(schedule=schedule, detector=detector, patches=squares.PATCHES))
+        pretrain(workspace, PretrainConfig(schedule=schedule, detector=detector, patches=squares.PATCHES, freeze_backbone=False))
     with pytest.raises(UsageError, match="a detector of known classes"):
         finetune(workspace, FinetuneConfig(schedule=schedule, detector=detector, start="scratch"))
 
 
 def test_a_detector_of_classes_may_start_from_look_alikes(workspace, config, squares):
     taught = {"schedule": squares.schedule(images_seen=2).model_dump(), "detector": squares.TINY.model_dump(), "patches": None}
-    learned = pretrain(workspace, PretrainConfig.from_mapping(taught | {"regions": LOOK_ALIKES}))
+    learned = pretrain(workspace, PretrainConfig.from_mapping(taught | {"regions": LOOK_ALIKES, "freeze_backbone": False}))
     tuned = finetune(workspace, FinetuneConfig(schedule=squares.schedule(images_seen=2)))
     assert tuned.start == learned.model
     assert not read_model(model_directory(workspace, tuned.model)).config.one_shot
+
+
+def test_tiles_that_show_a_class_that_is_left_out_count_as_unlabelled(workspace, config):
+    with workspace.session(write=False) as session:
+        records = tiles(session, split="train")
+        boxes = tile_boxes(session, records)
+    green = [tile.id for tile in records if 0 not in boxes[tile.id].labels]
+    assert 0 < len(green) < len(records)
+    report = one_shot(workspace, config.model_copy(update={"leave_out": ("red",)}))
+    assert (report.tiles, report.boxes) == (len(green), sum(len(boxes[tile]) for tile in green))
+    with workspace.session(write=False) as session:
+        assert get_model(session, report.model).config["leave_out"] == ["red"]
+    with pytest.raises(NothingToDo, match="each of 4 reviewed tiles of the training ground shows a class of leave_out"):
+        one_shot(workspace, config.model_copy(update={"leave_out": ("green",)}))
+
+
+def test_their_tiles_still_teach_what_no_label_says(workspace, config):
+    beside = {"leave_out": ("red",), "look_alikes": RegionConfig.from_mapping(LOOK_ALIKES), "name": "beside"}
+    told = []
+    one_shot(workspace, config.model_copy(update=beside), progress=lambda done, total, message: told.append((total, message)))
+    assert {total for total, message in told if message == "proposing regions"} == {4}
+    assert {total for total, message in told if message == "reading objects to ask for"} == {1, 4}
+
+
+@pytest.mark.parametrize("names", [("blue",), ("red", "blue"), ("red", "green"), ("green", "red", "red")])
+def test_only_some_of_the_classes_that_there_are_can_be_left_out(workspace, config, names):
+    with pytest.raises(UsageError, match=r"expected some of \['red', 'green'\]"):
+        one_shot(workspace, config.model_copy(update={"leave_out": names}))
+
+
+def test_what_is_left_out_must_be_unknown_to_all_that_came_before(workspace, config, squares):
+    tuned = finetune(workspace, FinetuneConfig(schedule=squares.schedule(images_seen=2), detector=squares.TINY, start="scratch"))
+    without = config.model_copy(update={"leave_out": ("red",), "name": "without"})
+    knows = one_shot(workspace, config.model_copy(update={"start": tuned.model, "name": "knows"}))
+    for start in (tuned.model, knows.model):
+        with pytest.raises(UsageError, match=rf"the start '{start}': .*learned labels of \['red'\]"):
+            one_shot(workspace, without.model_copy(update={"start": start}))
+    one_shot(workspace, without)
+    again = one_shot(workspace, without.model_copy(update={"start": "without", "name": "again"}))
+    assert again.start == "without"
+    with pytest.raises(UsageError, match=r"the start 'again': .*learned labels of \['green'\]"):
+        one_shot(workspace, without.model_copy(update={"start": "again", "leave_out": ("green",), "name": "other"}))
 
 
 def test_without_reviews_or_with_a_dev_ap_it_is_refused(workspace, config, squares):

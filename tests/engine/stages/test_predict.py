@@ -57,7 +57,7 @@ def test_a_pre_trained_model_gives_embeddings_and_no_boxes(learned):
 def test_a_model_that_learned_regions_speaks_of_no_class(copy, squares):
     regions = {"taught": "clusters", "clusters": 3, "crop": 32, "proposals": {"boxes": 8, "grid": 64, "colours": [2, 3], "least_cells": 6}}
     config = {"schedule": squares.schedule(images_seen=4).model_dump(), "detector": squares.TINY.model_dump()}
-    learned = pretrain(copy, PretrainConfig.from_mapping(config | {"patches": None, "regions": regions}))
+    learned = pretrain(copy, PretrainConfig.from_mapping(config | {"patches": None, "regions": regions, "freeze_backbone": False}))
     report = predict(copy, PredictConfig(model=learned.model, threads=1))
     found = Predictions.load(predictions_directory(copy, report.predictions))
     assert (report.boxes, len(found.tile_index)) == (0, 0)

@@ -7,11 +7,11 @@ from sqlalchemy import select
 
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.ledger import events
-from engine.catalog.models import model_directory
+from engine.catalog.models import add_model, get_model, model_directory
 from engine.catalog.schema import Scene, Tile
 from engine.catalog.tiles import scene_file, tiles
 from engine.catalog.workspace import Workspace
-from engine.errors import Cancelled, CheckpointRefused, NothingToDo, UsageError
+from engine.errors import BadInput, Cancelled, NothingToDo, UsageError
 from engine.models.detector import Detector
 from engine.models.store import read_model, start_from
 from engine.stages.pretrain import PretrainConfig, pretrain
@@ -20,7 +20,8 @@ from engine.training.loop import seeded
 
 @pytest.fixture
 def config(squares):
-    return PretrainConfig(schedule=squares.schedule(images_seen=4), patches=squares.PATCHES, detector=squares.TINY)
+    brief = squares.schedule(images_seen=4)
+    return PretrainConfig(schedule=brief, patches=squares.PATCHES, detector=squares.TINY, freeze_backbone=False)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_no_tile_of_the_training_ground_is_nothing_to_do(squares, fake, tmp_path
 
 def test_patches_that_do_not_divide_the_slots_are_refused(workspace, config):
     odd = config.model_copy(update={"patches": config.patches.model_copy(update={"patches": 3})})
-    with pytest.raises(UsageError, match=r"patches.patches = 3 with detector.patch_slots = 20"):
+    with pytest.raises(UsageError, match=r"patches.patches = 3 with detector.patch_slots = 20.*1, 2, 4, 5, 10, 20"):
         pretrain(workspace, odd)
 
 
@@ -111,7 +112,7 @@ ENCODER = {"task": "mim-discrete", "patch": 32, "vocabulary": 4}
         {"encoder": {"task": "jigsaw-discrete"}},
         {"encoder": ENCODER},
         {"regions": REGIONS},
-        {"regions": REGIONS | {"taught": "embedding"}, "freeze_backbone": False},
+        {"regions": REGIONS | {"taught": "embedding"}},
         {"regions": REGIONS, "encoder": ENCODER, "encoder_weight": {"start": 0.5, "curve": "cosine"}},
     ],
 )
@@ -164,13 +165,38 @@ def test_another_run_on_the_same_tiles_takes_the_regions_that_were_found(workspa
 def test_a_tokenizer_may_be_given_if_it_comes_from_here(workspace, config, squares, fake, tmp_path):
     first = pretrain(workspace, with_tasks(config, encoder=ENCODER, name="first"))
     path = model_directory(workspace, first.model) / "tokenizer.safetensors"
-    given = with_tasks(config, encoder=ENCODER, tokenizer_file=str(path), name="second")
+    given = with_tasks(config, encoder=ENCODER, tokenizer_from="first", name="second")
     second = model_directory(workspace, pretrain(workspace, given).model) / "tokenizer.safetensors"
     assert torch.equal(load_file(second)["centres"], load_file(path)["centres"])
     with Workspace.create(tmp_path / "other") as other:
         squares.fill(other, fake("catalog").add_scene, labelled=False)
-        with pytest.raises(CheckpointRefused, match=f"a tokenizer of {workspace.identity}"):
+        with pytest.raises(BadInput, match="no trained model named 'first'"):
             pretrain(other, given)
+
+
+def test_patches_that_do_not_fit_are_refused_before_anything_is_made(workspace, config):
+    told = []
+    asked = with_tasks(config, encoder={**ENCODER, "patch": 48}, regions=REGIONS)
+    with pytest.raises(UsageError, match=r"patch = 48 with image_size"):
+        pretrain(workspace, asked, progress=lambda done, total, message: told.append(message))
+    assert not told
+
+
+def test_boxes_are_denoised_only_where_there_are_some(workspace, config, squares):
+    detector = squares.TINY.model_copy(update={"denoising_groups": 2})
+    with pytest.raises(UsageError, match="denoising_groups = 2, and nothing taught"):
+        pretrain(workspace, with_tasks(config, encoder=ENCODER, detector=detector))
+
+
+def test_regions_are_taught_where_nothing_is_said_and_patches_want_a_frozen_backbone():
+    plain = PretrainConfig()
+    assert (plain.patches, plain.encoder, plain.regions.taught, plain.frozen) == (None, None, "clusters", False)
+    said = [
+        PretrainConfig.from_mapping(each) for each in ({"encoder": ENCODER}, {"patches": {}}, {"patches": {}, "freeze_backbone": False})
+    ]
+    assert [each.regions for each in said] == [None, None, None]
+    assert [each.frozen for each in said] == [False, True, False]
+    assert PretrainConfig.from_mapping(plain.model_dump(mode="json")) == plain
 
 
 def test_nothing_to_learn_is_refused(config):
@@ -181,3 +207,48 @@ def test_nothing_to_learn_is_refused(config):
 def test_looks_at_dev_tiles_are_refused(workspace, config):
     with pytest.raises(UsageError, match="evaluate_every = 8"):
         pretrain(workspace, config.model_copy(update={"schedule": config.schedule.model_copy(update={"evaluate_every": 8})}))
+
+
+@pytest.mark.parametrize("before", [{"encoder": ENCODER}, {"regions": REGIONS}])
+@pytest.mark.parametrize("after", [{"encoder": ENCODER}, {"regions": REGIONS | {"clusters": 2}}])
+def test_it_goes_on_from_a_pre_trained_model(workspace, config, squares, before, after):
+    first = pretrain(workspace, with_tasks(config, **before, name="first"))
+    still = squares.schedule(images_seen=2, learning_rate=1e-12, backbone_learning_rate=1e-12, weight_decay=0.0)
+    second = pretrain(workspace, PretrainConfig.from_mapping({"patches": None, **after, "schedule": still.model_dump(), "start": "first"}))
+    stored = read_model(model_directory(workspace, second.model))
+    assert (second.start, stored.config) == (first.model, config.detector)
+    held, taken = (load_file(model_directory(workspace, each.model) / "model.safetensors") for each in (first, second))
+    for name in ("encoder.projections.0.0.weight", "backbone.body.conv_stem.weight"):
+        assert torch.allclose(held[name], taken[name], atol=1e-5)
+    with workspace.session(write=False) as session:
+        assert get_model(session, second.model).parent_id == get_model(session, "first").id
+
+
+def test_patches_must_divide_the_slots_of_the_model_to_go_on_from(workspace, config):
+    pretrain(workspace, config.model_copy(update={"name": "first"}))
+    with pytest.raises(UsageError, match=r"patches.patches = 50 with detector.patch_slots = 20"):
+        pretrain(workspace, PretrainConfig.from_mapping({"start": "first", "patches": {"patches": 50}}))
+
+
+def test_it_goes_on_from_pre_trained_models_alone(workspace, config):
+    with workspace.session() as session:
+        add_model(session, name="tuned", stage="finetune", config={}, data_hash="0" * 64)
+    with pytest.raises(BadInput, match="no pretrain model named 'tuned'"):
+        pretrain(workspace, config.model_copy(update={"start": "tuned"}))
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"freeze_backbone": True}, "freeze_backbone = true and detector.frozen_stages = 0"),
+        ({"freeze_backbone": False, "detector": {"backbone_weights": "none"}}, "freeze_backbone = false and detector.frozen_stages = 3"),
+        ({"detector": {"backbone_weights": "none"}}, "freeze_backbone = true and detector.frozen_stages = 3"),
+    ],
+)
+def test_a_random_backbone_may_not_stay_random(config, values, found):
+    plain = config.model_dump(exclude={"freeze_backbone"})
+    with pytest.raises(UsageError, match=f"backbone_weights = 'none' with {found}") as refused:
+        PretrainConfig.from_mapping(plain | values)
+    assert "--set freeze_backbone=false --set detector.frozen_stages=0" in refused.value.remedy
+    assert PretrainConfig.from_mapping(plain | values | {"start": "first"}).start == "first"
+    assert PretrainConfig.from_mapping(plain | values | {"detector": {"backbone_weights": "packaged"}}).detector.frozen_stages == 3

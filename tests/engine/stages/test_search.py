@@ -132,6 +132,12 @@ def test_another_search_is_another(workspace, change):
     assert (first.search, other.already_there) != (other.search, True)
 
 
+def test_few_candidates_do_not_make_fewer_hits(workspace):
+    enough = search(workspace, wanted(workspace, hits=12, candidates=300, refined=0))
+    assert search(workspace, wanted(workspace, hits=12, candidates=3, refined=0)).hits > 12 / 2
+    assert enough.hits == 12
+
+
 def test_more_ground_or_other_weights_make_it_another_search(workspace, squares):
     first = search(workspace, wanted(workspace))
     with workspace.session() as session:

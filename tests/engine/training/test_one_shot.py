@@ -1,5 +1,6 @@
 """One-shot detection as a task: what is asked for, with which patch, and that the patch decides the answer."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou
@@ -9,6 +10,7 @@ from engine.errors import Cancelled, NothingToDo, UsageError
 from engine.inference.one_shot import detect_like, patch_feature
 from engine.models.detector import Detector
 from engine.progress import silent
+from engine.records import Ground, Window
 from engine.training.data import TileSamples, step_generator
 from engine.training.loop import seeded, train
 from engine.training.one_shot import OneShotConfig, OneShotTask, QueryBank, cut
@@ -62,6 +64,75 @@ def test_a_patch_comes_from_another_tile_if_there_is_one(squares):
     assert alone.draw(0, step_generator(0, 0), other_than=0).shape == (3, SIDE, SIDE)
 
 
+def brightness(patch):
+    return round(float(patch[0, SIDE // 2, SIDE // 2]) * 255)
+
+
+class OnGround:
+    """Tiles of one scene, 64 px wide, that begin at ``lefts``; every object is a square of its own brightness.
+
+    Args:
+        lefts: where each tile begins; None for one of which that is not known.
+        objects: left edge in the scene, and brightness; each 16 px wide, of class 0.
+    """
+
+    def __init__(self, lefts, objects):
+        pixels = np.zeros((64, 400, 3), np.uint8)
+        for left, value in objects:
+            pixels[20:36, left : left + 16] = value
+        boxes = Boxes(np.array([[left, 20, left + 16, 36] for left, _ in objects]), np.zeros(len(objects), np.int64))
+        windows = [Window(left or 0, 0, 64, 64) for left in lefts]
+        shown = [boxes.visible_in(window.xyxy, 0.4).shifted(-window.x, 0) for window in windows]
+        self.tiles = TileSamples([pixels[:, window.x : window.x + 64] for window in windows], shown, 64)
+        self.grounds = [Ground(1, window) if left is not None else None for left, window in zip(lefts, windows, strict=True)]
+
+    def __len__(self):
+        return len(self.tiles)
+
+    def sample(self, index):
+        return self.tiles.sample(index)._replace(ground=self.grounds[index])
+
+    def name(self, index):
+        return self.tiles.name(index)
+
+
+def drawn(source, tile):
+    bank = QueryBank(source, SIDE)
+    return {brightness(bank.draw(0, step_generator(0, step), other_than=tile)) for step in range(40)}
+
+
+def test_an_object_is_no_query_for_a_neighbouring_tile_that_shows_it_too(squares):
+    objects = [(40, 90), (300, 200)]
+    assert drawn(OnGround([0, 32, 280], objects), 0) == {200}
+    assert drawn(OnGround([0, 32, 280], objects), 2) == {90}
+    assert drawn(OnGround([None, 32, 280], objects), 0) == {90, 200}, "nobody knows where the first tile lies"
+
+
+def test_a_neighbour_lends_what_only_it_shows(squares):
+    assert drawn(OnGround([0, 32], [(40, 90), (72, 200)]), 0) == {200}
+
+
+def test_the_other_half_of_an_object_that_a_border_cuts_is_no_query(squares):
+    assert drawn(OnGround([0, 64], [(56, 90), (100, 200)]), 0) == {200}
+
+
+def test_where_every_object_of_a_class_lies_on_the_tiles_ground_any_of_them_is_drawn(squares):
+    assert drawn(OnGround([0, 32], [(36, 90)]), 1) == {90}
+
+
+def test_without_grounds_the_draws_are_a_function_of_the_tiles_order_alone(squares):
+    source = squares.samples(5)
+    bank = QueryBank(source, SIDE)
+    every = [(tile, box) for tile in range(5) for box, label in zip(*source.sample(tile)[1:3], strict=True) if label == 1]
+    for step in range(20):
+        elsewhere = [entry for entry in every if entry[0] != step % 5]
+        tile, box = elsewhere[int(torch.randint(len(elsewhere), (1,), generator=step_generator(3, step)))]
+        expected = cut(source.sample(tile).image, box[None], SIDE)[0]
+        patch = bank.draw(1, step_generator(3, step), other_than=step % 5)
+        turned = [expected.rot90(turns, (1, 2)) for turns in range(4)]
+        assert any(torch.equal(patch, each) for each in [*turned, *(each.flip(2) for each in turned)])
+
+
 def test_patches_come_in_all_orientations(squares):
     image = squares.samples(1).sample(0).image
     image = torch.arange(64, dtype=torch.uint8).repeat(3, 64, 1) + torch.arange(0, 128, 2, dtype=torch.uint8).view(1, 64, 1)
@@ -71,8 +142,7 @@ def test_patches_come_in_all_orientations(squares):
     assert len(seen) == 8
 
 
-def test_classes_that_are_left_out_and_small_boxes_are_never_asked_for(squares):
-    assert QueryBank(squares.samples(6), SIDE, leave_out=[1]).classes == [0]
+def test_small_boxes_are_never_asked_for():
     small = TileSamples(
         [torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()], [Boxes(torch.tensor([[0, 0, 7, 20]]).numpy(), torch.tensor([0]).numpy())], 64
     )

@@ -78,7 +78,18 @@ def test_the_precision_that_is_asked_for_is_taken_and_auto_asks_the_processor(mo
 
 @pytest.mark.parametrize(("passes", "tiles", "expected"), [(0, 10_000, 2400), (6, 100, 2400), (6, 1000, 6000), (1.5, 1601, 2402)])
 def test_a_run_grows_with_its_tiles_where_each_is_to_be_seen_so_often(passes, tiles, expected):
-    assert ScheduleConfig(passes=passes).over(tiles).images_seen == expected
+    assert ScheduleConfig(images_seen=2400, passes=passes).over(tiles).images_seen == expected
+
+
+@pytest.mark.parametrize(("tiles", "expected"), [(1, 2400), (600, 2400), (1000, 4000)])
+def test_nobody_need_say_how_much_a_run_sees(tiles, expected):
+    assert ScheduleConfig().over(tiles).images_seen == expected
+    assert ScheduleConfig(passes=6).over(1000).images_seen == 6000
+
+
+@pytest.mark.parametrize("given", [PretrainScheduleConfig(), ScheduleConfig(), {"batch_size": 4}])
+def test_a_run_without_labels_sees_as_much_of_a_large_archive_as_of_a_small_one(given):
+    assert PretrainScheduleConfig.model_validate(given).over(100_000).images_seen == 2400
 
 
 def test_a_backbone_learns_slower_without_labels_unless_it_is_told_to():
