@@ -22,7 +22,7 @@ from engine.progress import Progress, silent
 from engine.selection.cost import Prices
 from engine.selection.cost_fit import CostFitConfig
 from engine.selection.forecast.budget import Advice, BudgetConfig, Exchange, Purchase, advise, purchases
-from engine.selection.forecast.ensemble import CurveEnsemble, LearningPoints, fit_curves, sampling_error
+from engine.selection.forecast.ensemble import FEWEST_AMOUNTS, CurveEnsemble, LearningPoints, fit_curves, sampling_error
 from engine.selection.forecast.pace import Pace, left_lying
 from engine.selection.money import HOUR
 
@@ -49,7 +49,8 @@ class ForecastConfig(BudgetConfig):
     split: Literal["test", "dev"] | None = None
     """The ground on which models were measured; none for the one on which more amounts of labels were, test where both are equal."""
     models: tuple[str, ...] | None = None
-    """Names of fine-tuned models; none for the newest measured one at each amount of labels."""
+    """Names of fine-tuned models; none for the newest measured one at each amount of labels, of those that were made like the last where
+    there are two such amounts."""
     prices: Prices = Prices()
     """Seconds for each act, as long as no tile of this workspace was timed; fitted prices are held to them."""
     fit: CostFitConfig = CostFitConfig()
@@ -236,11 +237,13 @@ def _measured(session: Session, annotated: list[AnnotatedTile], config: Forecast
                 expected="a number in [0, 1]",
                 remedy=f"Measure it again: tilehawk evaluate --model {each.model} --split {split}",
             )
-    return split, found[split]
+    measured = found[split]
+    alike = [each for each in measured if each.made == measured[-1].made]
+    return split, alike if len(alike) >= FEWEST_AMOUNTS and not config.models else measured
 
 
 def _points(measured: list[MeasuredModel]) -> LearningPoints:
-    if len(measured) < 2:
+    if len(measured) < FEWEST_AMOUNTS:
         amounts = f"all learned from {measured[0].boxes} boxes" if measured else "none is"
         raise NothingToDo(
             f"models measured on held-out ground: {amounts}",
@@ -380,6 +383,7 @@ def _notes(
 ) -> tuple[str, ...]:
     untimed = len(annotated) - rates.timed_tiles - rates.lying_tiles
     newest = measured[-1].boxes
+    made = len({each.made for each in measured})
     said = {
         "Only two amounts of labels were measured: the interval is mostly what is known of learning curves in general": len(measured) == 2,
         f"{boxes_now - newest:+} boxes since the newest measured model, annotated or changed": boxes_now != newest,
@@ -390,6 +394,7 @@ def _notes(
         else "No annotated tile with boxes was timed: rates come from prices, with every box drawn": rates.timed_tiles == 0,
         f"Tiles left are taken to hold as many boxes as annotated ones, {rates.boxes_per_tile:.1f}: if those were chosen for having many, "
         "there are fewer. Predictions on all train tiles would tell": rates.density == "annotated",
+        "The models were not all made alike (architecture, schedule, start): not all of the curve is due to labels": made > 1,
         "The models were measured on different tiles: their AP50 may not be comparable": len({each.test_tiles for each in measured}) > 1,
         "The budget is larger than what annotating every tile left takes": bought.seconds < asked,
         f"This looks at {(boxes_now + bought.boxes) / newest:.1f} times the labels that were measured; nothing measured says how the curve "

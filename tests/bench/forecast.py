@@ -4,9 +4,9 @@
     python tests/bench/forecast.py OUT.json recorded FOLDER… [--test-boxes N]
 
 simulated: each case draws a curve, the amounts of labels of its rounds and the noise of its measurements; all rounds but the last two are
-known. ``--curves tuning`` draws power laws, logarithms, Weibull curves and sums of two exponentials: on those (seed 0) the priors of
-engine/selection/forecast were chosen. ``--curves reported`` draws what was not looked at then: arctangents, algebraic roots, sigmoids in
-the logarithm of the amount, broken logarithms, and power laws with a drift.
+known. ``--curves tuning`` draws power laws, logarithms, Weibull curves, sums of two exponentials, and exponentials that are flat soon: on
+those the shapes of engine/selection/forecast and their priors were chosen. ``--curves reported`` draws other kinds: arctangents, algebraic
+roots, sigmoids in the logarithm of the amount, broken logarithms, and power laws with a drift.
 
 recorded: a FOLDER holds one file STRATEGY-SEED.json for each run of a budget, a list of {"boxes": …, "seconds": …, "ap50": …} in the
 order of its rounds: annotated boxes and annotator seconds up to the measurement, AP50 in [0, 1]; "test_boxes", the true boxes of the ground
@@ -110,9 +110,15 @@ def drifting_power_law(chance: np.random.Generator, amounts: Floats) -> Floats:
     return power_law(chance, amounts) + np.cumsum(chance.normal(0, 0.02, len(amounts)) * steps)
 
 
+def soon_flat(chance: np.random.Generator, amounts: Floats) -> Floats:
+    """All that can be learned is learned soon; then a point less to half a point more for each e-fold of labels."""
+    level, limit = level_and_limit(chance)
+    return limit - (limit - level) * np.exp(-between(chance, 0.5, 4) * (amounts - 1)) + chance.uniform(-0.01, 0.005) * np.log(amounts)
+
+
 Draw = Callable[[np.random.Generator, Floats], Floats]
 CURVES: dict[str, tuple[Draw, ...]] = {
-    "tuning": (power_law, logarithm, weibull, two_exponentials),
+    "tuning": (power_law, logarithm, weibull, two_exponentials, soon_flat),
     "reported": (arctangent, algebraic_root, log_sigmoid, broken_logarithm, drifting_power_law),
 }
 

@@ -90,11 +90,11 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Advice:
-    """Whether to stop today: the expected gain of the next step is below the least gain.
+    """Whether to stop today: no number of steps is expected to add the least gain for each of them.
 
-    ``expected_gain`` is that gain, ``least_gain`` the bar for it and ``step_money`` the cost of that step, both smaller where less than a
-    step is left to spend; ``probability`` that the step adds the least gain or more. ``worth_money`` is how much may be spent before the
-    next step is expected to add less: whole steps, at most 50 of them and what all tiles left cost.
+    ``expected_gain`` is that of the next step, ``least_gain`` the bar for it and ``step_money`` the cost of that step, both smaller where
+    less than a step is left to spend; ``probability`` that the step adds the least gain or more. ``worth_money`` is how much may be spent
+    before further steps are expected to add less: whole steps, at most 50 of them and what all tiles left cost.
     """
 
     stop: bool
@@ -157,11 +157,15 @@ def purchases(
 
 
 def advise(ensemble: CurveEnsemble, exchange: Exchange, boxes_now: float, config: BudgetConfig) -> Advice:
-    """Whether the next step is worth its money, and for how many more that holds; no curve's steps grow."""
+    """Whether to go on, and for how many steps: so many that what they are expected to add lies furthest above the least gain for each.
+
+    Where each step adds less than the one before, these are the steps that add the least gain themselves. A curve that has only begun to
+    rise may ask for a poor step before better ones.
+    """
     steps = np.arange(FARTHEST_STEP + 1, dtype=np.float64) * exchange.seconds(config.step_money)
     ahead = purchases(ensemble, exchange, boxes_now, steps, config)
-    bars = [config.least_gain * each.next_money / config.step_money for each in ahead]
-    short = (number for number, each in enumerate(ahead) if not each.next_money or each.next_gain < bars[number])
-    worth = next(short, FARTHEST_STEP)
+    bars = np.array([config.least_gain * each.next_money / config.step_money for each in ahead])
+    beyond = np.array([each.gain for each in ahead]) - np.concatenate([[0.0], bars[:-1].cumsum()])
+    worth = int(np.argmax(np.round(beyond, 9)))
     today = ahead[0]
-    return Advice(worth == 0, today.next_gain, today.next_worth, ahead[worth].money, today.next_money, bars[0])
+    return Advice(worth == 0, today.next_gain, today.next_worth, ahead[worth].money, today.next_money, float(bars[0]))

@@ -25,15 +25,16 @@ from engine.config import StageConfig
 from engine.errors import BadInput, NothingToDo
 from engine.selection.forecast.families import FAMILIES, PARAMETERS, Family
 
-__all__ = ["CurveConfig", "CurveEnsemble", "LearningPoints", "fit_curves", "sampling_error"]
+__all__ = ["FEWEST_AMOUNTS", "CurveConfig", "CurveEnsemble", "LearningPoints", "fit_curves", "sampling_error"]
 
 Floats = NDArray[np.float64]
 FEWEST_AMOUNTS = 2
+"""Of labels: one says nothing of a curve."""
 NOISE_SCALES = ((0.4, 0.1), (0.7, 0.25), (1.0, 0.3), (1.6, 0.25), (2.6, 0.1))
 """How many times the expected noise there may be, and the prior probability of that."""
 FREEDOM = 5.0
 """Degrees of freedom of the noise, Student's t: one training that went wrong does not bend the curve."""
-PROPOSED, TAIL = 500, 4.0
+PROPOSED, TAIL = 4000, 4.0
 """Curves drawn around each fit and as many from the prior, and the degrees of freedom of the former."""
 STARTS = 2
 STEP, TOLERANCE = 1e-5, 1e-6

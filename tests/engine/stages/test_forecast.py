@@ -16,7 +16,7 @@ from engine.catalog.annotations import mark_reviewed
 from engine.catalog.models import add_model, get_model
 from engine.catalog.predictions import predictions_directory
 from engine.catalog.rounds import ChosenTile, add_round
-from engine.catalog.schema import Annotation, LedgerEvent, Review
+from engine.catalog.schema import Annotation, LedgerEvent, ModelRow, Review
 from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo, UsageError
@@ -279,6 +279,29 @@ def test_labels_since_the_newest_model_are_counted_as_there(measured: Workspace,
     assert after.boxes_annotated > before.boxes_annotated
     assert after.today.ap50 > before.today.ap50
     assert any("since the newest measured model" in note for note in after.notes)
+
+
+def remake(workspace: Workspace, names: list[str], **config: Any) -> None:
+    with workspace.session() as session:
+        session.execute(update(ModelRow).where(ModelRow.name.in_(names)).values(config=config))
+
+
+def test_the_curve_is_that_of_models_made_like_the_last(measured: Workspace) -> None:
+    remake(measured, ["round-1", "round-2"], schedule={"images_seen": 2400, "seed": 1})
+    remake(measured, ["round-3"], schedule={"images_seen": 9600, "seed": 2})
+    remake(measured, ["round-4"], schedule={"images_seen": 9600, "seed": 3})
+    report = forecast(measured, CONFIG)
+    assert [each.model for each in report.measured] == ["round-3", "round-4"]
+    assert not any("not all made alike" in note for note in report.notes)
+    named = forecast(measured, CONFIG.model_copy(update={"models": ("round-1", "round-4")}))
+    assert any("not all made alike" in note for note in named.notes)
+
+
+def test_where_too_few_are_alike_all_count_and_that_is_said(measured: Workspace) -> None:
+    remake(measured, ["round-4"], detector={"backbone": "resnet50"})
+    report = forecast(measured, CONFIG)
+    assert len(report.measured) == 4
+    assert any("not all made alike" in note for note in report.notes)
 
 
 def test_models_measured_on_other_ground_are_told_of(measured: Workspace) -> None:

@@ -10,8 +10,10 @@ from hypothesis import strategies as some
 from engine.errors import BadInput
 from engine.selection.forecast.budget import BudgetConfig, Exchange, advise, purchases
 from engine.selection.forecast.ensemble import CurveEnsemble, LearningPoints, fit_curves
+from engine.selection.forecast.families import Family
 
 CONFIG = BudgetConfig(draws=400, hourly_rate=36, step_money=1000, least_gain=0.01)
+ONES = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 EXCHANGE = Exchange(boxes_per_second=0.1, tiles_per_second=0.02, hourly_rate=36, tiles_left=100_000)
 
 
@@ -80,6 +82,20 @@ def test_the_advice_is_to_go_on_while_the_curve_rises_and_to_stop_when_it_is_fla
         steep, EXCHANGE, 20_000, np.array([EXCHANGE.seconds(on.worth_money - 1000), EXCHANGE.seconds(on.worth_money)]), CONFIG
     )
     assert last.next_gain >= 0.01 > beyond.next_gain
+
+
+def test_a_poor_step_before_better_ones_is_taken() -> None:
+    late = Family(
+        "late", lambda parameters, amounts: 0.9 / (1 + np.exp(-4 * np.log(amounts / 3))) * np.ones_like(parameters[..., :1]), *ONES
+    )
+    ensemble = CurveEnsemble(20_000, ((late, np.zeros((100, 3))),), np.zeros(100))
+    step = {**CONFIG.model_dump(), "step_money": 200, "least_gain": 0.01}
+    advice = advise(ensemble, EXCHANGE, 20_000, BudgetConfig(**step))
+    assert advice.expected_gain < 0.01
+    assert not advice.stop
+    _, last = purchases(ensemble, EXCHANGE, 20_000, np.array([0.0, EXCHANGE.seconds(advice.worth_money)]), BudgetConfig(**step))
+    assert last.gain > 0.01 * advice.worth_money / 200
+    assert last.next_gain < 0.01
 
 
 def test_a_lower_bar_lets_more_be_spent(steep: CurveEnsemble) -> None:
