@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from engine.catalog.annotations import tile_boxes
+from engine.catalog.models import models
 from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
 from engine.catalog.schema import LabelSetRow, ModelRow, PredictionSet
 from engine.catalog.tiles import TileRecord
@@ -20,7 +22,7 @@ from engine.inference.predictions import Predictions
 from engine.selection.candidates import Candidates, overlapping
 from engine.selection.detections import Detections, KnownObjects, ObjectConfig, keep_objects
 
-__all__ = ["RankingPredictions", "expected_objects", "ranking_candidates", "ranking_predictions", "waiting_ground"]
+__all__ = ["RankingPredictions", "expected_objects", "ranking_candidates", "ranking_predictions", "waiting_ground", "why_cold"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -69,8 +71,45 @@ def ranking_predictions(
     return None
 
 
-def ranking_candidates(session: Session, train: Sequence[TileRecord], reviewed: set[int], seen: RankingPredictions | None) -> Candidates:
-    """The train tiles, in the order of their ids, with what was predicted on them and what people drew on those in ``reviewed``."""
+def why_cold(workspace: Workspace, session: Session, open_ids: Sequence[int], seen: RankingPredictions | None) -> str | None:
+    """Why the newest detector has no say among the open tiles, and who has in its place; None where it has.
+
+    Args:
+        workspace: where predictions lie.
+        session: an open transaction.
+        open_ids: the tiles.
+        seen: what is ranked by, from :func:`ranking_predictions`.
+    """
+    detectors = models(session, stage="finetune")
+    if detectors and seen is not None and seen.row.model_id == detectors[-1].id:
+        return None
+    why = _unseen(workspace, session, open_ids, detectors[-1]) if detectors else "no detector has seen the tiles yet"
+    if seen is None:
+        return why
+    return f"{why}, so {seen.row.name!r} of {'an older detector' if seen.detector else 'a model that knows no classes'} is used"
+
+
+def _unseen(workspace: Workspace, session: Session, open_ids: Sequence[int], detector: ModelRow) -> str:
+    """Which of the open tiles the detector has not looked at, by its newest predictions on any of them, and what to do."""
+    wanted, remedy = np.asarray(open_ids, dtype=np.int64), "(run `tilehawk predict --split train`)"
+    for row in reversed(prediction_sets(session, model_id=detector.id)):
+        missing = int((~np.isin(wanted, Predictions.load(predictions_directory(workspace, row.name)).tile_ids)).sum())
+        if missing < len(wanted):
+            return f"the predictions {row.name!r} of the newest detector lack {missing} of {len(wanted)} tiles {remedy}"
+    return f"the newest detector {detector.name!r} has not looked at the tiles {remedy}"
+
+
+def ranking_candidates(
+    session: Session,
+    train: Sequence[TileRecord],
+    reviewed: set[int],
+    seen: RankingPredictions | None,
+    waiting: AbstractSet[int] = frozenset(),
+) -> Candidates:
+    """The train tiles, in the order of their ids, with what was predicted on them and what people drew on those in ``reviewed``.
+
+    Those in ``waiting`` count as chosen before.
+    """
     tile_ids = np.asarray([tile.id for tile in train], dtype=np.int64)
     labelled = tile_boxes(session, [tile for tile in train if tile.id in reviewed])
     names = session.get(LabelSetRow, 1)
@@ -82,6 +121,7 @@ def ranking_candidates(session: Session, train: Sequence[TileRecord], reviewed: 
         reviewed=np.asarray([tile.id in reviewed for tile in train], dtype=bool),
         known=KnownObjects.of(np.searchsorted(tile_ids, list(labelled)), list(labelled.values())),
         class_names=tuple(names.names) if names else ("object",),
+        waiting=np.asarray([tile.id in waiting for tile in train], dtype=bool),
         **_predicted(tile_ids, seen),
     )
 

@@ -19,12 +19,14 @@ __all__ = [
     "add_round",
     "get_round",
     "keep_left_out",
+    "keep_why_cold",
     "newest_link",
     "newest_links",
     "round_tiles",
     "rounds",
     "seconds_spent",
     "stored_left_out",
+    "stored_why_cold",
     "tile_links",
     "waiting_tiles",
 ]
@@ -34,6 +36,8 @@ AUDIT = "audit"
 
 LEFT_OUT = "left_out"
 """Key of a round's metrics: how many tiles could not be chosen for they waited in rounds before."""
+WHY_COLD = "why_cold"
+"""Key of a round's metrics: why the newest detector had no say in it."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,17 @@ def keep_left_out(row: RoundRow, tiles: int) -> None:
 def stored_left_out(row: RoundRow) -> int:
     """How many tiles waited in rounds before when this one was chosen."""
     return int(row.metrics.get(LEFT_OUT, 0))
+
+
+def keep_why_cold(row: RoundRow, why: str) -> None:
+    """Write down why the newest detector had no say in the choice, in the caller's transaction."""
+    row.metrics = {**row.metrics, WHY_COLD: why}
+
+
+def stored_why_cold(row: RoundRow) -> str | None:
+    """Why the newest detector had no say in the choice; None where it had."""
+    why: str | None = row.metrics.get(WHY_COLD)
+    return why
 
 
 def waiting_tiles(session: Session) -> dict[int, list[int]]:

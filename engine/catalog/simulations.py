@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from engine.catalog.workspace import Workspace
 
 __all__ = ["StoredSimulation", "stored_simulations"]
 
-CURVES = "curves.png"
+CURVES, SEEDS, COMPARISON = "curves.png", "seeds.png", "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,18 @@ class StoredSimulation:
     def picture(self) -> Path:
         """The curves of its strategies."""
         return self.folder / CURVES
+
+    @property
+    def seeds_picture(self) -> Path:
+        """Box plots of its strategies over seeds; not there for simulations of before."""
+        return self.folder / SEEDS
+
+    @property
+    def caution(self) -> str | None:
+        """What has to be said of the tiles that were replayed; None for nothing, or where nobody counted."""
+        file = self.folder / COMPARISON
+        said: str | None = json.loads(file.read_text(encoding="utf-8")).get("caution") if file.exists() else None
+        return said
 
 
 def stored_simulations(workspace: Workspace) -> list[StoredSimulation]:

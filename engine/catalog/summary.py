@@ -145,6 +145,7 @@ def _rounds(session: Session) -> list[RoundSummary]:
 
 
 def _bought(finetuned: Sequence[ModelRow], begin: float, end: float) -> dict[str, float]:
-    """AP and AP50 on test ground of the last model made in [begin, end) that was evaluated there."""
-    evaluated = [row.metrics["test"] for row in finetuned if begin <= row.created < end and "test" in row.metrics]
+    """AP and AP50 on test ground of the last model made here in [begin, end) that was evaluated there."""
+    made = [row.metrics for row in finetuned if begin <= row.created < end and "imported" not in row.metrics]
+    evaluated = [metrics["test"] for metrics in made if "test" in metrics]
     return {metric: float(evaluated[-1][metric]) for metric in ("ap", "ap50")} if evaluated else {}

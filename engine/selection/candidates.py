@@ -15,6 +15,19 @@ __all__ = ["Candidates", "overlapping"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+COLUMNS = (
+    "tile_ids",
+    "scene_ids",
+    "windows_scene",
+    "splits",
+    "reviewed",
+    "embeddings",
+    "embedded",
+    "query_entropy",
+    "saturated",
+    "waiting",
+)
+"""What is known of each tile, one row a tile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +35,8 @@ class Candidates:
     """N tiles of which some can be chosen, in any order.
 
     ``tile_ids`` (N,) distinct; ``scene_ids`` (N,); ``windows_scene`` (N, 4) xyxy scene pixels; ``splits`` (N,) names; ``reviewed`` (N,)
-    whether a person has annotated the tile in full. Only a tile of the split ``train`` that is not reviewed can be chosen.
+    whether a person has annotated the tile in full; ``waiting`` (N,) whether it was chosen before and waits for that, None for no tile.
+    Only a tile of the split ``train`` that neither is reviewed nor waits can be chosen.
     ``embeddings`` (N, d), None without a model; ``embedded`` (N,) which rows of them count, None for all; ``detections`` on them, None
     without a detector; ``query_entropy`` (N,) the mean entropy of all its queries; ``saturated`` (N,) where nearly all of them answered.
     ``known``: the objects of the reviewed tiles (what lies elsewhere is not read), None where nobody counted; ``class_names`` (C,).
@@ -43,6 +57,7 @@ class Candidates:
     saturated: NDArray[np.bool_] | None = None
     known: KnownObjects | None = None
     class_names: tuple[str, ...] = ("object",)
+    waiting: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.tile_ids)
@@ -53,7 +68,7 @@ class Candidates:
         object.__setattr__(self, "reviewed", np.asarray(self.reviewed, dtype=bool))
         if self.embedded is None:
             object.__setattr__(self, "embedded", np.full(count, self.embeddings is not None))
-        for name in ("scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings", "query_entropy", "saturated"):
+        for name in COLUMNS:
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise BadInput(f"{len(column)} {name} for {count} tiles", expected="one a tile")
@@ -75,8 +90,9 @@ class Candidates:
             raise BadInput(f"tile {blind} has no embedding", remedy="Run `tilehawk predict` on all train tiles")
 
     def _require_numbers(self) -> None:
-        if self.detections is not None and self.detections.wrong.any():
-            tile = int(self.tile_ids[self.detections.tile_index[self.detections.wrong]].min())
+        wrong = np.zeros(0, dtype=bool) if self.detections is None else self.detections.wrong
+        if self.detections is not None and wrong.any():
+            tile = int(self.tile_ids[self.detections.tile_index[wrong]].min())
             raise BadInput(
                 f"a detection on tile {tile} with a number that is not finite or a score outside [0, 1]",
                 expected="boxes in pixels and probabilities",
@@ -101,7 +117,15 @@ class Candidates:
     @property
     def selectable(self) -> NDArray[np.bool_]:
         """Mask (N,) of the tiles that can be chosen."""
-        mask: NDArray[np.bool_] = (self.splits == "train") & ~self.reviewed
+        mask: NDArray[np.bool_] = (self.splits == "train") & ~self.reviewed & ~self.chosen_before
+        return mask
+
+    @property
+    def chosen_before(self) -> NDArray[np.bool_]:
+        """Mask (N,) of the train tiles that wait for an annotator: nobody knows what they hold, but it will be paid for."""
+        if self.waiting is None:
+            return np.zeros(len(self), dtype=bool)
+        mask: NDArray[np.bool_] = (self.splits == "train") & ~self.reviewed & np.asarray(self.waiting, dtype=bool)
         return mask
 
     @property
@@ -129,8 +153,7 @@ class Candidates:
             return self
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        names = ("tile_ids", "scene_ids", "windows_scene", "splits", "reviewed", "embeddings", "embedded", "query_entropy", "saturated")
-        moved: dict[str, Any] = {name: None if (column := getattr(self, name)) is None else column[order] for name in names}
+        moved: dict[str, Any] = {name: None if (column := getattr(self, name)) is None else column[order] for name in COLUMNS}
         for name in ("detections", "known"):
             held = getattr(self, name)
             moved[name] = None if held is None else replace(held, tile_index=place[held.tile_index])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.selection.coverage import GRID
 from engine.selection.detections import Detections
 
 __all__ = ["diverse_order", "tile_distances"]
@@ -19,7 +20,8 @@ def tile_distances(objects: Detections, rows: Integers) -> Floats:
 
     Each object looks for the most similar one of its class on the other tile; the distances 1 − cos, weighted by the scores, are
     averaged, and the two directions too. Where the other tile shows no object of the class the distance is 2. Tiles that show nothing
-    are at distance 0 from one another and 2 from all others.
+    are at distance 0 from one another and 2 from all others. Features, scores and what they give are rounded to multiples of 2⁻¹⁵, so that
+    every product and sum is exact, whatever the number of threads.
 
     Args:
         objects: with features, ordered by tile.
@@ -27,8 +29,8 @@ def tile_distances(objects: Detections, rows: Integers) -> Floats:
     """
     features = np.zeros((len(objects), 1)) if objects.features is None else np.asarray(objects.features, dtype=np.float64)
     length = np.sqrt((features * features).sum(axis=1, keepdims=True))
-    unit = np.divide(features, length, out=np.zeros_like(features), where=length > 0)
-    labels, scores = objects.class_scores.argmax(axis=1) if len(objects) else np.zeros(0, dtype=np.int64), objects.scores
+    unit = _on_grid(np.divide(features, length, out=np.zeros_like(features), where=length > 0))
+    labels, scores = objects.class_scores.argmax(axis=1) if len(objects) else np.zeros(0, dtype=np.int64), _on_grid(objects.scores)
     held = np.isin(objects.tile_index, rows)
     unit, labels, scores, tile = unit[held], labels[held], scores[held], np.searchsorted(rows, objects.tile_index[held])
     one_way = np.zeros((len(rows), len(rows)))
@@ -40,10 +42,10 @@ def tile_distances(objects: Detections, rows: Integers) -> Floats:
         for start, end in zip(first, np.append(first[1:], len(mine)), strict=True):
             part = mine[start:end]
             best = np.full((len(part), len(rows)), ABSENT)
-            best[:, shown] = 1 - np.maximum.reduceat(unit[part] @ unit[mine].T, first, axis=1)
+            best[:, shown] = 1 - _on_grid(np.maximum.reduceat(unit[part] @ unit[mine].T, first, axis=1))
             one_way[tile[part[0]]] += scores[part] @ best
     full = total > 0
-    one_way[full] /= total[full, None]
+    one_way[full] = _on_grid(one_way[full] / total[full, None])
     one_way[~full] = np.where(full, ABSENT, 0.0)
     return (one_way + one_way.T) / 2
 
@@ -69,6 +71,11 @@ def diverse_order(distances: Floats, wanted: int, *, rounds: int = 10) -> Intege
     rest = np.setdiff1d(np.arange(count), chosen)
     far = distances[np.ix_(rest, chosen)].min(axis=1) if len(rest) else np.zeros(0)
     return np.concatenate([chosen, rest[np.argsort(-far, kind="stable")]])
+
+
+def _on_grid(values: Floats) -> Floats:
+    rounded: Floats = np.round(values * GRID) / GRID
+    return rounded
 
 
 def _greedy(distances: Floats, wanted: int) -> Integers:

@@ -59,15 +59,15 @@ class SelectionConfig(StageConfig):
     overlap_share: float = Field(default=0.5, ge=0, le=1)
     """A tile of which more than this lies in a chosen or labelled one is left for last: its objects would be paid for twice."""
     duplicate_similarity: float = Field(default=0.98, gt=0, le=1)
-    """A tile whose embedding has this cosine with a chosen one is left for last."""
+    """A tile whose embedding has this cosine with one that is chosen or labelled, or waits in an open round, is left for last."""
     audit_share: float = Field(default=0.1, ge=0, le=0.5)
     """Share of the budget, on average, for tiles drawn at random whatever they cost: what the strategy is held against, and an unbiased
     picture of the ground that is not labelled. At least one tile where the budget pays for two."""
     reference_tiles: int = Field(default=2000, ge=1)
     """Coverage is measured over at most this many tiles, drawn at random."""
     shortlist_tiles: int = Field(default=20_000, ge=1)
-    """At most so many tiles are compared with one another: a third by their doubt a second, a third by what they add a second to one class
-    or another, a third drawn at random."""
+    """At most so many tiles are compared with one another. For tilehawk a third by their doubt a second, a third by what they add a second
+    to one class or another, a third drawn at random; for strategies that go by embeddings alone all at random, every scene its share."""
     tail_share: float = Field(default=0.02, ge=0, lt=1)
     """Share of the tiles farthest from the mean embedding that k-center leaves for last."""
     candidate_factor: float = Field(default=4.0, ge=1)

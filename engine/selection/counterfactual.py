@@ -13,56 +13,60 @@ from engine.errors import BadInput
 __all__ = ["Gap", "falls_back", "gap_to_chance"]
 
 Floats = NDArray[np.float64]
-DRAWS, CONFIDENCE = 2000, 0.95
-FEWEST_TILES = 5
+DRAWS, CONFIDENCE = 1000, 0.95
+FEWEST_TILES = 20
 GAPS = 2
-MINUTE = 60.0
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Corrections of the detector a minute of work on chosen tiles, beyond those on tiles drawn at random, with a 95 % interval."""
+    """How many times as much the detector is taught in a minute by chosen tiles as by tiles drawn at random, with a 95 % interval."""
 
-    mean: float
+    ratio: float
     low: float
     high: float
     chosen: int
     drawn: int
 
     @property
-    def covers_zero(self) -> bool:
+    def covers_chance(self) -> bool:
         """Whether chance may do as well, or better."""
-        return self.low <= 0
+        return self.low <= 1
 
 
-def gap_to_chance(corrections: Floats, seconds: Floats, by_chance: NDArray[np.bool_], seed: int = 0) -> Gap | None:
-    """How much more the detector is taught in a minute by chosen tiles than by drawn ones; None with fewer than five of either.
+def gap_to_chance(taught: Floats, seconds: Floats, by_chance: NDArray[np.bool_], seed: int = 0) -> Gap | None:
+    """The pace of chosen tiles over that of drawn ones; None with fewer than twenty of either.
 
-    What an annotator has to correct (boxes moved, drawn and deleted) is what the detector did not know. The interval is a percentile
-    bootstrap over tiles.
+    A pace is all that was taught over all seconds. The logarithm of the ratio over its standard error is held against the same of ``DRAWS``
+    permutations, which say at random which tiles were drawn (a studentised permutation test, Janssen 1997): where choosing makes no
+    difference, 2.5 % of the intervals lie above 1, however skewed the tiles and few the drawn ones; of percentile bootstraps it may be
+    seven times as many. Half a correction within the seconds of the smaller group is added to both paces, so that a group that was taught
+    nothing has one.
 
     Args:
-        corrections: (N,) boxes that were not as the detector showed them.
+        taught: (N,) what the detector had to be taught on each tile, in boxes, 0 or more.
         seconds: (N,) of work, above 0.
         by_chance: (N,) tiles of the audit slice.
-        seed: draws the bootstrap.
+        seed: draws the permutations.
 
     Raises:
         BadInput: lengths that differ, or seconds that are not above 0.
     """
-    if not len(corrections) == len(seconds) == len(by_chance) or not (seconds > 0).all():
+    if not len(taught) == len(seconds) == len(by_chance) or not (seconds > 0).all():
         raise BadInput(
-            f"{len(corrections)} corrections, {len(seconds)} seconds and {len(by_chance)} marks",
+            f"{len(taught)} corrections, {len(seconds)} seconds and {len(by_chance)} marks",
             expected="as many of each, seconds above 0",
         )
-    groups = [np.flatnonzero(~by_chance), np.flatnonzero(by_chance)]
-    if min(len(group) for group in groups) < FEWEST_TILES:
+    count, drawn = len(by_chance), int(by_chance.sum())
+    if min(drawn, count - drawn) < FEWEST_TILES:
         return None
-    generator = np.random.default_rng(seed)
-    pace = [_paces(corrections[group], seconds[group], generator) for group in groups]
-    drawn = pace[0][1] - pace[1][1]
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Gap(pace[0][0] - pace[1][0], float(low), float(high), len(groups[0]), len(groups[1]))
+    moments = np.stack([taught, seconds, taught * taught, taught * seconds, seconds * seconds])
+    rows = np.random.default_rng(seed).random((DRAWS, count)).argpartition(drawn, axis=1)[:, :drawn]
+    gap, error = _log_ratio(moments[:, by_chance].sum(axis=1), moments.sum(axis=1), drawn, count)
+    by_permutation = _studentised(*_log_ratio(moments[:, rows].sum(axis=2), moments.sum(axis=1)[:, None], drawn, count))
+    least, most = np.quantile(by_permutation, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.exp([gap - most * error, gap - least * error])
+    return Gap(float(np.exp(gap)), float(low), float(high), count - drawn, drawn)
 
 
 def falls_back(gaps: Sequence[Gap | None], fell_back: Sequence[bool]) -> bool:
@@ -78,11 +82,30 @@ def falls_back(gaps: Sequence[Gap | None], fell_back: Sequence[bool]) -> bool:
     last_drawn = max((place for place, drawn in enumerate(fell_back) if drawn), default=-1)
     if len(known) < GAPS or known[-1] < last_drawn:
         return False
-    return all(gap.covers_zero for place in known[-GAPS:] if (gap := gaps[place]) is not None)
+    return all(gap.covers_chance for place in known[-GAPS:] if (gap := gaps[place]) is not None)
 
 
-def _paces(corrections: Floats, seconds: Floats, generator: np.random.Generator) -> tuple[float, Floats]:
-    """Corrections a minute, and the same of ``DRAWS`` samples of the tiles."""
-    rows = generator.integers(0, len(seconds), (DRAWS, len(seconds)))
-    sampled: Floats = MINUTE * corrections[rows].sum(axis=1) / seconds[rows].sum(axis=1)
-    return MINUTE * float(corrections.sum() / seconds.sum()), sampled
+def _log_ratio(drawn: Floats, every: Floats, number: int, count: int) -> tuple[Floats, Floats]:
+    """The logarithm of the pace of chosen tiles over that of ``drawn`` ones, and its standard error by the delta method.
+
+    Args:
+        drawn: (5, …) sums over the drawn tiles of what was taught t, of the seconds s, and of t², t·s and s².
+        every: the same over all tiles, of a shape that goes with it.
+        number: of drawn tiles.
+        count: of all tiles.
+    """
+    chosen = every - drawn
+    least = 0.5 / np.minimum(drawn[1], chosen[1])
+    logarithms, variance = [], np.zeros(())
+    for (taught, seconds, taught_2, product, seconds_2), tiles in ((chosen, count - number), (drawn, number)):
+        pace = taught / seconds
+        scatter = np.maximum(taught_2 - 2 * pace * product + pace * pace * seconds_2, 0) * tiles / (tiles - 1)
+        logarithms.append(np.log(pace + least))
+        variance = variance + scatter / (seconds * (pace + least)) ** 2
+    return logarithms[0] - logarithms[1], np.sqrt(variance)
+
+
+def _studentised(gap: Floats, error: Floats) -> Floats:
+    """``gap`` in standard errors; 0 where every tile teaches at the same pace."""
+    studentised: Floats = np.divide(gap, error, out=np.zeros_like(gap), where=error > 0)
+    return studentised

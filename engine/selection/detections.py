@@ -17,6 +17,7 @@ __all__ = ["Detections", "KnownObjects", "ObjectConfig", "keep_objects", "suppre
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+BLOCK = 2**16
 
 
 class ObjectConfig(StageConfig):
@@ -78,9 +79,16 @@ class Detections:
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """Mask (P,) of detections with a number that is not finite, or a score outside [0, 1]."""
+        """Mask (P,) of detections with a number that is not finite (of the box, the drift or the features), or a score outside [0, 1]."""
         within = (self.class_scores >= 0) & (self.class_scores <= 1 + 1e-6)
-        return np.asarray(~(np.isfinite(self.xyxy).all(axis=1) & within.all(axis=1)))
+        right: NDArray[np.bool_] = np.asarray(np.isfinite(self.xyxy).all(axis=1) & within.all(axis=1))
+        if self.drift is not None:
+            right &= np.isfinite(self.drift)
+        if self.features is not None:
+            for start in range(0, len(self), BLOCK):
+                part = slice(start, start + BLOCK)
+                right[part] &= np.isfinite(self.features[part]).all(axis=1)
+        return ~right
 
     def take(self, index: Integers | NDArray[np.bool_]) -> Detections:
         """The detections at ``index``."""

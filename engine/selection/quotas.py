@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +46,22 @@ class Quota:
         groups: (N,) the group of each tile; one below 0 has no quota.
         costs: (N,) seconds.
         limit: seconds that a group may cost before it waits.
+        spent: seconds by group that it has cost before the first tile is chosen.
     """
 
-    def __init__(self, groups: Integers, costs: Floats, limit: float) -> None:
+    def __init__(self, groups: Integers, costs: Floats, limit: float, spent: Mapping[int, float] | None = None) -> None:
         self._groups, self._costs, self._limit = groups, costs, limit
         self._order = np.argsort(groups, kind="stable")
         self._sorted = groups[self._order]
-        self._spent: dict[int, float] = {}
+        self._spent = dict(spent or {})
         self._closed: set[int] = set()
+
+    @property
+    def waiting_first(self) -> NDArray[np.bool_]:
+        """Mask (N,) of the tiles of groups that have had their share before the first tile is chosen."""
+        over = [group for group in np.unique(self._groups[self._groups >= 0]).tolist() if self._spent.get(group, 0.0) >= self._limit]
+        mask: NDArray[np.bool_] = np.isin(self._groups, over)
+        return mask
 
     def __call__(self, index: int) -> Integers:
         """The tiles that wait now that ``index`` is chosen."""

@@ -37,7 +37,10 @@ class RankedTile:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The chosen tiles in order, what all are expected to cost, and how much doubt, balance and coverage decided."""
+    """The chosen tiles in order, what all are expected to cost, and how much doubt, balance and coverage decided.
+
+    ``strategy``: random where the one that was asked for had nothing to go by.
+    """
 
     tiles: tuple[RankedTile, ...]
     estimated_seconds: float
@@ -69,7 +72,8 @@ def rank(candidates: Candidates, config: SelectionConfig, *, progress: Progress 
             remedy=f"Give at least {int(np.ceil(cheapest))} seconds",
         )
     choice = STRATEGIES[config.strategy](pool, config, progress)
-    return Ranking(tuple(_described(pool, choice)), choice.picks.cost, config.strategy, dict(choice.weights))
+    strategy: Strategy = config.strategy if choice.weights else "random"
+    return Ranking(tuple(_described(pool, choice)), choice.picks.cost, strategy, dict(choice.weights))
 
 
 def _described(pool: Pool, choice: Choice) -> list[RankedTile]:
@@ -125,7 +129,7 @@ def _likely_classes(pool: Pool, row: int) -> dict[str, float]:
 def _nearest_labelled(pool: Pool, rows: Integers) -> tuple[Floats | None, Integers | None]:
     if pool.directions is None:
         return None, None
-    if not len(pool.known_ids):
+    if not len(pool.labelled_ids):
         return np.zeros(len(rows)), None
-    similarity, row = nearest(pool.points(rows), pool.known_points)
-    return similarity, pool.known_ids[row]
+    similarity, row = nearest(pool.points(rows), pool.labelled_points)
+    return similarity, pool.labelled_ids[row]

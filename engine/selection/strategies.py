@@ -13,11 +13,12 @@ from engine.progress import Progress
 from engine.selection.balance import ClassBalance
 from engine.selection.class_diversity import diverse_order, tile_distances
 from engine.selection.config import SelectionConfig, Strategy, uncertainty_weight
-from engine.selection.coverage import Directions, FacilityLocation, KCenter, far_tails
+from engine.selection.coverage import Directions, FacilityLocation, KCenter, far_tails, nearest
 from engine.selection.greedy import Modular, Objective, Picks, Rivals, Weighted, best_of_both, lazy_greedy
 from engine.selection.pool import Pool, Seen, stratified
 from engine.selection.prob_cover import BallCover, ball_reach
 from engine.selection.quotas import Quota, joined, near_duplicates, same_ground
+from engine.selection.shortlist import by_chance, class_weights, promising
 from engine.selection.typicality import typical_order
 
 __all__ = ["STRATEGIES", "Choice"]
@@ -54,7 +55,7 @@ def entropy_mean(pool: Pool, config: SelectionConfig, progress: Progress) -> Cho
 
 def k_center(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
     """The tile farthest from all that is chosen or labelled, again and again (arXiv 1708.00489)."""
-    rows = _shortlist(pool, config, "k-center")
+    rows = by_chance(pool, config)
     from_mean = _directions(pool, "k-center").distance_from_mean(pool.rows[rows])
     centres = KCenter(pool.points(rows), pool.known_points, from_mean)
     last = pool.deferred[rows] | far_tails(from_mean, config.tail_share)
@@ -72,7 +73,8 @@ def k_center(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
 
 def typiclust(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
     """Typical tiles of clusters that nobody has labelled (arXiv 2202.02794)."""
-    rows = _shortlist(pool, config, "typiclust")
+    _directions(pool, "typiclust")
+    rows = by_chance(pool, config)
     wanted = max(1, round(config.budget_seconds / float(pool.costs.seconds[rows].mean())))
     order = typical_order(pool.points(rows), pool.known_points, wanted, np.random.default_rng(config.seed))
     return Choice(_in_order(rows[order], pool, config, progress), {"coverage": 1.0})
@@ -80,7 +82,8 @@ def typiclust(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice
 
 def prob_cover(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
     """Tiles with the most others in reach that no label reaches (arXiv 2205.11320)."""
-    rows = _shortlist(pool, config, "prob-cover")
+    _directions(pool, "prob-cover")
+    rows = by_chance(pool, config)
     points, references = pool.points(rows), _references(pool, config)
     reach = ball_reach(references, max(len(pool.class_names), 2), np.random.default_rng(config.seed))
     cover = BallCover(points, pool.known_points, references, reach)
@@ -122,10 +125,11 @@ def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
     audit = _audit_slice(pool, config)
     if pool.seen is not None and config.audit_share and not len(audit):
         progress(0, 0, "no tile is drawn at random to hold the choice against: the budget pays for fewer than two on new ground")
-    rows = np.union1d(_shortlist(pool, config, "tilehawk"), audit)
+    rows = np.union1d(promising(pool, config), audit)
     seconds = pool.costs.seconds[rows]
     points = None if pool.directions is None else pool.points(rows)
     known = None if points is None else pool.known_points
+    repeated = pool.deferred[rows] if points is None or known is None else pool.deferred[rows] | _looks_known(points, known, config)
     references = None if points is None else _references(pool, config)
 
     def objective() -> Objective:
@@ -141,7 +145,7 @@ def tilehawk(pool: Pool, config: SelectionConfig, progress: Progress) -> Choice:
         objective,
         seconds,
         config.budget_seconds,
-        deferred=np.where(pool.deferred[rows], REPEATED, np.where(_empty(pool, rows) & (config.empty_share == 0), TOO_MANY_EMPTY, 0)),
+        deferred=np.where(repeated, REPEATED, _had_their_share(pool, rows, config)),
         rivals=lambda: _rules(pool, rows, points, config),
         first=np.searchsorted(rows, audit).tolist(),
         progress=progress,
@@ -209,27 +213,41 @@ def _weights(pool: Pool, config: SelectionConfig) -> dict[str, float]:
 
 def _balance(pool: Pool, seen: Seen, rows: Integers, config: SelectionConfig) -> ClassBalance:
     """What is hinted at counts too."""
-    return ClassBalance(seen.hinted_counts[rows], seen.known_counts, _class_weights(pool, seen, config))
-
-
-def _class_weights(pool: Pool, seen: Seen, config: SelectionConfig) -> Floats:
-    """What each class (C,) is worth in the balance: the more, the less sure the detector is of it."""
-    wanted = np.where(np.isin(pool.class_names, config.wanted_classes), config.wanted_weight, 1.0)
-    weights: Floats = wanted * (1 - seen.confidence) ** config.doubted_classes
-    return weights
+    return ClassBalance(seen.hinted_counts[rows], seen.known_counts, class_weights(pool, seen, config))
 
 
 def _rules(pool: Pool, rows: Integers, points: Floats | None, config: SelectionConfig) -> list[Rivals]:
     """What waits once a tile is chosen: the rest of its scene, longer than that empty tiles, and longest what it makes superfluous."""
-    seconds = pool.costs.seconds[rows]
     same = [same_ground(pool.scene_ids[rows], pool.windows_scene[rows], config.overlap_share)]
     if points is not None:
         same.append(near_duplicates(points, config.duplicate_similarity))
-    return [
-        Quota(pool.scene_ids[rows], seconds, config.scene_share * config.budget_seconds),
-        Quota(np.where(_empty(pool, rows), 0, -1), seconds, config.empty_share * config.budget_seconds),
-        joined(same),
-    ]
+    return [*_quotas(pool, rows, config), joined(same)]
+
+
+def _quotas(pool: Pool, rows: Integers, config: SelectionConfig) -> tuple[Quota, Quota]:
+    """Those of scenes and of empty tiles: shares of the budget and of what waiting tiles will cost, which count as chosen."""
+    seconds, waits = pool.costs.seconds[rows], pool.waiting.costs.seconds
+    scenes, of_scene = np.unique(pool.waiting.scene_ids, return_inverse=True)
+    spent = dict(zip(scenes.tolist(), np.bincount(of_scene, weights=waits, minlength=len(scenes)).tolist(), strict=True))
+    empty = 0.0 if pool.seen is None else float(waits[pool.seen.waiting_counts < EMPTY_BELOW].sum())
+    budget = config.budget_seconds + float(waits.sum())
+    return (
+        Quota(pool.scene_ids[rows], seconds, config.scene_share * budget, spent),
+        Quota(np.where(_empty(pool, rows), 0, -1), seconds, config.empty_share * budget, {0: empty}),
+    )
+
+
+def _had_their_share(pool: Pool, rows: Integers, config: SelectionConfig) -> Integers:
+    """The level (m,) of the tiles at ``rows`` (m,) before the first is chosen: some scene, or empty tiles, may have had their share."""
+    of_scenes, of_empty = _quotas(pool, rows, config)
+    return np.where(of_empty.waiting_first, TOO_MANY_EMPTY, of_scenes.waiting_first.astype(np.int64))
+
+
+def _looks_known(points: Floats, known: Floats, config: SelectionConfig) -> NDArray[np.bool_]:
+    """Mask (m,) of the tiles (directions (m, d)) that look the same as one that is labelled or waits."""
+    if not len(known):
+        return np.zeros(len(points), dtype=bool)
+    return nearest(points, known)[0] >= config.duplicate_similarity
 
 
 def _empty(pool: Pool, rows: Integers) -> NDArray[np.bool_]:
@@ -273,34 +291,3 @@ def _references(pool: Pool, config: SelectionConfig) -> Floats:
         return pool.points(np.arange(count))
     drawn = np.random.default_rng([config.seed, 2]).choice(count, config.reference_tiles, replace=False)
     return pool.points(np.sort(drawn))
-
-
-def _shortlist(pool: Pool, config: SelectionConfig, strategy: str) -> Integers:
-    """Rising rows that are compared with one another."""
-    if strategy != "tilehawk":
-        _directions(pool, strategy)
-    if len(pool) <= config.shortlist_tiles:
-        return np.arange(len(pool))
-    by_chance = np.argsort(stratified(pool.scene_ids, np.random.default_rng([config.seed, 3])), kind="stable")
-    if pool.seen is None:
-        return np.sort(by_chance[: config.shortlist_tiles])
-    third = config.shortlist_tiles // 3
-    doubtful = np.argsort(-pool.seen.uncertainty / pool.costs.seconds, kind="stable")
-    balanced = _in_turns(pool.seen, pool.costs.seconds, _class_weights(pool, pool.seen, config), third)
-    return np.union1d(np.union1d(doubtful[:third], balanced), by_chance[: config.shortlist_tiles - 2 * third])
-
-
-def _in_turns(seen: Seen, seconds: Floats, class_weights: Floats, number: int) -> Integers:
-    """``number`` rows at most that add most to a class a second, the classes in turns: one of twice the weight comes up twice as often.
-
-    By their sum a class that is on most tiles would fill the list, though it is worth little once some of them are chosen.
-    """
-    turn = np.full(len(seconds), np.inf)
-    for label in np.flatnonzero(class_weights > 0):
-        hinted = seen.hinted_counts[:, label]
-        gain = (np.sqrt(seen.known_counts[label] + hinted) - np.sqrt(seen.known_counts[label])) / seconds
-        best = np.argsort(-gain, kind="stable")[:number]
-        best = best[gain[best] > 0]
-        turn[best] = np.minimum(turn[best], (np.arange(len(best)) + 1) / class_weights[label])
-    order: Integers = np.argsort(turn, kind="stable")[: min(number, int(np.isfinite(turn).sum()))]
-    return order

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,11 +68,11 @@ class DetectorLearner:
         self._schedule, self._folder = schedule, folder
         self._extents, self._test_extents = extents, test_extents
 
-    def learn(self, name: str, rows: NDArray[np.int64], boxes: Sequence[Boxes], progress: Progress) -> None:
+    def learn(self, name: str, rows: NDArray[np.int64], boxes: Sequence[Boxes], progress: Progress) -> float:
         """Make the model ``name``; after a crash from its last checkpoint, and not again once it is there."""
         path = self._path(name)
         if path.exists():
-            return
+            return _looks(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
         model = self._build()
         labelled = Relabelled(
             Part(self._tiles, rows),
@@ -81,9 +83,11 @@ class DetectorLearner:
         run = train(DetectionTask(model), labelled, self._schedule, checkpoints=checkpoints, progress=progress)
         partial = path.with_suffix(".partial")
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, partial)
+        said = {"tiles": len(rows), "images_seen": run.images_seen, "seconds": run.seconds, "seed": self._schedule.seed}
+        write_json(path.with_suffix(".json"), said)
         partial.replace(path)
-        write_json(path.with_suffix(".json"), {"tiles": len(rows), "images_seen": run.images_seen, "seconds": run.seconds})
         checkpoints.remove()
+        return _looks(said)
 
     def predict(self, name: str, progress: Progress) -> Predictions:
         """What the model ``name`` sees on the pool; looked up where it has looked before."""
@@ -130,3 +134,8 @@ class DetectorLearner:
                 split_saturated=True,
                 progress=progress,
             )
+
+
+def _looks(said: Mapping[str, Any]) -> float:
+    """How often a model saw each of its tiles, on average."""
+    return float(said["images_seen"] / said["tiles"])

@@ -58,22 +58,22 @@ def charge(true: Boxes, shown: Boxes, prices: Prices) -> OracleVisit:
     """What an annotator who knows ``true`` pays for correcting ``shown``.
 
     Shown and true boxes of one class are matched one to one so that the sum of IoU is largest; below :data:`EDIT_IOU` there is no match.
-    IoU ≥ 0.8 costs verifying, IoU ≥ 0.5 editing, a true box without a match drawing, a shown box without a match deleting, and the tile
-    itself opening and, where there is a price for it, its density.
+    What is left of both is matched in the same way whatever the class: a box in its place with a wrong class is relabelled, which is an
+    edit, as a person's acts are counted. IoU ≥ 0.8 and the right class costs verifying, any other match editing, a true box without a
+    match drawing, a shown box without a match deleting, and the tile itself opening and, where there is a price for it, its density.
     """
-    overlap = _matched_overlap(true, shown)
-    verified = int((overlap >= VERIFY_IOU).sum())
-    edited = len(overlap) - verified
-    drawn, deleted = len(true) - len(overlap), len(shown) - len(overlap)
-    seconds = float(prices.seconds(verified, edited, drawn, deleted))
-    return OracleVisit(seconds, verified, edited, drawn, deleted)
-
-
-def _matched_overlap(true: Boxes, shown: Boxes) -> NDArray[np.float64]:
-    """IoU of the matched pairs."""
     overlap = box_iou(true.xyxy, shown.xyxy)
-    overlap[true.labels[:, None] != shown.labels[None]] = 0
     overlap[overlap < EDIT_IOU] = 0
+    rows, columns = _matched(np.where(true.labels[:, None] == shown.labels[None], overlap, 0))
+    relabelled = len(_matched(np.delete(np.delete(overlap, rows, axis=0), columns, axis=1))[0])
+    verified = int((overlap[rows, columns] >= VERIFY_IOU).sum())
+    kept = len(rows) + relabelled
+    edited, drawn, deleted = kept - verified, len(true) - kept, len(shown) - kept
+    return OracleVisit(float(prices.seconds(verified, edited, drawn, deleted)), verified, edited, drawn, deleted)
+
+
+def _matched(overlap: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the assignment of the largest overlap in all, without pairs that do not overlap."""
     rows, columns = linear_sum_assignment(overlap, maximize=True)
-    matched: NDArray[np.float64] = overlap[rows, columns]
-    return matched[matched > 0]
+    touching = overlap[rows, columns] > 0
+    return rows[touching], columns[touching]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,18 @@ from engine.progress import Progress
 from engine.selection.config import SelectionConfig, Strategy
 from engine.selection.cost import Prices
 from engine.selection.rank import RankedTile, rank
+from engine.simulation.curves import Unit
 from engine.simulation.oracle import OracleVisit, charge, shown_boxes
 from engine.simulation.pool import LabelledPool
 
-__all__ = ["CHARGING", "Learner", "Measured", "ReplayConfig", "Round", "Unit", "replay", "replay_all_labels"]
+__all__ = ["CHARGING", "Learner", "Measured", "ReplayConfig", "Round", "replay", "replay_all_labels"]
 
 Integers = NDArray[np.int64]
-Unit = Literal["seconds", "boxes", "tiles"]
 NEXT_TO_NOTHING, ROUNDING = 1e-9, 1e-6
-CHARGING = 2
+CHARGING = 3
 """How visits are charged, as files say it; replays of another number are not held against these. 2: an object that was paid for in an
-earlier tile is shown in the next; before, each tile was charged as if nobody had seen the others."""
+earlier tile is shown in the next; before, each tile was charged as if nobody had seen the others. 3: a box in its place with a wrong class
+is edited; before, it was deleted and drawn anew."""
 MOST_BATCHES = 50
 """Batches of a round at most."""
 
@@ -86,13 +87,15 @@ class Round:
     deleted: int
     """so far"""
     measured: Measured
+    looks: float | None = None
+    """how often the model saw each labelled tile on average; None in files from before it was counted"""
 
 
 class Learner(Protocol):
     """What learns from labelled tiles and looks at all of them; it keeps what it needs to go on after a crash."""
 
-    def learn(self, name: str, rows: Integers, boxes: Sequence[Boxes], progress: Progress) -> None:
-        """Make the model ``name`` of the tiles at ``rows`` with ``boxes``; nothing where it is there already."""
+    def learn(self, name: str, rows: Integers, boxes: Sequence[Boxes], progress: Progress) -> float:
+        """Make the model ``name`` of the tiles at ``rows`` with ``boxes``, unless it is there; how often it saw each tile, on average."""
 
     def predict(self, name: str, progress: Progress) -> Predictions:
         """What the model ``name`` sees on every tile of the pool."""
@@ -132,10 +135,14 @@ def replay(
                     remedy="Raise replay.start, and replay.budgets where they are as small",
                 )
             rows = np.concatenate([labelled, np.asarray(visited.rows, dtype=np.int64)])
+            looks: float | None
             if visited.rows:
-                learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
-            measured = learner.measure(names[number], progress) if visited.rows else done[-1].measured
-            done.append(_summed(pool, done[-1] if done else None, number, rows, visited, measured))
+                looks = learner.learn(names[number], rows, [pool.true[row] for row in rows], progress)
+                measured = learner.measure(names[number], progress)
+            else:
+                looks, measured = done[-1].looks, done[-1].measured
+            summed = _summed(pool, done[-1] if done else None, number, rows, visited, measured)
+            done.append(replace(summed, looks=looks))
         said = {"strategy": strategy, "seed": seed, "config": config.model_dump(mode="json"), "charging": CHARGING}
         write_json(file, said | {"rounds": [asdict(each) for each in done], "ended": ended})
         if ended:
@@ -144,18 +151,21 @@ def replay(
 
 
 def replay_all_labels(pool: LabelledPool, learner: Learner, seed: int, file: Path, *, prices: Prices, progress: Progress) -> Measured:
-    """What a model is worth that learned from the whole pool, and what drawing all of it would cost, each object once."""
+    """What a model is worth that learned from the whole pool, and what drawing all of it would cost, each object once.
+
+    ``file`` says too how often the model saw each tile on average: one that hardly looked at them is not what all labels give.
+    """
     if file.exists():
         return Measured(**json.loads(file.read_text())["measured"])
     name = f"all-{seed}"
-    learner.learn(name, np.arange(len(pool)), list(pool.true), progress)
+    looks = learner.learn(name, np.arange(len(pool)), list(pool.true), progress)
     measured = learner.measure(name, progress)
     paid: set[int] = set()
     seconds = 0.0
     for row, true in enumerate(pool.true):
         seconds += charge(true, shown_boxes(Boxes.empty(scored=True), pool.boxes_of(row, paid), 0.0), prices).seconds
         paid |= pool.objects_on([row])
-    said = {"seed": seed, "tiles": len(pool), "boxes": pool.boxes, "seconds": seconds, "measured": asdict(measured)}
+    said = {"seed": seed, "tiles": len(pool), "boxes": pool.boxes, "seconds": seconds, "looks": looks, "measured": asdict(measured)}
     write_json(file, said | {"charging": CHARGING})
     return measured
 
@@ -181,7 +191,7 @@ def _annotate(
     """Visit tiles for the budget of the round ``number``; none where it pays for no tile.
 
     Where a batch took less than was expected, another is chosen for the rest of the budget, by the same predictions and what is labelled
-    by then.
+    by then, and without a slice by chance, for the round has had its own.
     """
     left = config.budgets[number - 1] if number else config.start
     done, paid, passed_over = _Visited(), pool.objects_on(labelled), list[int]()
@@ -194,6 +204,7 @@ def _annotate(
                 "seed": seed * 10_000 + number * 100 + batch,
                 "budget_seconds": left * (1 + ROUNDING),
                 "prices": _prices_in(config.unit, config.selection.prices),
+                "audit_share": 0.0 if batch else config.selection.audit_share,
             }
         )
         rows = np.concatenate([labelled, np.asarray(done.rows, dtype=np.int64)])

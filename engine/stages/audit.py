@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from engine.boxes import Boxes, box_iou
 from engine.catalog import ledger
 from engine.catalog.candidates import RankingPredictions, ranking_candidates
+from engine.catalog.costs import cost_model
 from engine.catalog.pixels import TilePixels
 from engine.catalog.predictions import get_prediction_set, prediction_sets, predictions_directory
 from engine.catalog.rounds import AUDIT, ChosenTile, add_round, round_tiles, rounds
@@ -29,6 +30,7 @@ from engine.progress import Progress, silent, track
 from engine.selection.audit import Disagreement, DisagreementConfig, disagreements, most_suspicious
 from engine.selection.candidates import Candidates
 from engine.selection.cost import Prices
+from engine.selection.cost_fit import CostFitConfig
 from engine.selection.detections import ObjectConfig, keep_objects
 
 __all__ = ["AuditConfig", "AuditReport", "DoubtfulTile", "audit"]
@@ -52,7 +54,9 @@ class AuditConfig(StageConfig):
     objects: ObjectConfig = ObjectConfig(minimum_score=0.02)
     """Which queries count as objects."""
     prices: Prices = Prices()
-    """Seconds for each act."""
+    """Seconds for each act, as long as no visit was timed; fitted prices are held to them."""
+    fit: CostFitConfig = CostFitConfig()
+    """How prices are learned from measured visits."""
     sheet_tiles: int = Field(default=24, ge=0, le=99)
     """At most so many tiles in the picture."""
 
@@ -104,8 +108,9 @@ def audit(workspace: Workspace, config: AuditConfig, *, progress: Progress = sil
             candidates = ranking_candidates(session, labelled, reviewed, seen)
             spent = _spent(session)
             before = _audits(session)
+            prices = cost_model(session, config.prices, config.fit, detector=True).fitted.prices
         budget = config.budget_seconds or max(max(config.share * spent, config.least_seconds) - before.seconds, 0.0)
-        found, seconds = _disagreements(candidates, config, before.waiting)
+        found, seconds = _disagreements(candidates, config, prices, before.waiting)
         found = [each for each in found if not before.answered(each, int(candidates.tile_ids[each.tile]), seen.row.id, config.disagreement)]
         chosen = most_suspicious(found, seconds, budget)
         if found and not chosen:
@@ -199,7 +204,9 @@ def _too_dear(found: Sequence[Disagreement], seconds: NDArray[np.float64], budge
     )
 
 
-def _disagreements(candidates: Candidates, config: AuditConfig, waiting: set[int]) -> tuple[list[Disagreement], NDArray[np.float64]]:
+def _disagreements(
+    candidates: Candidates, config: AuditConfig, prices: Prices, waiting: set[int]
+) -> tuple[list[Disagreement], NDArray[np.float64]]:
     """What the detector disagrees with, and the seconds (N,) that looking at a tile again takes."""
     assert candidates.detections is not None
     asked = candidates.labelled & ~np.isin(candidates.tile_ids, list(waiting))
@@ -208,7 +215,7 @@ def _disagreements(candidates: Candidates, config: AuditConfig, waiting: set[int
     found = disagreements(kept, known, np.flatnonzero(asked), config.disagreement)
     drawn = np.bincount(known.tile_index, minlength=len(candidates)).astype(np.float64)
     doubts = np.bincount([each.tile for each in found], minlength=len(candidates)).astype(np.float64)
-    return found, config.prices.seconds(drawn, doubts, 0.0, 0.0)
+    return found, prices.seconds(drawn, doubts, 0.0, 0.0)
 
 
 def _doubtful(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 from sqlalchemy.orm import Session
 
 from engine.catalog import ledger
-from engine.catalog.candidates import RankingPredictions, ranking_candidates, ranking_predictions, waiting_ground
+from engine.catalog.candidates import RankingPredictions, ranking_candidates, ranking_predictions, waiting_ground, why_cold
 from engine.catalog.costs import BatchCost, batch_cost, cost_model, keep_cost
 from engine.catalog.counterfactual import keep_fall_back, must_fall_back
-from engine.catalog.rounds import ChosenTile, add_round, keep_left_out, waiting_tiles
+from engine.catalog.rounds import ChosenTile, add_round, keep_left_out, keep_why_cold, waiting_tiles
 from engine.catalog.schema import RoundRow
 from engine.catalog.tiles import TileRecord, tiles
 from engine.catalog.workspace import Workspace
@@ -39,6 +40,17 @@ class SpendingConfig(SelectionConfig, MoneyConfig):
     """How prices are learned from measured visits; ``prices`` are the priors."""
     waiting_too: bool = False
     """Choose anew among the tiles that wait in open rounds; those chosen belong to the new round then."""
+    fall_back: bool = True
+    """Draw a round at random where choosing by this strategy could not be told from chance in the last two; the audit slices say so."""
+
+    @model_validator(mode="after")
+    def _classes_have_a_say(self) -> Self:
+        if self.wanted_classes and self.strategy != "tilehawk":
+            raise ValueError(
+                f"wanted_classes = {list(self.wanted_classes)} and strategy = {self.strategy!r}, which does not weigh classes; "
+                "leave the classes out, or choose by 'tilehawk'"
+            )
+        return self
 
     @property
     def seconds(self) -> float:
@@ -63,8 +75,6 @@ class RankConfig(SpendingConfig):
 
     predictions: str | None = None
     """Name of a prediction set that covers all train tiles still to label; none for the newest one that does."""
-    fall_back: bool = True
-    """Draw a round at random where choosing could not be told from chance in the last two; the audit slices say so."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class RankReport:
 
     ``estimated_seconds`` are those expected on average; ``cost`` says what else is known of them; ``fell_back``: why the tiles were drawn
     at random though another strategy was asked for, None where they were not; ``left_out``: tiles that waited in open rounds or show mostly
-    their ground.
+    their ground; ``why_cold``: why the newest detector had no say, None where it had.
     """
 
     round: int
@@ -101,13 +111,15 @@ class RankReport:
     fell_back: str | None
     tiles: tuple[RankedWindow, ...]
     left_out: int = 0
+    why_cold: str | None = None
 
 
 def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silent) -> RankReport:
     """Choose the tiles of the next round and write it, tiles and reasons together or not at all.
 
     The choice is made from predictions, embeddings and accepted labels alone; withheld labels are never read. Tiles that wait in open
-    rounds are left out (:func:`engine.catalog.rounds.waiting_tiles` says which are open), and those that show mostly their ground.
+    rounds count as chosen (:func:`engine.catalog.rounds.waiting_tiles` says which are open), and those that show mostly their ground are
+    left out.
 
     Raises:
         UsageError: a budget in seconds and one in money.
@@ -121,12 +133,15 @@ def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silen
             waiting = {} if config.waiting_too else waiting_tiles(session)
             left_out = waiting_ground([tile for tile in train if tile.id not in reviewed], waiting, config.overlap_share)
             _require_any(len(train) - len(reviewed), waiting, left_out)
-            train = [tile for tile in train if tile.id not in left_out]
-            seen = ranking_predictions(workspace, session, [tile.id for tile in train if tile.id not in reviewed], config.predictions)
-            candidates = ranking_candidates(session, train, reviewed, seen)
-            fell_back = must_fall_back(session, config.prices, config.fit) if config.fall_back and config.strategy != "random" else None
+            waits = {tile_id for mine in waiting.values() for tile_id in mine}
+            train = [tile for tile in train if tile.id not in left_out or tile.id in waits]
+            open_ids = [tile.id for tile in train if tile.id not in reviewed | waits]
+            seen = ranking_predictions(workspace, session, open_ids, config.predictions)
+            cold = _cold(why_cold(workspace, session, open_ids, seen), seen, config)
+            candidates = ranking_candidates(session, train, reviewed, seen, waits)
+            fell_back = must_fall_back(session, config.strategy, config.prices, config.fit) if config.fall_back else None
             model = cost_model(session, config.prices, config.fit, detector=seen is not None and seen.detector)
-        for said in (fell_back, _said_of(waiting, left_out)):
+        for said in (cold, fell_back, _said_of(waiting, left_out)):
             if said:
                 progress(0, 0, said)
         strategy = "random" if fell_back else config.strategy
@@ -147,8 +162,22 @@ def rank(workspace: Workspace, config: RankConfig, *, progress: Progress = silen
             keep_left_out(row, len(left_out))
             if fell_back:
                 keep_fall_back(row, fell_back)
+            if cold:
+                keep_why_cold(row, cold)
             number = row.number
-    return replace(_report(number, ranking, seen, train, budget, cost, fell_back), left_out=len(left_out))
+    return replace(_report(number, ranking, seen, train, budget, cost, fell_back), left_out=len(left_out), why_cold=cold)
+
+
+def _cold(why: str | None, seen: RankingPredictions | None, config: RankConfig) -> str | None:
+    """Why the newest detector has no say, and how the tiles are chosen without any; None where another was asked for by name."""
+    detector = seen is not None and seen.detector
+    if why is None or (detector and config.predictions):
+        return None
+    if detector or config.strategy != "tilehawk":
+        return why
+    how = "drawn at random" if seen is None else "chosen by their embeddings alone"
+    classes = f", and the wanted classes ({', '.join(config.wanted_classes)}) have no say" if config.wanted_classes else ""
+    return f"{why}: they are {how}{classes}"
 
 
 def _require_any(open_tiles: int, waiting: dict[int, list[int]], left_out: set[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from pydantic import Field, NonNegativeInt, field_validator
 from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import MINIMUM_VISIBLE_SHARE, label_set, scene_boxes, tile_boxes
+from engine.catalog.chance import drawn_by_chance
 from engine.catalog.models import model_directory
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.starting import architecture, parent_identity, starting_model
@@ -30,16 +32,31 @@ from engine.models.detector import Detector, DetectorConfig
 from engine.models.store import StoredModel, read_model, start_from
 from engine.progress import Progress, silent
 from engine.selection.config import Strategy
-from engine.simulation.curves import Comparison, compare, read_curves
+from engine.simulation.comparison import Comparison, read_comparison
+from engine.simulation.curves import read_curves
 from engine.simulation.learner import DetectorLearner
-from engine.simulation.picture import draw_comparison
+from engine.simulation.picture import draw_comparison, draw_seeds
 from engine.simulation.pool import LabelledPool, object_numbers
-from engine.simulation.replay import CHARGING, Measured, ReplayConfig, replay, replay_all_labels
+from engine.simulation.replay import CHARGING, ReplayConfig, replay, replay_all_labels
 from engine.training.loop import ScheduleConfig, seeded
 
-__all__ = ["ShareResult", "SimulateConfig", "SimulationReport", "StrategyResult", "simulate"]
+__all__ = ["ReplayScheduleConfig", "ShareResult", "SimulateConfig", "SimulationReport", "StrategyResult", "simulate"]
 
 CONTROL: Strategy = "random"
+LEAST_BY_CHANCE = 0.5
+"""Share of the tiles below which a warning is due that chance here is none."""
+COMPARISON, CURVES, SEEDS = "comparison.json", "curves.png", "seeds.png"
+
+
+class ReplayScheduleConfig(ScheduleConfig):
+    """How long a detector learns in a round of a replay."""
+
+    images_seen: int | None = Field(default=1000, ge=1)
+    """Source images that enter a forward pass in all, where ``passes`` does not ask for more; None as in ScheduleConfig."""
+    passes: float = Field(default=4.0, ge=0)
+    """Each labelled tile is seen so often at least, as in a round that is no replay. Up to 250 tiles that costs nothing beside the 1,000
+    images; a shorter look at more of them would say what short training gives and not what labels do, and all labels in particular would
+    be worth so little that every strategy is soon there. 4 times 3,000 tiles of 192 px take a core about 20 minutes."""
 
 
 class SimulateConfig(StageConfig):
@@ -48,17 +65,18 @@ class SimulateConfig(StageConfig):
     strategies: tuple[Strategy, ...] = ("tilehawk", "k-center")
     """Beside the control, which is always replayed."""
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
-    """One replay of each strategy a seed; intervals need two."""
+    """One replay of each strategy a seed, with first weights and order of training of its own, the same for all strategies; intervals need
+    two."""
     replay: ReplayConfig = ReplayConfig()
     """The budgets, and how tiles are chosen."""
     start: str | None = None
     """The model that every round starts from; none for the newest pre-trained one, "scratch" for the backbone's weights alone."""
-    schedule: ScheduleConfig = ScheduleConfig(images_seen=1000)
+    schedule: ReplayScheduleConfig = ReplayScheduleConfig()
     """How long a detector learns in a round."""
     detector: DetectorConfig = DetectorConfig()
     """The architecture; what is not stated is as in the model to start from."""
     all_labels: bool = True
-    """Learn from all labels too: what there is to be reached."""
+    """Learn from all labels too, with the schedule of the rounds: what there is to be reached."""
     cache_bytes: int = Field(default=2**31, ge=0)
     """Memory for decoded tiles."""
 
@@ -75,7 +93,8 @@ class StrategyResult:
     """A strategy: mean AP50 after the last budget, seconds to the control's, and their ratio to the control's own; None where not reached.
 
     A control that learns nothing from its last budgets is counted from where it first was there. ``ratio_low`` and ``ratio_high``: 95 %
-    interval of the ratios of single seeds; None with one seed, or where one falls short.
+    interval of the ratios of single seeds; None with one seed, or where one falls short. ``p_value``: two-sided, that single seeds are as
+    quick as the control, corrected for how many strategies are held against it (Holm).
     """
 
     strategy: str
@@ -84,6 +103,7 @@ class StrategyResult:
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -103,25 +123,35 @@ class ShareResult:
 
 @dataclass(frozen=True)
 class SimulationReport:
-    """What the replays say, best strategy first; ``comparison`` has it all, the curves with their intervals too, ``picture`` their picture.
+    """What the replays say, best strategy first; ``comparison`` has it all, the curves with their intervals too.
 
-    ``best``: None where no strategy could be told from the control over the seeds; ``ratio_at``: the ratio of each strategy by the seconds
-    that drawing a box takes, all else as priced; ``to_share`` is empty where no model learned from all labels.
+    ``picture``: the curves; ``seeds_picture``: a box plot of the seeds after each round. ``best``: None where no strategy could be
+    told from the control over the seeds, all comparisons counted; ``ratio_at``: the ratio of each strategy by the seconds that drawing a
+    box takes, all else as priced; ``ratio_in``: what each strategy spends to be where the control ends, to what the control does, in
+    seconds, boxes and tiles; ``all_labels_looks``: how often the model of all labels saw each tile; ``to_share`` is empty where no model
+    learned from all labels, or ``shares_left_out`` says why it does not count. ``by_chance``: of ``tiles``, those that are known
+    to have been drawn by chance or told of by a label file; ``caution``: what follows where that is less than half of them.
     """
 
     strategies: tuple[StrategyResult, ...]
     best: str | None
     to_share: tuple[ShareResult, ...]
     ratio_at: dict[str, dict[str, float | None]]
+    ratio_in: dict[str, dict[str, float | None]]
     control_ap50: float
     all_labels_ap50: float | None
+    all_labels_looks: float | None
+    shares_left_out: str | None
     tiles: int
+    by_chance: int
+    caution: str | None
     boxes: int
     measured_on: int
     replays: int
     file: str
     comparison: str
     picture: str
+    seeds_picture: str
 
 
 def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress = silent) -> SimulationReport:
@@ -142,6 +172,7 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
             boxes = tile_boxes(session, [*train, *dev])
             whole = {scene: scene_boxes(session, scene) for scene in {tile.scene_id for tile in train}}
             parent = starting_model(session, config.start)
+            by_chance = len(drawn_by_chance(session, [tile.id for tile in train]))
         _require_labels(train, dev, boxes)
         stored = read_model(model_directory(workspace, parent.name)) if parent else None
         detector = architecture(config.detector, stored, [*train, *dev]).model_copy(update={"one_shot": False})
@@ -153,27 +184,33 @@ def simulate(workspace: Workspace, config: SimulateConfig, *, progress: Progress
                 pixels = readers.enter_context(TilePixels(workspace))
                 return WorkspaceTiles(pixels, records, {}, detector.image_size, cache_bytes=config.cache_bytes // 2)
 
-            learner = DetectorLearner(
-                partial(_start, workspace, detector, classes, stored, config.schedule.seed),
-                source(train),
-                pool.tile_ids,
-                source(dev),
-                [boxes[tile.id] for tile in dev],
-                classes,
-                schedule=config.schedule,
-                folder=folder / "models",
-                extents=[(tile.window.width, tile.window.height) for tile in train],
-                test_extents=[(tile.window.width, tile.window.height) for tile in dev],
-            )
-            full = _replays(pool, learner, config, folder, progress)
-        full_ap50 = None if full is None else full.ap50
-        curves = read_curves(folder)
-        comparison = compare(curves, control=CONTROL, full_ap50=full_ap50, prices=config.replay.selection.prices)
-        write_json(folder / "comparison.json", {**asdict(comparison), "best": comparison.best, "full_ap50": full_ap50})
-        draw_comparison(comparison, folder / "curves.png", full_ap50=full_ap50)
+            pixels_of_pool, pixels_of_dev = source(train), source(dev)
+
+            def learner(seed: int) -> DetectorLearner:
+                schedule = config.schedule.model_copy(update={"seed": config.schedule.seed + seed})
+                return DetectorLearner(
+                    partial(_start, workspace, detector, classes, stored, schedule.seed),
+                    pixels_of_pool,
+                    pool.tile_ids,
+                    pixels_of_dev,
+                    [boxes[tile.id] for tile in dev],
+                    classes,
+                    schedule=schedule,
+                    folder=folder / "models",
+                    extents=[(tile.window.width, tile.window.height) for tile in train],
+                    test_extents=[(tile.window.width, tile.window.height) for tile in dev],
+                )
+
+            _replays(pool, learner, config, folder, progress)
+        curves, comparison = read_curves(folder), read_comparison(folder, control=CONTROL)
+        caution = _caution(by_chance, len(train))
+        said = {"best": comparison.best, "shares_left_out": comparison.shares_left_out, "by_chance": by_chance, "caution": caution}
+        write_json(folder / COMPARISON, {**asdict(comparison), **said})
+        draw_comparison(comparison, folder / CURVES)
+        draw_seeds(curves, folder / SEEDS)
         with workspace.session() as session:
             ledger.record(session, "simulate", folder=folder.name, tiles=len(train), config=config.model_dump(mode="json"))
-        return _report(workspace, comparison, full_ap50, pool, len(dev), len(curves), folder)
+        return _report(workspace, comparison, pool, len(dev), len(curves), folder, by_chance)
 
 
 def _pool(train: list[TileRecord], boxes: dict[int, Boxes], whole: dict[int, Boxes], classes: LabelSet) -> LabelledPool:
@@ -212,18 +249,33 @@ def _start(workspace: Workspace, detector: DetectorConfig, classes: LabelSet, st
     return model
 
 
-def _replays(pool: LabelledPool, learner: DetectorLearner, config: SimulateConfig, folder: Path, progress: Progress) -> Measured | None:
-    """All replays, and what is learned from all labels; of the models only those of the first rounds are kept, for other strategies."""
+def _replays(
+    pool: LabelledPool, learner: Callable[[int], DetectorLearner], config: SimulateConfig, folder: Path, progress: Progress
+) -> None:
+    """All replays, and what is learned from all labels; of the models only those of the first rounds are kept, for other strategies.
+
+    ``learner``: that of a seed.
+    """
     strategies = dict.fromkeys((CONTROL, *config.strategies))
     cells = [(strategy, seed) for seed in config.seeds for strategy in strategies]
     for place, (strategy, seed) in enumerate(cells):
         told = partial(_told, progress, f"replay {place + 1} of {len(cells)}, {strategy} {seed}")
-        replay(pool, learner, config.replay, strategy, seed, folder / f"{strategy}-{seed}.json", progress=told)
-        learner.forget(f"{strategy}-{seed}-")
-    if not config.all_labels:
+        of_seed = learner(seed)
+        replay(pool, of_seed, config.replay, strategy, seed, folder / f"{strategy}-{seed}.json", progress=told)
+        of_seed.forget(f"{strategy}-{seed}-")
+    if config.all_labels:
+        told = partial(_told, progress, "all labels")
+        replay_all_labels(pool, learner(0), 0, folder / "all-0.json", prices=config.replay.selection.prices, progress=told)
+
+
+def _caution(by_chance: int, tiles: int) -> str | None:
+    """What has to be said of a pool most of which was chosen; None where it was not."""
+    if by_chance >= LEAST_BY_CHANCE * tiles:
         return None
-    told = partial(_told, progress, "all labels")
-    return replay_all_labels(pool, learner, 0, folder / "all-0.json", prices=config.replay.selection.prices, progress=told)
+    return (
+        f"of the {tiles} labelled tiles {by_chance} are known to have been drawn by chance or imported; the others were chosen, so that "
+        "random draws from chosen tiles here, and not from the archive: what choosing saves there is not shown by this"
+    )
 
 
 def _told(progress: Progress, where: str, done: int, total: int, message: str) -> None:
@@ -231,18 +283,22 @@ def _told(progress: Progress, where: str, done: int, total: int, message: str) -
 
 
 def _report(
-    workspace: Workspace, comparison: Comparison, full_ap50: float | None, pool: LabelledPool, dev: int, replays: int, folder: Path
+    workspace: Workspace, comparison: Comparison, pool: LabelledPool, dev: int, replays: int, folder: Path, by_chance: int
 ) -> SimulationReport:
     results = sorted(
         (
             StrategyResult(
-                name, round(ap50, 4), comparison.to_target[name], comparison.ratio[name], *_ends(comparison.ratio_interval[name])
+                name,
+                round(ap50, 4),
+                comparison.to_target[name],
+                comparison.ratio[name],
+                *_ends(comparison.ratio_interval[name]),
+                comparison.p_value[name],
             )
             for name, ap50 in comparison.final.items()
         ),
         key=lambda each: (each.ratio is None, each.ratio or 0.0, -each.final_ap50),
     )
-    picture = folder / "curves.png"
     return SimulationReport(
         strategies=tuple(results),
         best=comparison.best,
@@ -252,15 +308,21 @@ def _report(
             for name, reached in by_strategy.items()
         ),
         ratio_at=comparison.ratio_at,
+        ratio_in={unit: axis.ratio for unit, axis in comparison.axes.items()},
         control_ap50=comparison.target,
-        all_labels_ap50=full_ap50,
+        all_labels_ap50=comparison.full_ap50,
+        all_labels_looks=comparison.full_looks,
+        shares_left_out=comparison.shares_left_out,
         tiles=len(pool),
+        by_chance=by_chance,
+        caution=_caution(by_chance, len(pool)),
         boxes=pool.boxes,
         measured_on=dev,
         replays=replays,
         file=str(folder.relative_to(workspace.root)),
-        comparison=str((folder / "comparison.json").relative_to(workspace.root)),
-        picture=str(picture.relative_to(workspace.root)),
+        comparison=str((folder / COMPARISON).relative_to(workspace.root)),
+        picture=str((folder / CURVES).relative_to(workspace.root)),
+        seeds_picture=str((folder / SEEDS).relative_to(workspace.root)),
     )
 
 

@@ -1,15 +1,17 @@
 """Budgets replayed on windows of NWPU VHR-10: what each strategy makes of an annotator's seconds.
 
-    python tests/bench/budget.py OUT run [STRATEGY…] [--seeds 0 1 2] [--dev] [--rare] [--start WEIGHTS] [--lane 0/2] [--threads 1]
-    python tests/bench/budget.py OUT all [--seeds 0] [--dev] [--start WEIGHTS]
-    python tests/bench/budget.py OUT summary [--dev] [--rare]
+    python tests/bench/budget.py OUT run [STRATEGY…] [--seeds 0 1 2] [--dev] [--rare | --few CLASS…] [--start WEIGHTS] [--lane 0/2]
+    python tests/bench/budget.py OUT all [--seeds 0] [--dev] [--rare | --few CLASS…] [--start WEIGHTS]
+    python tests/bench/budget.py OUT summary [--dev] [--rare | --few CLASS…]
 
 Needs TILEHAWK_DATA. Windows of 320 px are cut from the images of train.json at their full resolution, grouped by image, most of them
 empty; the network sees them at --size px. With --dev a fifth of the images is what models are measured on, else the windows of val.json.
-With --rare the classes of RARE are in eight images of the pool each, no more. The first budget is spent at random and is the same for all
-strategies of a seed; every round fine-tunes anew from WEIGHTS (or from ImageNet's backbone) and charges by the oracle, who sees the true
-boxes; a ranking sees predictions only. "all" learns from the whole pool. One result file a strategy and seed; a run that was interrupted
-goes on where it was. What was made with other settings is neither gone on with nor mixed with new results: that needs another OUT.
+With --rare the classes of RARE are in eight images of the pool each, no more; with --few the boxes of all other classes are left out. The
+first budget, --start-seconds, is spent at random and is the same for all strategies of a seed; every round fine-tunes anew from WEIGHTS (or
+from ImageNet's backbone), with first weights of the rest and an order of training that go by the seed too, and charges by the oracle, who
+sees the true boxes; a ranking sees predictions only. "all" learns from the whole pool. One result file a strategy and seed; a run that was
+interrupted goes on where it was. What was made with other settings is neither gone on with nor mixed with new results: that needs another
+OUT. "summary" also holds the rare classes against random, seed by seed, and draws curves.png and seeds.png.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from safetensors.torch import load_file
+from scipy import stats
 
 from engine.boxes import Boxes, visible_share
 from engine.files import write_json
@@ -38,9 +42,10 @@ from engine.models.presets import PRESETS
 from engine.selection.config import SelectionConfig
 from engine.selection.cost import Prices
 from engine.selection.strategies import STRATEGIES
-from engine.simulation.curves import compare, read_curves
+from engine.simulation.comparison import read_comparison
+from engine.simulation.curves import Curve, read_curves
 from engine.simulation.learner import DetectorLearner
-from engine.simulation.picture import draw_comparison
+from engine.simulation.picture import draw_comparison, draw_seeds
 from engine.simulation.pool import LabelledPool
 from engine.simulation.replay import CHARGING, ReplayConfig, replay, replay_all_labels
 from engine.training.data import TileSamples
@@ -50,9 +55,10 @@ WINDOW = 320
 LEAST_VISIBLE = 0.4
 DEV_SHARE, DEV_SEED = 0.2, 77
 RARE, RARE_IMAGES = (2, 5, 8), 8
-START, BUDGETS = 1500.0, (1500.0, 3000.0, 6000.0, 8000.0)
-DRAWING = (7.0, 15.0, 35.0)
+CONFIDENCE = 0.95
 SETTINGS = "settings.json"
+CHOSEN_BY = "chosen_by"
+"""Key of a result: its strategy, where "strategy" is what the result is called."""
 OF_ONE_RUN, OF_FIRST_ROUND = "config.selection.", ("prices", "cost", "overlap_share")
 """How tiles are chosen may differ from run to run, but for what the first round goes by, which all share."""
 
@@ -118,14 +124,37 @@ def thinned(images: list[dict[str, Any]], document: dict[str, Any]) -> list[dict
     return kept
 
 
+def only(names: list[str], document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the classes ``names`` alone, in its own order.
+
+    Raises:
+        SystemExit: a name that is none of its classes.
+    """
+    kept = [category for category in document["categories"] if category["name"] in names]
+    if len(kept) < len(set(names)):
+        known = ", ".join(category["name"] for category in document["categories"])
+        raise SystemExit(f"--few {' '.join(names)}: the classes are {known}")
+    numbers = {category["id"] for category in kept}
+    annotations = [each for each in document["annotations"] if each["category_id"] in numbers]
+    return document | {"categories": kept, "annotations": annotations}
+
+
+def folder_of(chosen: argparse.Namespace) -> Path:
+    """Where the results of such a pool lie."""
+    pool = "rare" if chosen.rare else "few" if chosen.few else "whole"
+    return Path(chosen.out) / ("dev" if chosen.dev else "test") / pool
+
+
 class Bench:
     """The replays of one folder."""
 
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
-        self.folder: Path = chosen.out / ("dev" if chosen.dev else "test") / ("rare" if chosen.rare else "whole")
+        self.folder = folder_of(chosen)
         data = Path(os.environ["TILEHAWK_DATA"]) / "nwpu_vhr10"
         train, val = (json.loads((data / f"{split}.json").read_text()) for split in ("train", "val"))
+        if chosen.few:
+            train, val = only(chosen.few, train), only(chosen.few, val)
         order = np.random.default_rng(DEV_SEED).permutation(len(train["images"]))
         dev = set(order[: round(DEV_SHARE * len(order))].tolist())
         ground = [entry for index, entry in enumerate(train["images"]) if index not in dev]
@@ -133,8 +162,8 @@ class Bench:
             ground = thinned(ground, train)
         judged = [entry for index, entry in enumerate(train["images"]) if index in dev] if chosen.dev else val["images"]
         self.labels = LabelSet(tuple(category["name"] for category in train["categories"]))
-        windows = cut(data, train, ground, chosen.size)
-        test = cut(data, train if chosen.dev else val, judged, chosen.size)
+        windows = cut(data, train, ground[: chosen.images], chosen.size)
+        test = cut(data, train if chosen.dev else val, judged[: chosen.images], chosen.size)
         ids = np.arange(len(windows.boxes))
         self.pool = LabelledPool(ids, windows.images, windows.places, windows.boxes, self.labels, windows.objects)
         self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
@@ -145,8 +174,8 @@ class Bench:
         empty = sum(not len(known) for known in windows.boxes)
         print(f"{len(self.pool)} windows, {empty} empty, {self.pool.boxes} boxes; measured on {len(test.boxes)}", flush=True)
 
-    def build(self) -> Detector:
-        with seeded(0):
+    def build(self, seed: int) -> Detector:
+        with seeded(seed):
             model = Detector(self.detector, len(self.labels))
         if self.chosen.start:
             own, held = model.state_dict(), load_file(self.chosen.start)
@@ -155,7 +184,7 @@ class Bench:
 
     def learner(self, schedule: ScheduleConfig) -> DetectorLearner:
         return DetectorLearner(
-            self.build,
+            partial(self.build, schedule.seed),
             self.samples,
             self.pool.tile_ids,
             self.test,
@@ -169,13 +198,15 @@ class Bench:
 
     def config(self) -> ReplayConfig:
         changes = json.loads(self.chosen.selection)
-        return ReplayConfig(start=START, budgets=BUDGETS, selection=SelectionConfig.from_mapping(changes))
+        budgets, selection = tuple(self.chosen.budgets), SelectionConfig.from_mapping(changes)
+        return ReplayConfig(start=self.chosen.start_seconds, budgets=budgets, selection=selection)
 
     def settings(self) -> dict[str, Any]:
         """What every result of the folder is made with."""
         start = hashlib.sha256(self.chosen.start.read_bytes()).hexdigest() if self.chosen.start else None
         made: dict[str, Any] = {"detector": self.detector.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json")}
-        return made | {"start": start, "charging": CHARGING, "config": self.config().model_dump(mode="json")}
+        pool = {"few": sorted(self.chosen.few), "images": self.chosen.images}
+        return made | {"start": start, "charging": CHARGING, "pool": pool, "config": self.config().model_dump(mode="json")}
 
     def require_same(self, wanted: Iterable[tuple[str, int]]) -> None:
         """Nothing in the folder was made with other settings than these; ``wanted`` is what will be gone on with.
@@ -184,25 +215,30 @@ class Bench:
             SystemExit: something was; it says what differs.
         """
         present = self.settings()
-        own = {f"{self.chosen.name or strategy}-{seed}.json" for strategy, seed in wanted}
+        own = {f"{self.chosen.name or strategy}-{seed}.json": strategy for strategy, seed in wanted}
         kept = self.folder / SETTINGS
         for path in sorted(self.folder.glob("*.json")):
             stored = json.loads(path.read_text())
             if path == kept or "measured" in stored or stored.get("rounds"):
                 differ = differences(stored, present, whole=path.name in own)
+                chose = stored.get(CHOSEN_BY, stored.get("strategy"))
+                if path.name in own and chose != own[path.name]:
+                    differ.append(f"the strategy was {chose!r} and is {own[path.name]!r}")
                 if differ:
-                    raise SystemExit(f"{path} was made with other settings: {'; '.join(differ)}. Name another OUT")
+                    raise SystemExit(f"{path} was made with other settings: {'; '.join(differ)}. Name another OUT, or another --name")
         if not kept.exists():
             write_json(kept, present)
 
     def run(self, strategy: str, seed: int) -> None:
         name = f"{self.chosen.name or strategy}-{seed}"
         began = time.monotonic()
-        learner = _Named(self.learner(self.schedule), strategy, self.chosen.name)
+        schedule = self.schedule.model_copy(update={"seed": self.schedule.seed + seed})
+        learner = _Named(self.learner(schedule), strategy, self.chosen.name)
         file = self.folder / f"{name}.json"
         rounds = replay(self.pool, learner, self.config(), strategy, seed, file, progress=report(name))  # type: ignore[arg-type]
         document = json.loads(file.read_text()) | {
             "strategy": self.chosen.name or strategy,
+            CHOSEN_BY: strategy,
             "versions": versions(),
             "command": [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]],
         }
@@ -213,7 +249,7 @@ class Bench:
         print(json.dumps({"boxes": [each.boxes for each in rounds], "minutes": round((time.monotonic() - began) / 60, 1)}), flush=True)
 
     def all(self, seed: int) -> None:
-        schedule = self.schedule.model_copy(update={"images_seen": 2 * self.schedule.images_seen, "seed": seed})
+        schedule = self.schedule.model_copy(update={"images_seen": 2 * self.chosen.images_seen, "seed": self.schedule.seed + seed})
         file = self.folder / f"all-{seed}.json"
         print(replay_all_labels(self.pool, self.learner(schedule), seed, file, prices=Prices(), progress=report(f"all {seed}")))
 
@@ -243,8 +279,8 @@ class _Named:
     def _called(self, name: str) -> str:
         return name.replace(self._strategy, self._name, 1) if self._name and not name.startswith("start-") else name
 
-    def learn(self, name: str, *arguments: Any) -> None:
-        self._learner.learn(self._called(name), *arguments)
+    def learn(self, name: str, *arguments: Any) -> Any:
+        return self._learner.learn(self._called(name), *arguments)
 
     def predict(self, name: str, *arguments: Any) -> Any:
         return self._learner.predict(self._called(name), *arguments)
@@ -269,31 +305,46 @@ def versions() -> dict[str, str]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """What the results in ``folder`` say together, also at other prices of drawing a box."""
+    """What the results in ``folder`` say together; the curves over seconds, boxes and tiles stand in its file alone."""
     curves = read_curves(folder)
     full = [json.loads(path.read_text()) for path in sorted(folder.glob("all-*.json"))]
-    full_ap50 = float(np.mean([each["measured"]["ap50"] for each in full])) if full else None
-    found = compare(curves, full_ap50=full_ap50)
-    draw_comparison(found, folder / "curves.png", full_ap50=full_ap50)
-    said: dict[str, Any] = {"seeds": sorted({curve.seed for curve in curves}), "all labels": full_ap50}
-    said |= {"all seconds": full[0]["seconds"] if full else None, "comparison": asdict(replace(found, grid=(), mean={}, interval={}))}
-    for seconds in DRAWING:
-        prices = Prices(draw=seconds)
-        said[f"ratio at {seconds:.0f} s a box"] = compare([curve.repriced(prices) for curve in curves]).ratio
-    said["rare"] = rare_classes(folder)
-    write_json(folder / "summary.json", said)
+    found = read_comparison(folder)
+    draw_comparison(found, folder / "curves.png")
+    draw_seeds(curves, folder / "seeds.png")
+    said: dict[str, Any] = {"seeds": sorted({curve.seed for curve in curves}), "all seconds": full[0]["seconds"] if full else None}
+    axes = {unit: replace(axis, grid=(), mean={}, interval={}) for unit, axis in found.axes.items()}
+    said |= {"comparison": asdict(replace(found, axes=axes)), "best": found.best}
+    said |= {"shares left out": found.shares_left_out}
+    said["rare"] = rare_classes(folder, curves) if folder.name != "few" else None
+    write_json(folder / "summary.json", said | {"comparison": asdict(found)})
     return said
 
 
-def rare_classes(folder: Path) -> dict[str, list[float]]:
-    """Mean AP50 of the rare classes after the last round, by strategy, one number a seed."""
-    found: dict[str, list[float]] = {}
-    for path in sorted(folder.glob("*-*.json")):
-        document = json.loads(path.read_text())
-        if document.get("rounds"):
-            by_class = list(document["rounds"][-1]["measured"]["ap50_per_class"].values())
-            found.setdefault(document["strategy"], []).append(float(np.mean([by_class[label] or 0.0 for label in RARE])))
-    return found
+def rare_classes(folder: Path, curves: Sequence[Curve]) -> dict[str, Any]:
+    """Mean AP50 of the rare classes after the last round: of each strategy by seed, and its difference to random's, seed by seed.
+
+    Classes that the test windows do not show are left out.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for curve in curves:
+        document = json.loads((folder / f"{curve.strategy}-{curve.seed}.json").read_text())
+        by_class = list(document["rounds"][-1]["measured"]["ap50_per_class"].values())
+        shown = [by_class[label] for label in RARE if by_class[label] is not None]
+        found.setdefault(curve.strategy, {})[curve.seed] = float(np.mean(shown)) if shown else 0.0
+    control = found.get("random", {})
+    paired = {
+        name: [ap50 - control[seed] for seed, ap50 in of.items() if seed in control] for name, of in found.items() if name != "random"
+    }
+    return {"ap50": found, "minus random": {name: paired_difference(values) for name, values in paired.items() if values}}
+
+
+def paired_difference(values: Sequence[float]) -> dict[str, Any]:
+    """The mean of differences of single seeds with its 95 % interval (Student's t); none of one seed."""
+    mean, interval = float(np.mean(values)), None
+    if len(values) > 1:
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+        interval = [mean - reach, mean + reach]
+    return {"seeds": len(values), "mean": mean, "interval": interval}
 
 
 def main() -> None:
@@ -303,18 +354,25 @@ def main() -> None:
     parser.add_argument("strategies", nargs="*", metavar="STRATEGY", help=f"of {', '.join(STRATEGIES)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dev", action="store_true")
-    parser.add_argument("--rare", action="store_true")
+    pool = parser.add_mutually_exclusive_group()
+    pool.add_argument("--rare", action="store_true")
+    pool.add_argument("--few", nargs="+", default=[], metavar="CLASS", help="the only classes that have boxes")
+    parser.add_argument("--images", type=int, help="so many images of the pool and to be measured on at most, to try things")
+    parser.add_argument("--start-seconds", type=float, default=1500.0, help="budget of the first round")
+    parser.add_argument(
+        "--budgets", type=float, nargs="+", default=[1500.0, 3000.0, 6000.0, 8000.0], help="of the rounds after it, in seconds"
+    )
     parser.add_argument("--start", type=Path)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--images-seen", type=int, default=2400)
-    parser.add_argument("--passes", type=float, default=0, help="each labelled window is seen so often at least")
+    parser.add_argument("--passes", type=float, default=4, help="each labelled window is seen so often at least")
     parser.add_argument("--selection", default="{}", help="changes of SelectionConfig, as JSON")
     parser.add_argument("--name", help="what the results are called, where a strategy runs with other settings")
     parser.add_argument("--lane", default="0/1")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     if chosen.what == "summary":
-        print(json.dumps(summary(chosen.out / ("dev" if chosen.dev else "test") / ("rare" if chosen.rare else "whole")), indent=1))
+        print(json.dumps(summary(folder_of(chosen)), indent=1))
         return
     bench = Bench(chosen)
     cells = [(strategy, seed) for strategy in chosen.strategies or STRATEGIES for seed in chosen.seeds]

@@ -28,6 +28,7 @@ from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
 from engine.files import atomic_directory, write_json
 from engine.models.presets import PRESETS
+from engine.pretext.query_patches import PatchConfig
 from engine.selection.cost import Prices
 from engine.stages.evaluate import EvaluateConfig, evaluate
 from engine.stages.finetune import FinetuneConfig, finetune
@@ -107,6 +108,7 @@ def main() -> None:
             PretrainConfig(
                 name="pretrained",
                 detector=detector,
+                patches=PatchConfig(),
                 schedule=ScheduleConfig(images_seen=chosen.pretrain_images, learning_rate=5e-4, **common),
             ),
             progress=report,

@@ -37,7 +37,8 @@ def learned(squares: ModuleType, fake: Callable[[str], ModuleType], tmp_path_fac
     long = squares.schedule(images_seen=320, batch_size=4, learning_rate=3e-3, backbone_learning_rate=3e-3)
     with Workspace.create(tmp_path_factory.mktemp("learned") / "workspace") as workspace:
         squares.fill(workspace, fake("catalog").add_scene)
-        pretrained = pretrain(workspace, PretrainConfig(schedule=brief, patches=squares.PATCHES, detector=squares.TINY))
+        untaught = PretrainConfig(schedule=brief, patches=squares.PATCHES, detector=squares.TINY, freeze_backbone=False)
+        pretrained = pretrain(workspace, untaught)
         config = FinetuneConfig(schedule=long, detector=squares.TINY, start="scratch")
         yield SimpleNamespace(workspace=workspace, pretrained=pretrained, config=config, tuned=finetune(workspace, config))
 

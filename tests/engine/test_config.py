@@ -37,6 +37,28 @@ def test_what_cannot_be_is_named(given: dict[str, Any], said: str) -> None:
     assert refusal.value.remedy
 
 
+class Archive(StageConfig):
+    share: float = Field(default=0.5, ge=0, le=1)
+    crops: Crops | None = None
+    sides: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"share": 1.5}, "a number ≥ 0, ≤ 1"),
+        ({"share": -2}, "a number ≥ 0, ≤ 1"),
+        ({"crops": {"smallest": 0}}, "a number ≥ 1"),
+        ({"share": "much"}, "Input should be a valid number, unable to parse string as a number"),
+        ({"sides": [1, "x"]}, "Input should be a valid integer, unable to parse string as an integer"),
+    ],
+)
+def test_the_whole_range_is_said(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        Archive.from_mapping(given)
+    assert refusal.value.expected == expected
+
+
 def test_a_value_of_any_length_makes_a_short_message() -> None:
     with pytest.raises(UsageError, match="valid integer") as refusal:
         Crops.from_mapping({"largest": "9" * 30 + "x" * 100_000})

@@ -21,3 +21,6 @@ def test_the_one_drawn_last_comes_first_and_one_without_curves_is_not_there(tmp_
         found = stored_simulations(workspace)
     assert [each.name for each in found] == ["new", "old"]
     assert found[0].picture == found[0].folder / "curves.png"
+    assert found[0].caution is None
+    (found[0].folder / "comparison.json").write_text('{"caution": "most tiles were chosen"}')
+    assert found[0].caution == "most tiles were chosen"

@@ -29,7 +29,7 @@ def test_scores_weigh_and_the_best_match_counts() -> None:
     found = objects([(0, 0, 0.6, EAST), (0, 1, 0.2, EAST), (1, 0, 0.5, EAST), (1, 0, 0.5, NORTH)])
     there = (0.6 * 0 + 0.2 * 2) / 0.8
     back = (0.5 * 0 + 0.5 * 1) / 1.0
-    assert tile_distances(found, np.arange(2))[0, 1] == pytest.approx((there + back) / 2)
+    assert tile_distances(found, np.arange(2))[0, 1] == pytest.approx((there + back) / 2, abs=2**-15)
 
 
 def test_empty_tiles_are_alike_and_far_from_all_others() -> None:

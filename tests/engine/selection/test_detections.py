@@ -1,5 +1,6 @@
 """Which detections stand for an object each."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -72,6 +73,10 @@ def test_numbers_that_are_none_are_pointed_at() -> None:
     boxes = np.array([[0, 0, 1, 1], [0, 0, 1, math.inf], [0, 0, 1, 1], [0, 0, 1, 1]])
     scores = np.array([[0.5], [0.5], [math.nan], [1.5]])
     assert Detections(np.zeros(4), boxes, scores).wrong.tolist() == [False, True, True, True]
+    right = Detections(np.zeros(2), np.zeros((2, 4)), np.ones((2, 1)))
+    assert not right.wrong.any()
+    assert dataclasses.replace(right, drift=np.array([math.nan, 0.0])).wrong.tolist() == [True, False]
+    assert dataclasses.replace(right, features=np.array([[0.0, 1], [0, math.nan]])).wrong.tolist() == [False, True]
 
 
 def test_what_belongs_to_a_detection_goes_with_it() -> None:

@@ -31,6 +31,15 @@ def test_a_group_without_a_share_waits_after_its_first() -> None:
     assert quota(0).tolist() == []
 
 
+def test_a_group_that_had_its_share_before_waits_from_the_start() -> None:
+    groups = np.array([0, 0, 1, 2, -1])
+    quota = Quota(groups, np.full(5, 10.0), 30, {0: 30.0, 1: 25.0, 7: 99.0})
+    assert quota.waiting_first.tolist() == [True, True, False, False, False]
+    assert quota(2).tolist() == []
+    assert Quota(groups, np.full(5, 10.0), 0).waiting_first.tolist() == [True, True, True, True, False]
+    assert not Quota(groups, np.full(5, 10.0), 30).waiting_first.any()
+
+
 def test_rules_add_up() -> None:
     rules = joined([lambda index: np.array([index + 1, 5]), lambda index: np.array([index + 1, 7])])
     assert rules(2).tolist() == [3, 5, 7]

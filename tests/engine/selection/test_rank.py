@@ -18,7 +18,7 @@ from engine.selection.strategies import STRATEGIES
 
 DRAWN, FIXED = ("random", "tilehawk"), ("k-center", "entropy-mean", "ppal")
 
-COLUMNS = ("tile_ids", "scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings", "query_entropy")
+COLUMNS = ("tile_ids", "scene_ids", "windows_scene", "splits", "reviewed", "embedded", "embeddings", "query_entropy", "waiting")
 
 
 def shuffled(candidates: Candidates, order: np.ndarray) -> Candidates:
@@ -35,7 +35,7 @@ def shuffled(candidates: Candidates, order: np.ndarray) -> Candidates:
 
 def only(candidates: Candidates, rows: np.ndarray) -> Candidates:
     """The candidates at ``rows`` (rising), with what lies on them."""
-    moved = {name: getattr(candidates, name)[rows] for name in COLUMNS}
+    moved = {name: None if getattr(candidates, name) is None else getattr(candidates, name)[rows] for name in COLUMNS}
     for name in ("detections", "known"):
         held = getattr(candidates, name)
         kept = held.take(np.isin(held.tile_index, rows))

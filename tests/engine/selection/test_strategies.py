@@ -11,6 +11,7 @@ from engine.selection.candidates import Candidates, overlapping
 from engine.selection.config import SelectionConfig
 from engine.selection.detections import Detections, KnownObjects
 from engine.selection.rank import rank
+from engine.selection.strategies import STRATEGIES
 
 
 @pytest.mark.parametrize("strategy", ["entropy-mean", "ppal"])
@@ -43,7 +44,7 @@ def test_a_tile_that_mostly_lies_in_a_labelled_one_comes_last(choosable: types.M
 def test_coverage_decides_first_and_doubt_later(choosable: types.ModuleType) -> None:
     far_and_sure = np.array([[0.0, 0], [0, 0.1], [9, 9]])
     doubts, reviewed = [0.5, 0.5, 0.99], np.array([True, False, False])
-    alone = {"balance_share": 0.0, "audit_share": 0.0, "budget_seconds": 1e4}
+    alone = {"balance_share": 0.0, "audit_share": 0.0, "budget_seconds": 1e4, "duplicate_similarity": 1.0}
     early = choosable.tiles_in_a_row(doubts, embeddings=far_and_sure, known=choosable.known_objects([0] * 5), reviewed=reviewed)
     assert rank(early, SelectionConfig(**alone)).tiles[0].tile_id == 2
     late = dataclasses.replace(early, known=choosable.known_objects([0] * 500))
@@ -144,6 +145,79 @@ def test_near_duplicates_wait(choosable: types.ModuleType) -> None:
     alike, different = order([[1.0, 0], [1.001, 0], [0, 1], [-1, -1]]), order([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     assert abs(alike.index(0) - alike.index(1)) >= 2
     assert abs(different.index(0) - different.index(1)) == 1
+
+
+@pytest.mark.parametrize("before", ["reviewed", "waiting"])
+def test_what_looks_like_a_labelled_or_waiting_tile_waits(choosable: types.ModuleType, before: str) -> None:
+    by_classes = SelectionConfig(budget_seconds=1e4, audit_share=0.0, balance_share=1.0, uncertainty_share=0.0)
+
+    def last(look: list[float]) -> int:
+        points = np.array([[1.0, 0], look, [0, 1], [-1, -1]])
+        there = {before: np.arange(4) == 0, "known": choosable.known_objects([])}
+        row = choosable.tiles_in_a_row([0.9, 0.9, 0.6, 0.5], embeddings=points, **there)
+        return rank(row, by_classes).tiles[-1].tile_id
+
+    assert last([1.001, 0.0]) == 1
+    assert last([1.0, -1.0]) == 3
+
+
+def test_waiting_tiles_are_not_chosen_and_count_as_chosen(choosable: types.ModuleType) -> None:
+    pool = dataclasses.replace(choosable.world(3, 60), waiting=np.arange(60) % 3 == 0)
+    waits = set(pool.tile_ids[pool.chosen_before].tolist())
+    assert waits
+    for strategy in STRATEGIES:
+        ranking = rank(pool, SelectionConfig(budget_seconds=1e5, strategy=strategy))
+        assert {tile.tile_id for tile in ranking.tiles} == set(pool.tile_ids[pool.selectable].tolist())
+        assert not waits & {tile.reasons["nearest_labelled_tile"] for tile in ranking.tiles}
+
+
+def test_a_class_that_waiting_tiles_should_show_is_wanted_less(choosable: types.ModuleType) -> None:
+    config = SelectionConfig(budget_seconds=1e4, audit_share=0.0)
+    assert rank(three_classes(choosable), config).tiles[0].reasons["classes"] == {"boat": 0.9}
+    boats = three_classes(choosable)
+    boats = dataclasses.replace(boats, detections=dataclasses.replace(boats.detections, class_scores=boats.detections.class_scores.copy()))
+    boats.detections.class_scores[[1, 2]] = [0.01, 0.9, 0.01]
+    waiting = dataclasses.replace(boats, waiting=np.isin(np.arange(5), [1, 2]))
+    assert rank(boats, config).tiles[0].reasons["classes"] == {"boat": 0.9}
+    assert rank(waiting, config).tiles[0].reasons["classes"] == {"crane": 0.9}
+
+
+def test_the_ground_of_waiting_tiles_comes_last_and_centres_keep_away_from_them(choosable: types.ModuleType) -> None:
+    waiting = np.array([True, False, False, False])
+    crowded = choosable.tiles_in_a_row([0.5, 0.5, 0.7, 0.8], step=10, waiting=waiting)
+    ranking = rank(crowded, SelectionConfig(budget_seconds=10_000, strategy="entropy-mean"))
+    assert ranking.tiles[0].tile_id == 2, "of tile 1, the most doubtful, most lies in tile 0, which waits"
+    points = np.array([[9.0, 0], [8, 1], [-9, 0], [-8, -1]])
+    apart = choosable.tiles_in_a_row([0.5] * 4, embeddings=points, waiting=waiting)
+    config = SelectionConfig(budget_seconds=60, strategy="k-center", tail_share=0.0)
+    assert rank(apart, config).tiles[0].tile_id == 2
+
+
+def test_a_scene_in_which_tiles_wait_has_had_its_share(choosable: types.ModuleType) -> None:
+    pool = choosable.many_tiles(60, np.full(60, 0.5), np.repeat([0, 1, 2], 20))
+    config = SelectionConfig(budget_seconds=200, audit_share=0.0, scene_share=0.4, balance_share=0.0, uncertainty_share=1.0)
+
+    def shares(waiting: np.ndarray) -> np.ndarray:
+        tiles = rank(dataclasses.replace(pool, waiting=waiting), config).tiles
+        return np.bincount([tile.reasons["scene"] for tile in tiles], minlength=3) / len(tiles)
+
+    alone, after = shares(np.zeros(60, dtype=bool)), shares(np.arange(60) < 15)
+    assert alone[0] > 0.3
+    assert after[0] == 0
+
+
+def test_beyond_the_shortlist_strategies_by_embeddings_know_nothing_of_doubt(choosable: types.ModuleType) -> None:
+    """What is doubtful, or of a rare class, is as often among the compared tiles as anything else."""
+    generator = np.random.default_rng(0)
+    doubtful = np.arange(600) % 6 == 0
+    pool = choosable.many_tiles(600, np.where(doubtful, 0.5, 0.99))
+    pool = dataclasses.replace(pool, embeddings=generator.normal(size=(600, 6)), embedded=None)
+    for strategy in ("k-center", "typiclust", "prob-cover"):
+        config = SelectionConfig(budget_seconds=1e5, strategy=strategy, shortlist_tiles=60)
+        changed = dataclasses.replace(pool, detections=choosable.many_tiles(600, np.where(doubtful, 0.98, 0.99)).detections)
+        before, after = ({tile.tile_id for tile in rank(each, config).tiles} for each in (pool, changed))
+        assert before == after
+        assert len(before) == 60
 
 
 def test_a_share_of_the_budget_is_drawn_at_random_and_spread_over_the_batch(choosable: types.ModuleType) -> None:

@@ -49,11 +49,12 @@ def test_what_was_learned_is_kept_and_measured_the_same(world, squares):
     pool, learner = world
     rows = np.array([1, 5])
     first = learner()
-    first.learn("a", rows, [pool.true[row] for row in rows], silent)
+    looks = first.learn("a", rows, [pool.true[row] for row in rows], silent)
     found, measured = first.predict("a", silent), first.measure("a", silent)
     told = []
     again = learner()
-    again.learn("a", rows, [pool.true[row] for row in rows], lambda done, total, message: told.append(message))
+    known = again.learn("a", rows, [pool.true[row] for row in rows], lambda done, total, message: told.append(message))
+    assert looks == known == 8 / 2
     assert told == []
     assert found.tile_ids.tolist() == list(range(8))
     np.testing.assert_array_equal(again.predict("a", silent).embeddings, found.embeddings)

@@ -11,6 +11,7 @@ from engine.errors import BadInput, Cancelled, NothingToDo, UsageError
 from engine.progress import silent
 from engine.selection.config import SelectionConfig
 from engine.selection.cost import CostConfig, Prices
+from engine.selection.rank import rank
 from engine.selection.strategies import STRATEGIES
 from engine.simulation.pool import object_numbers
 from engine.simulation.replay import ReplayConfig, replay, replay_all_labels
@@ -149,6 +150,7 @@ def test_a_budget_that_pays_for_nothing_is_an_empty_round_and_the_next_is_played
     rounds = run(fakes, tmp_path, config=config, pool=pool, learner=learner)
     assert [each.round for each in rounds] == [0, 1, 2, 3]
     assert [bool(each.tile_ids) for each in rounds] == [True, False, True, True]
+    assert {each.looks for each in rounds} == {2.0}
     assert dataclasses.replace(rounds[1], round=0, tile_ids=rounds[0].tile_ids, expected_seconds=0, charged_seconds=0) == (
         dataclasses.replace(rounds[0], expected_seconds=0, charged_seconds=0)
     )
@@ -243,6 +245,7 @@ def test_the_whole_pool_is_the_best_that_can_be_had(fakes, tmp_path):
     best = replay_all_labels(pool, learner, 0, tmp_path / "all.json", prices=Prices(), progress=silent)
     assert best.ap50 >= run(fakes, tmp_path, pool=pool)[-1].measured.ap50
     document = json.loads((tmp_path / "all.json").read_text())
+    assert document["looks"] == 2.0
     assert document["seconds"] == pytest.approx(120 * Prices().open + pool.boxes * Prices().draw)
     assert replay_all_labels(pool, learner, 0, tmp_path / "all.json", prices=Prices(), progress=silent) == best
     assert [name for name, _ in learner.learned] == ["all-0"]
@@ -256,6 +259,20 @@ def test_a_pool_that_does_not_fit_together_or_is_empty_is_refused(fakes):
         dataclasses.replace(pool, tile_ids=pool.tile_ids[::-1])
     with pytest.raises(NothingToDo, match="120 labelled tiles without an object"):
         dataclasses.replace(pool, true=[Boxes.empty()] * 120)
+
+
+def test_a_round_has_its_slice_by_chance_once(fakes, tmp_path, monkeypatch):
+    shares = []
+
+    def noted(candidates, config):
+        shares.append((config.seed % 100, config.audit_share))
+        return rank(candidates, config)
+
+    monkeypatch.setattr("engine.simulation.replay.rank", noted)
+    run(fakes, tmp_path, config=ReplayConfig(start=400, budgets=(500, 500), noise=0.0))
+    first, further = ([share for batch, share in shares if (batch == 0) == begun] for begun in (True, False))
+    assert set(first) == {0.1}
+    assert set(further) == {0.0}
 
 
 def test_settings_of_the_selection_reach_it(fakes, tmp_path):

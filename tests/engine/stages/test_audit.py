@@ -9,7 +9,8 @@ from engine.boxes import Boxes
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.reviews import review_queue, save_review, tile_state
 from engine.catalog.rounds import ChosenTile, add_round, get_round, rounds
-from engine.catalog.schema import Annotation, Review, Scene
+from engine.catalog.schema import Annotation, Review, RoundTile, Scene
+from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.errors import BadInput, NothingToDo
 from engine.stages.audit import AuditConfig, audit
@@ -52,6 +53,26 @@ def test_where_detector_and_labels_agree_there_is_nothing_to_look_at(workspace):
     assert (report.round, report.tiles, report.disagreements, report.picture) == (None, (), {}, None)
     with workspace.session(write=False) as session:
         assert rounds(session) == []
+
+
+def test_looking_again_costs_what_these_annotators_take(workspace, fake):
+    without_a_box(workspace, fake)
+    pace = AuditConfig().prices
+    configured = audit(workspace, AuditConfig(fit={"measured": False})).tiles[0].seconds
+    with workspace.session() as session:
+        session.execute(delete(RoundTile))
+        for place, tile_id in enumerate(ids(fake, workspace)):
+            acts = (place % 5, place % 2, place % 3, 0)
+            record_visit(session, MeasuredVisit(tile_id, "slow", "browser", 3 * float(pace.seconds(*acts)), *acts))
+    slow = audit(workspace, AuditConfig()).tiles[0].seconds
+    assert slow == pytest.approx(3 * configured, rel=0.2)
+    assert configured == pytest.approx(float(pace.seconds(*known_acts(workspace, fake))))
+
+
+def known_acts(workspace, fake):
+    """Looking at the labels of the doubtful tile, and moving one."""
+    tile_id = next(each for each in ids(fake, workspace) if len(shown(workspace, each)))
+    return len(shown(workspace, tile_id)), 1, 0, 0
 
 
 def test_a_box_that_was_forgotten_comes_back_until_somebody_has_looked(workspace, fake):

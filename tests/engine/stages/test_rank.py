@@ -1,21 +1,25 @@
 """rank: a round is written whole, from predictions and accepted labels alone."""
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
 from engine.catalog.annotations import mark_reviewed
 from engine.catalog.ledger import events
-from engine.catalog.rounds import get_round, round_tiles, rounds
+from engine.catalog.predictions import predictions_directory
+from engine.catalog.rounds import get_round, round_tiles, rounds, stored_why_cold
 from engine.catalog.schema import Annotation
 from engine.catalog.workspace import Workspace
-from engine.errors import BadInput, Cancelled, NothingToDo
-from engine.stages.rank import RankConfig, rank
+from engine.errors import BadInput, Cancelled, NothingToDo, UsageError
+from engine.stages.rank import RankConfig, RankReport, rank
 
 Fake = Callable[[str], ModuleType]
 
@@ -144,6 +148,76 @@ def test_without_any_model_the_round_is_random(workspace: Workspace) -> None:
     assert len(report.tiles) == 5
     assert {tile.scene for tile in report.tiles} == {"train-0.tif", "train-1.tif"}
     assert all("at random" in tile.why for tile in report.tiles)
+
+
+def told_by(workspace: Workspace, config: RankConfig) -> tuple[RankReport, list[str], str | None]:
+    """The report, what was said meanwhile, and what stands with the round."""
+    told: list[str] = []
+    report = rank(workspace, config, progress=lambda done, total, message: told.append(message))
+    with workspace.session() as session:
+        return report, told, stored_why_cold(get_round(session))
+
+
+def test_a_detector_that_lacks_tiles_is_not_dropped_without_a_word(workspace: Workspace, fake: Fake) -> None:
+    again = {"budget_seconds": 300, "waiting_too": True}
+    train = [tile.id for tile in fake("labelled").records(workspace, "train")]
+    report, told, kept = told_by(workspace, RankConfig(**again, wanted_classes=("car",)))
+    assert kept == report.why_cold
+    assert report.why_cold in told
+    assert report.why_cold == ("no detector has seen the tiles yet: they are drawn at random, and the wanted classes (car) have no say")
+    assert report.strategy == "random", "tilehawk had nothing to go by"
+
+    fake("labelled").predict(workspace, "some", only=train[:13])
+    report, told, kept = told_by(workspace, RankConfig(**again))
+    assert report.predictions is None
+    lacking = r"the predictions 'some' of the newest detector lack 3 of 16 tiles \(run `tilehawk predict --split train`\)"
+    assert re.fullmatch(rf"{lacking}: they are drawn at random", report.why_cold)
+    assert kept == report.why_cold
+    assert report.why_cold in told
+
+    fake("labelled").predict(workspace, "whole", stage="pretrain", model="encoder", fingerprint=None)
+    report, _, _ = told_by(workspace, RankConfig(**again))
+    assert (report.predictions, report.strategy) == ("whole", "tilehawk")
+    assert re.fullmatch(
+        rf"{lacking}, so 'whole' of a model that knows no classes is used: they are chosen by their embeddings alone", report.why_cold
+    )
+
+    fake("labelled").predict(workspace, "all")
+    report, told, kept = told_by(workspace, RankConfig(**again))
+    assert report.why_cold is kept is None
+    assert not any("detector" in each for each in told)
+
+
+def test_an_older_detector_in_the_place_of_the_newest_is_told_of(workspace: Workspace, fake: Fake) -> None:
+    fake("labelled").predict(workspace, "first", model="old")
+    fake("labelled").predict(workspace, "on-test", model="new", split="test")
+    report, told, _ = told_by(workspace, RankConfig(budget_seconds=60))
+    assert report.predictions == "first"
+    assert report.why_cold in told
+    assert report.why_cold.startswith("the newest detector 'new' has not looked at the tiles")
+    assert report.why_cold.endswith("so 'first' of an older detector is used")
+    assert rank(workspace, RankConfig(budget_seconds=60, predictions="first")).why_cold is None, "it was asked for"
+
+
+@pytest.mark.parametrize("strategy", ["k-center", "random", "ppal"])
+def test_wanted_classes_are_refused_where_the_strategy_does_not_weigh_them(strategy: str) -> None:
+    with pytest.raises(UsageError, match=rf"\['crane'\] and strategy = '{strategy}', which does not weigh classes.*'tilehawk'"):
+        RankConfig.from_mapping({"strategy": strategy, "wanted_classes": ["crane"]})
+    assert RankConfig.from_mapping({"wanted_classes": ["crane"]}).wanted_classes == ("crane",)
+
+
+def test_two_rounds_in_a_row_do_not_look_alike(tmp_path: Path, fake: Fake) -> None:
+    with Workspace.create(tmp_path / "pairs") as workspace:
+        fake("labelled").fill(workspace, fake("catalog").add_scene)
+        made = fake("labelled").predict(workspace, "first", keep=0.0)
+        embeddings = np.repeat(np.random.default_rng(0).normal(size=(8, 8)), 2, axis=0)
+        dataclasses.replace(made, embeddings=embeddings).save(predictions_directory(workspace, "first"))
+        look = dict(zip(made.tile_ids.tolist(), np.repeat(np.arange(8), 2).tolist(), strict=True))
+        config = RankConfig(budget_seconds=40, audit_share=0.0, scene_share=1.0, empty_share=1.0)
+        first, second = (rank(workspace, config) for _ in range(2))
+        waits = sum(len(each.tiles) for each in (first, second))
+    assert len(first.tiles) == 4 == waits - 4
+    assert len({look[tile.tile_id] for each in (first, second) for tile in each.tiles}) == 8
 
 
 def test_accepted_labels_on_train_ground_shift_the_weight_to_doubt(workspace: Workspace, fake: Fake) -> None:
