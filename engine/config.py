@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from engine.errors import UsageError
 
-__all__ = ["StageConfig"]
+__all__ = ["StageConfig", "limits"]
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤", "pattern": "matches"}
+_OUT_OF_RANGE = frozenset(["greater_than", "greater_than_equal", "less_than", "less_than_equal"])
+
+
+def limits(field: FieldInfo) -> list[str]:
+    """What is said of the values of a field beside their type, such as ``["≥ 0", "≤ 1"]``."""
+    return [
+        f"{sign} {getattr(limit, key)}" for limit in field.metadata for key, sign in _SIGNS.items() if getattr(limit, key, None) is not None
+    ]
 
 
 class StageConfig(BaseModel):
@@ -43,4 +55,16 @@ class StageConfig(BaseModel):
                 found = f"settings of {cls.__name__} that do not go together: {reason}"
                 raise UsageError(found, remedy="See docs/configuration.md") from invalid
             value = reprlib.repr(first.get("input"))
-            raise UsageError(f"{key} = {value} for {cls.__name__}", expected=reason, remedy="See docs/configuration.md") from invalid
+            field = cls._field(first["loc"])
+            expected = f"a number {', '.join(limits(field))}" if field and first["type"] in _OUT_OF_RANGE else reason
+            raise UsageError(f"{key} = {value} for {cls.__name__}", expected=expected, remedy="See docs/configuration.md") from invalid
+
+    @classmethod
+    def _field(cls, path: Sequence[int | str]) -> FieldInfo | None:
+        """The field at a path of keys through configurations inside configurations; None where it leads to something else."""
+        name, *further = path
+        field = cls.model_fields.get(str(name))
+        if field is None or not further:
+            return field
+        inside = [each for each in (field.annotation, *typing.get_args(field.annotation)) if isinstance(each, type)]
+        return next((each._field(further) for each in inside if issubclass(each, StageConfig)), None)

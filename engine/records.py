@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.boxes import Boxes
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.boxes import Boxes, visible_share
 from engine.label_set import LabelSet
 
-__all__ = ["GeoReference", "ImageLabels", "LabelFile", "SceneDetections", "SceneFrame", "UnusableBox", "Window"]
+__all__ = ["GeoReference", "Ground", "ImageLabels", "LabelFile", "SceneDetections", "SceneFrame", "UnusableBox", "Window"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,23 @@ class Window:
     def xyxy(self) -> tuple[int, int, int, int]:
         """(x1, y1, x2, y2), the right and bottom edges excluded."""
         return self.x, self.y, self.x + self.width, self.y + self.height
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a tile was cut out: the scene's id, and the window there."""
+
+    scene: int
+    window: Window
+
+    def holds(self, scenes: NDArray[np.int64], boxes_scene: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which (n,) of the objects ``boxes_scene`` (n, 4) in ``scenes`` (n,) reach into the window, or up to its edge.
+
+        What a neighbouring tile shows up to the common edge may be the other half of an object on this one.
+        """
+        x1, y1, x2, y2 = self.window.xyxy
+        held: NDArray[np.bool_] = (scenes == self.scene) & (visible_share(boxes_scene, (x1 - 1, y1 - 1, x2 + 1, y2 + 1)) > 0)
+        return held
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,9 @@ def costs(
 
 def evaluate(
     *,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The fine-tuned model; else the newest.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model, fine-tuned or one-shot; else the newest fine-tuned.", show_default=False)
+    ] = None,
     split: Annotated[str | None, typer.Option(help="The ground to measure on: test, dev or train.", show_default=False)] = None,
     predictions: Annotated[str | None, typer.Option(metavar="NAME", help="A prediction set of that model.", show_default=False)] = None,
     workspace: WorkspaceOption = None,

@@ -43,11 +43,11 @@ def _sized(preset: Preset | None) -> dict[str, Any]:
     return {f"detector.{key}": value for key, value in PRESETS[preset].model_dump(mode="json").items()} if preset else {}
 
 
-def _learning(preset: Preset | None) -> dict[str, Any]:
+def _learning(preset: Preset | None, start: str | None) -> dict[str, Any]:
     """A backbone of random weights has nothing to teach frozen."""
     from engine.models.presets import PRESETS
 
-    return {"freeze_backbone": False} if preset and PRESETS[preset].backbone_weights == "none" else {}
+    return {"freeze_backbone": False} if preset and start is None and PRESETS[preset].backbone_weights == "none" else {}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,6 +60,12 @@ def add_to(app: typer.Typer) -> None:
 
 def pretrain(
     *,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="The pre-trained model to go on from; else the backbone's weights.", show_default=False
+        ),
+    ] = None,
     preset: PresetOption = None,
     name: NameOption = None,
     seed: SeedOption = None,
@@ -73,8 +79,8 @@ def pretrain(
     """Pre-train the whole detector on all training tiles without labels. The same command after a crash goes on."""
     from engine.stages.pretrain import PretrainConfig
 
-    options = {"name": name, "schedule.seed": seed, "schedule.images_seen": images}
-    chosen = configured(PretrainConfig, config, settings, beneath=_sized(preset) | _learning(preset), **options)
+    options = {"start": start, "name": name, "schedule.seed": seed, "schedule.images_seen": images}
+    chosen = configured(PretrainConfig, config, settings, beneath=_sized(preset) | _learning(preset, start), **options)
     run_stage("pretrain", chosen, workspace=workspace, as_json=as_json, no_queue=no_queue)
 
 

@@ -23,7 +23,7 @@ __all__ = ["HOURS", "MONEY", "Actions", "add"]
 
 HOURS, MONEY = "hours", "money"
 STRATEGIES = list(get_args(Strategy))
-CONTROL = "random"
+CONTROL, BY_CLASSES = "random", "tilehawk"
 VERBS_SHOWN = frozenset({"rank", "round", "predict", "retrain", "oracle", "pull", "finetune", "evaluate", "simulate", "audit"})
 FIRST_HOURS, MOST_HOURS, HOURS_UNKNOWN = 2.0, 200.0, 20.0
 """The slider at first; where it ends at the latest, and where while nobody knows how much is left."""
@@ -57,14 +57,24 @@ class Actions:
         per_hour = _rate(rate)
         return self._moved(self._slider(unit, amount or 0.0, per_hour), unit, per_hour)
 
-    def choose(self, unit: str, amount: float | None, rate: float | None, strategy: str, wanted: Sequence[str]) -> str:
+    def choose(self, unit: str, amount: float | None, rate: float | None, strategy: str, wanted: Sequence[str], fall_back: bool) -> str:
         """Queue the choice of tiles for the budget, by what the newest detector sees now."""
         seconds, per_hour = _seconds(unit, amount, rate), _rate(rate)
+        if wanted and strategy != BY_CLASSES:
+            raise UsageError(
+                f"wanted classes and the strategy {strategy}",
+                expected=f"the strategy {BY_CLASSES}, the only one that weighs classes",
+                remedy=f"Choose by {BY_CLASSES}, or take the classes out",
+            )
         spent = {"budget_money": float(amount or 0.0)} if unit == MONEY else {"budget_seconds": seconds}
         prices = {"hourly_rate": per_hour, "currency": self._context.settings.currency}
-        config = {**spent, **prices, "strategy": strategy, **({"wanted_classes": list(wanted)} if wanted else {})}
+        config = {**spent, **prices, "strategy": strategy, "fall_back": fall_back, **({"wanted_classes": list(wanted)} if wanted else {})}
         self._context.jobs.enqueue("round", {**config, "annotate": "browser"})
         return text.done("The choice is queued: the newest detector looks at the tiles first, then those it chose appear below.")
+
+    def weigh(self, strategy: str) -> Any:
+        """The wanted classes, where the strategy weighs classes; else out of sight, and none."""
+        return gr.update(visible=True) if strategy == BY_CLASSES else gr.update(visible=False, value=[])
 
     def simulate(self, strategies: Sequence[str], seeds: float | None) -> str:
         """Queue a replay of budgets on the labels that are there."""
@@ -137,6 +147,16 @@ def _seconds(unit: str, amount: float | None, rate: float | None) -> float:
     return float(amount) / _rate(rate) * HOUR if unit == MONEY else float(amount) * HOUR
 
 
+def _choice() -> tuple[gr.Dropdown, gr.Dropdown, gr.Checkbox, gr.Button]:
+    """By which strategy tiles are chosen, for which classes above others, whether chance may step in, and the button."""
+    with gr.Row():
+        strategy = gr.Dropdown(STRATEGIES, value=BY_CLASSES, label="Tiles are chosen by", elem_id="strategy")
+        wanted = gr.Dropdown([], multiselect=True, label="Classes wanted above others", interactive=True, elem_id="wanted")
+    said = "Draw a round at random where choosing did not beat chance twice in a row"
+    fall_back = gr.Checkbox(True, label=said, elem_id="fall-back", container=False)
+    return strategy, wanted, fall_back, gr.Button("Choose tiles", variant="primary", elem_id="choose")
+
+
 def add(context: PageContext, blocks: gr.Blocks) -> None:
     """Fill the page that is being built."""
     actions = Actions(context)
@@ -155,10 +175,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
                 )
             amount = gr.Slider(0.1, HOURS_UNKNOWN, FIRST_HOURS, step=0.1, label="Budget in hours of annotators", elem_id="amount")
             outlook = gr.HTML(elem_id="outlook")
-            with gr.Row():
-                strategy = gr.Dropdown(STRATEGIES, value=STRATEGIES[0], label="Tiles are chosen by", elem_id="strategy")
-                wanted = gr.Dropdown([], multiselect=True, label="Classes wanted above others", interactive=True, elem_id="wanted")
-            choose = gr.Button("Choose tiles", variant="primary", elem_id="choose")
+            strategy, wanted, fall_back, choose = _choice()
         with gr.Column():
             curve = gr.HTML(elem_id="forecast-curve")
     jobs_here = gr.Column()
@@ -196,9 +213,10 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         listener = context.answer(answer, outputs=len(filled))
         event(listener, inputs=budget, outputs=filled, preprocess=False, trigger_mode="always_last", **quiet)
     history.change(context.answer(actions.hold, outputs=1), outputs=held, **quiet)
+    strategy.input(actions.weigh, inputs=strategy, outputs=wanted, **quiet)
     number.input(actions.show, inputs=number, outputs=[cards, ground], **quiet)
     asked_for: list[tuple[gr.Button, Callable[..., str], list[Any], Role]] = [
-        (choose, actions.choose, [*budget, strategy, wanted], "manager"),
+        (choose, actions.choose, [*budget, strategy, wanted, fall_back], "manager"),
         (simulate, actions.simulate, [strategies, seeds], "engineer"),
         (audit, actions.audit, [], "manager"),
     ]

@@ -12,13 +12,16 @@ from app.pages.spending import HOUR, duration, money, tile_count
 from engine.catalog.rounds import AUDIT, round_tiles, rounds
 from engine.catalog.simulations import stored_simulations
 from engine.errors import NothingToDo, TilehawkError
-from engine.simulation.curves import Comparison, Reached, read_comparison
+from engine.simulation.comparison import Comparison, Reached, read_comparison
+from engine.simulation.curves import Unit
 from engine.stages.costs import CostsConfig, costs
 from engine.stages.forecast import ForecastConfig, ForecastReport, Prospect, priced, prospect
 
 __all__ = ["Outlook", "doubtful_labels", "foretold_against_measured", "strategies_table"]
 
 DIAGRAM_PIXELS, SHEET_PIXELS = 620, 900
+SPENT: dict[Unit, str] = {"seconds": "an annotator's hours", "boxes": "boxes", "tiles": "tiles"}
+IN_OTHER_UNITS: tuple[Unit, ...] = ("boxes", "tiles")
 
 
 class Outlook:
@@ -136,20 +139,33 @@ def strategies_table(context: PageContext) -> str:
     said = text.note(
         "No strategy can be told from chance by these seeds: more of them make the intervals narrower."
         if comparison.best is None
-        else f"{comparison.best} needs less time than chance over all seeds."
+        else f"{comparison.best} needs less time than chance over all seeds{_corrected(comparison)}."
     )
-    return said + _held(comparison) + text.gallery([(address, "AP50 over an annotator's hours")], width=DIAGRAM_PIXELS)
+    for sentence in filter(None, (comparison.shares_left_out, found.caution)):
+        said += text.note(f"{sentence[0].upper()}{sentence[1:]}.")
+    pictures = [(address, f"AP50 over {SPENT[comparison.unit]}")]
+    if found.seeds_picture.is_file():
+        pictures.append(
+            (f"/simulations/{found.name}/seeds.png?drawn={found.seeds_picture.stat().st_mtime_ns}", "AP50 after each round, over seeds")
+        )
+    return said + _held(comparison) + text.gallery(pictures, width=DIAGRAM_PIXELS)
+
+
+def _corrected(comparison: Comparison) -> str:
+    held = len(comparison.final) - 1
+    return f", all {held} comparisons counted (Holm)" if held > 1 else ""
 
 
 def _held(comparison: Comparison) -> str:
-    """The strategies side by side: to the control's end, to shares of what all labels give, and at other seconds a drawn box."""
+    """The strategies side by side: to the control's end, in boxes and tiles too, to shares of all labels, at other seconds a drawn box."""
     columns = [
         "Strategy",
         "AP50 at the end",
         f"To random's AP50, {comparison.target:.3f}",
         "Of random's time",
         "95 % over seeds",
-        *(f"To {share} of all labels' AP50" for share in comparison.to_share),
+        *(f"Of random's {unit}" for unit in IN_OTHER_UNITS),
+        *(f"To {share} of all labels' AP50 ({comparison.full_looks:.1f} looks a tile)" for share in comparison.to_share),
         *(f"Of random's time at {drawing}" for drawing in comparison.ratio_at),
     ]
     rows = [
@@ -159,6 +175,7 @@ def _held(comparison: Comparison) -> str:
             "not reached" if (seconds := comparison.to_target[name]) is None else duration(seconds),
             _percent(comparison.ratio[name]),
             None if (band := comparison.ratio_interval[name]) is None else f"{band[0]:.0%} to {band[1]:.0%}",
+            *(_percent(comparison.axes[unit].ratio[name]) for unit in IN_OTHER_UNITS),
             *(_reached(reached[name]) for reached in comparison.to_share.values()),
             *(_percent(ratios[name]) for ratios in comparison.ratio_at.values()),
         )

@@ -9,7 +9,7 @@ import gradio as gr
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
-from app.pages.numbers import whole
+from app.pages.numbers import BY_LABELS, IMAGES_LABEL, learned_images
 from app.pages.overview import rounds_table
 from engine.catalog.rounds import get_round, round_tiles, rounds
 from engine.catalog.schema import RoundTile
@@ -27,7 +27,6 @@ ANNOTATE = {
 }
 STRATEGIES = list(get_args(Strategy))
 VERBS_SHOWN = frozenset({"round", "retrain", "rank", "oracle", "push", "pull", "finetune", "predict", "evaluate"})
-IMAGES = "training images"
 TILES_SHOWN = 100
 CARD_PIXELS = 150
 
@@ -50,14 +49,14 @@ class Actions:
             "budget_seconds": 60 * float(minutes),
             "strategy": strategy,
             "annotate": ANNOTATE[who],
-            "retrain": {"finetune": {"schedule": {"images_seen": whole(images, IMAGES)}}},
+            "retrain": {"finetune": {"schedule": learned_images(images)}},
         }
         self._context.jobs.enqueue("round", config)
         return text.done("The round is queued: its tiles appear below when they are ranked.")
 
     def retrain(self, images: float | None) -> str:
         """Queue a training on everything that is looked at."""
-        self._context.jobs.enqueue("retrain", {"finetune": {"schedule": {"images_seen": whole(images, IMAGES)}}})
+        self._context.jobs.enqueue("retrain", {"finetune": {"schedule": learned_images(images)}})
         return text.done("Retraining is queued.")
 
     def refresh(self) -> tuple[Any, ...]:
@@ -82,7 +81,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
         rate = gr.Number(30, label="Cost of an annotator hour", minimum=0, elem_id="rate")
         strategy = gr.Dropdown(STRATEGIES, value="tilehawk", label="Tiles are chosen by")
         annotate = gr.Dropdown(list(ANNOTATE), value=next(iter(ANNOTATE)), label="Who annotates", elem_id="annotate")
-        images = gr.Number(2400, label="Training images seen in all", precision=0, minimum=1)
+        images = gr.Number(BY_LABELS, label=IMAGES_LABEL, precision=0, minimum=0)
     price = gr.HTML(elem_id="price")
     with gr.Row():
         start = gr.Button("Start a round", variant="primary", elem_id="start-round")

@@ -11,7 +11,7 @@ from app.pages.context import PageContext
 from engine.catalog.annotations import tile_boxes
 from engine.catalog.costs import stored_cost
 from engine.catalog.counterfactual import RoundGap, chance_gaps, stored_fall_back
-from engine.catalog.rounds import AUDIT, get_round, round_tiles, rounds, seconds_spent, stored_left_out
+from engine.catalog.rounds import AUDIT, get_round, round_tiles, rounds, seconds_spent, stored_left_out, stored_why_cold
 from engine.catalog.schema import RoundRow, RoundTile
 from engine.catalog.spending import scene_spending, tile_spending
 from engine.catalog.summary import RoundSummary, summarize
@@ -34,7 +34,7 @@ COLUMNS = [
     "Measured",
     "Money",
     "AP50 after",
-    "Corrections a minute beyond chance",
+    "Taught a minute, times chance",
 ]
 
 
@@ -63,14 +63,18 @@ def round_cards(context: PageContext, number: int | None) -> str:
         row = get_round(session, int(number))
         links = round_tiles(session, row)
         seen = _looked_at(session, row, links)
-        left_out = stored_left_out(row)
+        left_out, cold = stored_left_out(row), stored_why_cold(row)
     audited = sum(bool(link.reasons.get("audit")) for link in links)
-    drawn = f"; {audited or 'none'} drawn at random, to hold the others against" if audited or row.strategy == "tilehawk" else ""
+    drawn = (
+        f"; {audited or 'none'} drawn at random, to hold the others against" if audited or (row.strategy == "tilehawk" and not cold) else ""
+    )
     waited = f" {tile_count(left_out)} were not up for choice, for rounds before wait with them." if left_out else ""
     head = text.note(
         f"{tile_count(len(links))} by {row.strategy}, {len(seen)} looked at; {duration(row.estimated_seconds)} expected of "
         f"{duration(row.budget_seconds)} given{drawn}.{waited} A click on a picture opens the tile for review."
     )
+    if cold:
+        head += text.note(f"{cold[0].upper()}{cold[1:]}.")
     left = text.note(f"and {len(links) - CARDS_SHOWN} more") if len(links) > CARDS_SHOWN else ""
     shown = (_card(link, link.tile_id in seen) for link in links[:CARDS_SHOWN])
     return head + text.tile_cards(shown) + left
@@ -168,5 +172,5 @@ def _against_chance(gap: RoundGap) -> str | None:
     """The gap, and which rounds it is of where that is not one alone."""
     if gap.gap is None:
         return None
-    said = f"{gap.gap.mean:+.2f} ({gap.gap.low:+.2f} to {gap.gap.high:+.2f})"
+    said = f"{gap.gap.ratio:.2f} ({gap.gap.low:.2f} to {gap.gap.high:.2f})"
     return said if gap.first == gap.round else f"{said}, {gap.rounds}"

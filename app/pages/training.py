@@ -11,7 +11,7 @@ import gradio as gr
 from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
-from app.pages.numbers import whole
+from app.pages.numbers import BY_LABELS, IMAGES_LABEL, learned_images, whole
 from engine.catalog.models import models
 from engine.catalog.training_logs import LoggedRun, logged_runs
 from engine.errors import UsageError
@@ -23,7 +23,9 @@ TASKS: dict[str, dict[str, Any]] = {
     "Find what stands out, and tell it apart (regions)": {"regions": {"taught": "clusters"}},
     "Find what looks like a region of another tile (one-shot)": {"regions": {"taught": "look-alikes"}},
     "Name what was hidden (MIM)": {"encoder": {"task": "mim-discrete"}},
+    "Paint what was hidden (MIM)": {"encoder": {"task": "mim-continuous"}},
     "Say what was where (jigsaw)": {"encoder": {"task": "jigsaw-discrete"}},
+    "Paint what was moved (jigsaw)": {"encoder": {"task": "jigsaw-continuous"}},
     "Paint the tile (reconstruction)": {"encoder": {"task": "reconstruction"}},
 }
 
@@ -79,7 +81,7 @@ class Actions:
 
     def finetune(self, images: float | None, beside: str, believe: bool) -> str:
         """Queue fine-tuning on what was reviewed, with an encoder task beside it, or with what the newest detector believes of the rest."""
-        config: dict[str, Any] = {"schedule": {"images_seen": whole(images, IMAGES)}}
+        config: dict[str, Any] = {"schedule": learned_images(images)}
         if BESIDE[beside]:
             config["encoder"] = BESIDE[beside]
         if believe:
@@ -95,7 +97,7 @@ class Actions:
 
     def one_shot(self, images: float | None) -> str:
         """Queue the training of a detector that is asked by boxes."""
-        self._context.jobs.enqueue("one-shot", {"schedule": {"images_seen": whole(images, IMAGES)}})
+        self._context.jobs.enqueue("one-shot", {"schedule": learned_images(images)})
         return text.done("One-shot training is queued; the page Find uses the model when it is there.")
 
     def refresh(self, run: str | None, beside: str | None = None) -> tuple[Any, Any, str, str]:
@@ -134,7 +136,7 @@ def _pictures(run: LoggedRun) -> str:
     for name in run.pictures:
         kinds.setdefault(re.sub(r"-\d+$", "", name), []).append(name)
     if not kinds:
-        return text.note("This run draws no pictures: there are some of pre-training.")
+        return text.note("This run draws no pictures: there are some of all that is learned but labels alone.")
     shown = [name for names in kinds.values() for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1]))]
     return text.gallery([(address := f"/training/{run.name}/{name}.png", _caption(name), address) for name in shown], width=PICTURE_PIXELS)
 
@@ -145,6 +147,7 @@ def _caption(name: str) -> str:
         "encoder": "what the encoder saw, what was asked for, what it answered",
         "patches": "where patches were cut out (thin) and found (thick)",
         "regions": "regions that were taught, and beside them what is found now",
+        "asked": "objects of the class that was asked for, and beside them what the crop in the corner finds",
     }.get(kind, kind)
     return f"{said} · after {int(seen):,} images"
 
@@ -167,7 +170,7 @@ def add(context: PageContext, blocks: gr.Blocks) -> None:
             pretrain = gr.Button("Pre-train", elem_id="pretrain")
         with gr.Column():
             gr.Markdown("## From what was reviewed")
-            labelled = gr.Number(2400, label="Training images seen in all", precision=0, minimum=1, elem_id="finetune-images")
+            labelled = gr.Number(BY_LABELS, label=IMAGES_LABEL, precision=0, minimum=0, elem_id="finetune-images")
             with gr.Accordion("Details: what unlabelled tiles add", open=False, elem_id="finetune-details"):
                 beside = gr.Dropdown(list(BESIDE), value=NOTHING, label="Beside the labels, on all training tiles", elem_id="beside")
                 believe = gr.Checkbox(False, label="Learn what the newest detector is sure of elsewhere (self-training)", elem_id="believe")

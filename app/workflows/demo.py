@@ -39,6 +39,7 @@ from engine.stages.predict import PredictConfig, predict
 from engine.stages.pretrain import PretrainConfig, pretrain
 from engine.stages.rank import RankConfig, rank
 from engine.training.loop import ScheduleConfig
+from engine.training.schedule import PretrainScheduleConfig
 
 __all__ = ["DemoConfig", "DemoReport", "DemoRound", "run_demo"]
 
@@ -107,7 +108,7 @@ class _Demo:
         detector = PRESETS["nano"].model_copy(update={"image_size": config.tile})
         common = {"seed": config.seed, "threads": config.threads}
         self.pretrain_config = PretrainConfig(
-            name=PRETRAINED, detector=detector, schedule=ScheduleConfig(images_seen=config.pretrain_images, learning_rate=5e-4, **common)
+            name=PRETRAINED, detector=detector, schedule=PretrainScheduleConfig(images_seen=config.pretrain_images, **common)
         )
         self.finetune_schedule = ScheduleConfig(images_seen=config.finetune_images, **common)
         self.detector = detector

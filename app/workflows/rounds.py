@@ -9,7 +9,7 @@ from app.workflows.verbs import Steps, verb_named
 from engine.catalog.costs import stored_cost
 from engine.catalog.counterfactual import stored_fall_back
 from engine.catalog.models import models
-from engine.catalog.rounds import get_round, round_tiles, rounds, stored_left_out
+from engine.catalog.rounds import get_round, round_tiles, rounds, stored_left_out, stored_why_cold
 from engine.catalog.schema import PredictionSet
 from engine.catalog.tiles import tiles
 from engine.catalog.workspace import Workspace
@@ -153,4 +153,5 @@ def _ranked(workspace: Workspace, number: int) -> RankReport:
         reasons = {key: value for key, value in link.reasons.items() if key != "why"}
         place = (tile.window.x, tile.window.y, tile.window.width, tile.window.height)
         windows.append(RankedWindow(tile.id, tile.scene_name, *place, link.score, link.estimated_seconds, link.reasons["why"], reasons))
-    return RankReport(row.number, row.strategy, row.budget_seconds, row.estimated_seconds, used, cost, fell_back, tuple(windows), left_out)
+    head = (row.number, row.strategy, row.budget_seconds, row.estimated_seconds, used, cost, fell_back)
+    return RankReport(*head, tuple(windows), left_out, stored_why_cold(row))

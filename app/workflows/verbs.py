@@ -159,7 +159,7 @@ _ALL = (
     Verb("predict", "engine.stages.predict:PredictConfig", "engine.stages.predict:predict"),
     Verb("rank", "engine.stages.rank:RankConfig", "app.workflows.rounds:rank_once", flow=True),
     Verb("oracle", "engine.stages.oracle:OracleConfig", "engine.stages.oracle:consult_oracle"),
-    Verb("evaluate", "engine.stages.evaluate:EvaluateConfig", "engine.stages.evaluate:evaluate"),
+    Verb("evaluate", "engine.stages.evaluate:EvaluateConfig", "engine.stages.evaluate_one_shot:evaluate_model"),
     Verb("audit", "engine.stages.audit:AuditConfig", "engine.stages.audit:audit"),
     Verb("simulate", "engine.stages.simulate:SimulateConfig", "engine.stages.simulate:simulate"),
     Verb("export", "engine.stages.export:ExportConfig", "engine.stages.export:export"),

@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.workflows.rounds import RoundConfig
 from engine.catalog.annotations import set_label_set
 from engine.catalog.counterfactual import keep_fall_back
-from engine.catalog.rounds import ChosenTile, add_round, get_round, keep_left_out, round_tiles
+from engine.catalog.rounds import ChosenTile, add_round, get_round, keep_left_out, keep_why_cold, round_tiles
 from engine.catalog.visits import MeasuredVisit, record_visit
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
@@ -109,18 +109,40 @@ def test_impossible_amounts_are_refused(spent, amount, rate):
     with pytest.raises(UsageError):
         actions.look(HOURS, amount, rate)
     with pytest.raises(UsageError):
-        actions.choose(HOURS, amount, rate, "tilehawk", [])
+        actions.choose(HOURS, amount, rate, "tilehawk", [], True)
     assert not spent.jobs.queued
 
 
 def test_a_choice_is_queued_in_the_unit_that_was_chosen(spent):
     actions = budget.Actions(spent)
-    actions.choose(HOURS, 0.5, RATE, "k-center", [])
-    actions.choose(MONEY, 9.0, RATE, "tilehawk", ["car"])
+    actions.choose(HOURS, 0.5, RATE, "k-center", [], False)
+    actions.choose(MONEY, 9.0, RATE, "tilehawk", ["car"], True)
     by_hours, by_money = (RoundConfig.from_mapping(job.config) for job in spent.jobs.queued)
     assert [(job.verb, job.config["annotate"]) for job in spent.jobs.queued] == [("round", "browser")] * 2
-    assert (by_hours.seconds, by_hours.strategy, by_hours.wanted_classes) == (1800.0, "k-center", ())
+    assert (by_hours.seconds, by_hours.strategy, by_hours.wanted_classes, by_hours.fall_back) == (1800.0, "k-center", (), False)
+    assert by_money.fall_back
     assert (by_money.seconds, by_money.hourly_rate, by_money.currency, by_money.wanted_classes) == (900.0, RATE, "$", ("car",))
+
+
+def test_wanted_classes_are_for_the_strategy_that_weighs_them(spent):
+    actions = budget.Actions(spent)
+    assert actions.weigh("tilehawk")["visible"]
+    assert (actions.weigh("k-center")["visible"], actions.weigh("k-center")["value"]) == (False, [])
+    with pytest.raises(UsageError, match=r"wanted classes and the strategy k-center.*tilehawk"):
+        actions.choose(HOURS, 0.5, RATE, "k-center", ["car"], True)
+    assert not spent.jobs.queued
+
+
+def test_a_round_without_the_newest_detector_says_why(spent):
+    why = "the predictions 'a' of the newest detector <b>lack</b> 2 of 9 tiles: they are chosen by their embeddings alone"
+    with spent.workspace.session() as session:
+        row = get_round(session, 3)
+        keep_why_cold(row, why)
+        for link in round_tiles(session, row):
+            link.reasons = {**link.reasons, "audit": False}
+    cards = page_of(spent)["cards"]
+    assert "The predictions &#x27;a&#x27; of the newest detector &lt;b&gt;lack&lt;/b&gt; 2 of 9 tiles" in cards
+    assert "drawn at random" not in cards
 
 
 def test_tiles_are_cards_with_reason_price_marks_and_a_way_to_review(spent):
@@ -179,10 +201,10 @@ def test_a_gap_to_chance_that_two_rounds_give_together_says_which(spent):
         links = round_tiles(session, get_round(session, 3))
         record = {link.tile_id for number in (1, 2, 3) for link in round_tiles(session, get_round(session, number))}
         others = sorted(record - {link.tile_id for link in links})
-        for tiles in (others[:6], others[6:12]):
+        for tiles in (others[:25], others[25:]):
             chosen = [ChosenTile(tile, 1.0, 20.0, {"why": "", "audit": place % 2 == 0}) for place, tile in enumerate(tiles)]
             add_round(session, budget_seconds=120, strategy="tilehawk", seed=0, chosen=chosen)
-        for place, tile in enumerate(others[:12]):
+        for place, tile in enumerate(others):
             record_visit(session, MeasuredVisit(tile, "ana", "browser", 20.0, 0, 0, 1 + place % 2, 0))
     assert ", rounds 4 to 5</td>" in page_of(spent)["rounds"]
 
@@ -227,6 +249,10 @@ def test_the_newest_simulation_is_shown_and_one_is_queued(spent):
     assert "Of random&#x27;s time at 35 s a box" in shown
     assert "of all labels" not in shown
     assert "/simulations/0a.png?drawn=7" in shown
+    assert "seeds.png" not in shown
+    (folder / "seeds.png").write_bytes(b"png")
+    os.utime(folder / "seeds.png", ns=(8, 8))
+    assert "/simulations/0a/seeds.png?drawn=8" in page_of(spent)["simulation"]
     actions = budget.Actions(spent)
     actions.simulate(["ppal"], 2)
     (job,) = spent.jobs.queued
@@ -245,15 +271,21 @@ def test_a_simulation_says_what_is_needed_for_shares_of_all_labels_and_who_is_be
             last = 0.4 if seed or strategy == "random" else 0.45
             rounds = [{"seconds": end * n, "boxes": n, "tiles": n, "measured": {"ap50": last * n}, **acts} for n in range(2)]
             write_json(folder / f"{strategy}-{seed}.json", {"strategy": strategy, "seed": seed, "rounds": rounds})
-    write_json(folder / "all-0.json", {"seed": 0, "measured": {"ap50": 0.48}})
+    write_json(folder / "all-0.json", {"seed": 0, "measured": {"ap50": 0.48}, "looks": 3.5})
     (folder / "curves.png").write_bytes(b"png")
     shown = page_of(spent)["simulation"]
     assert "tilehawk needs less time than chance over all seeds" in shown
     assert re.search(r"<td>\d+% to \d+%</td>", shown)
-    assert "To 80% of all labels&#x27; AP50" in shown
+    assert "To 80% of all labels&#x27; AP50 (3.5 looks a tile)" in shown
     assert re.search(r"<td>97 s, \d+ s to 2 min</td>", shown)
     assert "<td>2 of 2 seeds fell short</td>" in shown
     assert "<td>1 of 2 seeds fell short</td>" in shown
+    write_json(folder / "all-0.json", {"seed": 0, "measured": {"ap50": 0.48}, "looks": 0.3})
+    shown = page_of(spent)["simulation"]
+    assert "of all labels&#x27; AP50" not in shown
+    assert "it saw each of them 0.3 times" in shown
+    write_json(folder / "comparison.json", {"caution": "of the 9 labelled tiles 2 were drawn by chance"})
+    assert "Of the 9 labelled tiles 2 were drawn by chance." in page_of(spent)["simulation"]
 
 
 def test_a_simulation_of_which_no_replay_came_to_its_end_is_said_to_be_none(spent):

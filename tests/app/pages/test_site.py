@@ -59,12 +59,15 @@ def test_a_round_is_queued_in_seconds_with_its_annotators(context):
     }
 
 
-def test_a_round_without_a_number_of_images_is_not_queued(context):
+def test_how_much_a_round_sees_may_be_left_open(context):
     actions, who = rounds.Actions(context), next(iter(rounds.ANNOTATE))
-    for act in (lambda: actions.begin(20, "k-center", who, None), lambda: actions.retrain(None)):
-        with pytest.raises(UsageError, match="no number of training images"):
-            act()
+    for act in (lambda images: actions.begin(20, "k-center", who, images), actions.retrain):
+        with pytest.raises(UsageError, match="-1 as the number of training images"):
+            act(-1)
     assert not context.jobs.queued
+    for left_open in (None, 0):
+        actions.begin(20, "k-center", who, left_open)
+        assert context.jobs.queued[-1].config["retrain"] == {"finetune": {"schedule": {}}}
 
 
 def test_what_was_exported_is_offered(context):

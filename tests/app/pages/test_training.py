@@ -49,13 +49,20 @@ def test_two_of_one_kind_or_none_are_refused(context, actions, part):
     assert not context.jobs.queued
 
 
-@pytest.mark.parametrize(
-    "act", [lambda do: do.pretrain([*TASKS][:1], None, True), lambda do: do.finetune(None, NOTHING, False), lambda do: do.one_shot(None)]
-)
-def test_an_emptied_field_is_named(context, actions, act):
+def test_an_emptied_field_is_named(context, actions):
     with pytest.raises(UsageError, match="no number of training images"):
-        act(actions)
+        actions.pretrain([*TASKS][:1], None, True)
     assert not context.jobs.queued
+
+
+@pytest.mark.parametrize("act", [lambda do, images: do.finetune(images, NOTHING, False), lambda do, images: do.one_shot(images)])
+def test_how_much_a_run_with_labels_sees_may_be_left_open(context, actions, act):
+    for left_open in (None, 0):
+        act(actions, left_open)
+        assert context.jobs.queued[-1].config["schedule"] == {}
+    with pytest.raises(UsageError, match="-3 as the number of training images"):
+        act(actions, -3)
+    assert len(context.jobs.queued) == 2
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -107,8 +114,10 @@ def test_a_run_shows_its_curves_and_first_middle_and_last_pictures(context, acti
     for seen in (600, 1200, 1800, 2400, 3000):
         (folder / "pictures" / f"encoder-{seen:08d}.png").write_bytes(b"png")
     (folder / "pictures" / "patches-00000600.png").write_bytes(b"png")
+    (folder / "pictures" / "asked-00000600.png").write_bytes(b"png")
     pictures = actions.show("pretrain-1")[1]
-    assert pictures.count("<img") == 4
+    assert pictures.count("<img") == 5
+    assert "what the crop in the corner finds" in pictures
     assert "after 1,800 images" in pictures
     assert "encoder-00002400" not in pictures
 
