@@ -13,14 +13,15 @@ from app.pages import text
 from app.pages.context import PageContext
 from app.pages.jobs import follow
 from engine.catalog.evaluations import stored_evaluation, stored_pictures
-from engine.catalog.models import get_model, models
+from engine.catalog.models import get_model, is_asked, models
 from engine.catalog.schema import ModelRow
 from engine.errors import BadInput, UsageError
+from engine.evaluation.one_shot_plot import CLASSES_PICTURE
 
 __all__ = ["Actions", "add"]
 
 NOBODY = "no other model"
-MEASURES = {
+FOUND = {
     "AP": "ap",
     "AP50": "ap50",
     "AP75": "ap75",
@@ -35,11 +36,19 @@ MEASURES = {
     "true boxes": "boxes",
     "predicted boxes": "detections",
 }
+"""What is measured of a detector."""
+ASKED = {
+    "AP50 of learned classes, asked by a crop": "seen",
+    "AP50 of classes it never learned": "unseen",
+    "questions": "questions",
+}
+"""What is measured of a model that is asked by a box."""
 DIAGRAMS = {
     "precision-recall": "Precision over recall",
     "thresholds": "What a score threshold gives",
     "confusion": "Which class is taken for which",
     "calibration": "Whether a score is the share that is right",
+    CLASSES_PICTURE: "What is found of each class when asked by a crop",
 }
 DIAGRAM_PIXELS, TILE_PIXELS = 460, 300
 
@@ -53,7 +62,7 @@ class Actions:
     def refresh(self, model: str | None, other: str | None, split: str) -> tuple[Any, ...]:
         """The models to choose from, the newest first, and what is known of the chosen ones."""
         with self._context.workspace.session(write=False) as session:
-            names = [row.name for row in reversed(models(session, stage="finetune"))]
+            names = [row.name for row in reversed(models(session)) if row.stage == "finetune" or is_asked(row)]
         chosen = model if model in names else next(iter(names), None)
         beside = other if other in names else NOBODY
         return (
@@ -65,7 +74,7 @@ class Actions:
     def show(self, model: str | None, other: str | None, split: str) -> tuple[str, str, str, str]:
         """The averages, the classes, the diagrams and the worst tiles."""
         if model is None:
-            return text.note("No fine-tuned model yet: the page Rounds makes one."), "", "", ""
+            return text.note("No model that finds objects yet: the pages Rounds and Training make one."), "", "", ""
         names = [model] if other in {None, NOBODY, model} else [model, str(other)]
         try:
             found = [_load(self._context, name, split) for name in names]
@@ -77,7 +86,10 @@ class Actions:
         """Queue a look at the tiles of the split, and its evaluation."""
         if model is None:
             raise UsageError("no model to measure", expected="a fine-tuned one", remedy="Make one: the page Rounds")
-        self._context.jobs.enqueue("predict", {"model": model, "split": split})
+        with self._context.workspace.session(write=False) as session:
+            asked = is_asked(get_model(session, model))
+        if not asked:
+            self._context.jobs.enqueue("predict", {"model": model, "split": split})
         self._context.jobs.enqueue("evaluate", {"model": model, "split": split})
         return text.done(f"{model} will be measured on {split} ground.")
 
@@ -126,7 +138,7 @@ class _Result:
 
 def _load(context: PageContext, name: str, split: str) -> _Result:
     with context.workspace.session(write=False) as session:
-        model = get_model(session, name, stage="finetune")
+        model = get_model(session, name)
     report = stored_evaluation(context.workspace, model, split) or {}
     return _Result(model, split, model.metrics.get(split, {}), report, stored_pictures(context.workspace, model, split))
 
@@ -136,8 +148,10 @@ def _averages(found: Sequence[_Result], split: str) -> str:
     missing = text.note(f"Not measured on {split} ground yet: {', '.join(unmeasured)}.") if unmeasured else ""
     if len(unmeasured) == len(found):
         return missing
-    rows = []
-    for title, key in MEASURES.items():
+    rows, measures = [], dict[str, str]()
+    for each in found:
+        measures |= ASKED if is_asked(each.model) else FOUND
+    for title, key in measures.items():
         values = [each.metrics.get(key) for each in found]
         rows.append((title, *values, *_difference(values)))
     names = [each.model.name for each in found]
@@ -159,11 +173,27 @@ def _classes(found: Sequence[_Result]) -> str:
     keys = ["name", "boxes", "ap", "ap50", "f1", "threshold", "precision", "recall"]
     tables = []
     for each in found:
-        rows = each.report.get("per_class", [])
-        if rows:
-            title = text.note(each.model.name) if len(found) > 1 else ""
+        title = text.note(each.model.name) if len(found) > 1 else ""
+        if rows := each.report.get("per_class", []):
             tables.append(title + text.table(columns, [[row.get(key) for key in keys] for row in rows]))
+        elif asked := each.report.get("metrics", {}).get("rounds_per_class"):
+            tables.append(title + _asked_classes(each.report["metrics"], asked))
     return "".join(tables) or text.note("Measure the model to see them.")
+
+
+def _asked_classes(metrics: Mapping[str, Any], rounds: Mapping[str, Sequence[float]]) -> str:
+    """How well each class is found by crops of it, and how much the crop matters."""
+    unseen = set(metrics.get("unseen_classes", ()))
+    rows = [
+        (
+            name,
+            "no" if name in unseen else "yes",
+            metrics.get("ap50_per_class", {}).get(name),
+            f"{min(each):.3f} to {max(each):.3f}" if each else None,
+        )
+        for name, each in rounds.items()
+    ]
+    return text.table(["Class", "Learned", "AP50, asked by a crop", "From crop to crop"], rows)
 
 
 def _diagrams(found: Sequence[_Result]) -> str:
@@ -177,9 +207,9 @@ def _diagrams(found: Sequence[_Result]) -> str:
 
 def _worst(result: _Result) -> str:
     """The tiles with most missed and false boxes: as they were drawn, plain where nothing was, by number where they cannot be read."""
-    if not result.report:
+    if "worst_tiles" not in result.report:
         return ""
-    wrong, point = result.report.get("worst_tiles", []), result.report.get("point", {})
+    wrong, point = result.report["worst_tiles"], result.report.get("point", {})
     unreadable = set(result.report.get("unreadable", []))
     shown = [
         (

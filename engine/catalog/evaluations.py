@@ -37,7 +37,9 @@ def stored_evaluation(workspace: Workspace, model: ModelRow, split: str) -> dict
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as damaged:
-        raise BadInput(f"{file} cannot be read: {damaged}", remedy=f"Run `tilehawk evaluate --split {split}` again") from damaged
+        raise BadInput(
+            f"{file} cannot be read: {damaged}", remedy=f"Run `tilehawk evaluate --split {split} --model {model.name}` again"
+        ) from damaged
     return dict(document)
 
 

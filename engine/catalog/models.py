@@ -25,6 +25,7 @@ __all__ = [
     "exports",
     "exports_directory",
     "get_model",
+    "is_asked",
     "model_directory",
     "models",
     "unseen_classes",
@@ -127,6 +128,11 @@ def get_model(session: Session, name: str | None = None, *, stage: str | None = 
     )
 
 
+def is_asked(model: ModelRow) -> bool:
+    """Whether the model was taught to be asked by a box."""
+    return model.stage == "one-shot" or bool((model.config.get("detector") or {}).get("one_shot"))
+
+
 def asked_model(session: Session, name: str | None = None) -> ModelRow:
     """The model ``name``, or the one that is asked for look-alikes where no name is given.
 
@@ -137,7 +143,7 @@ def asked_model(session: Session, name: str | None = None) -> ModelRow:
     Raises:
         BadInput: there is none; the message names the nearest, or the command that makes one.
     """
-    taught = [row for row in models(session) if row.stage == "one-shot" or (row.config.get("detector") or {}).get("one_shot")]
+    taught = [row for row in models(session) if is_asked(row)]
     classless = taught or models(session, stage="pretrain")
     return classless[-1] if name is None and classless else get_model(session, name)
 

@@ -15,7 +15,7 @@ from engine.boxes import Boxes
 from engine.catalog import ledger
 from engine.catalog.annotations import label_set, tile_boxes
 from engine.catalog.evaluations import evaluation_file, evaluation_pictures
-from engine.catalog.models import get_model, model_directory, models, unseen_classes
+from engine.catalog.models import get_model, is_asked, model_directory, models, unseen_classes
 from engine.catalog.pixels import TilePixels, WorkspaceTiles
 from engine.catalog.schema import ModelRow
 from engine.catalog.tiles import TileRecord, tiles
@@ -60,12 +60,8 @@ def evaluate_model(
         TilehawkError: see :func:`engine.stages.evaluate.evaluate` and :func:`evaluate_one_shot`.
     """
     with workspace.session(write=False) as session:
-        asked = [row.name for row in models(session) if row.name == config.model and _is_asked(row)]
+        asked = [row.name for row in models(session) if row.name == config.model and is_asked(row)]
     return (evaluate_one_shot if asked else evaluate)(workspace, config, progress=progress)
-
-
-def _is_asked(row: ModelRow) -> bool:
-    return row.stage == "one-shot" or bool((row.config.get("detector") or {}).get("one_shot"))
 
 
 def evaluate_one_shot(workspace: Workspace, config: EvaluateConfig, *, progress: Progress = silent) -> OneShotEvaluationReport:
@@ -174,6 +170,7 @@ def _kept(
     means = {"seen": metrics.seen, "unseen": metrics.unseen}
     with workspace.session() as session:
         stored = get_model(session, name)
-        stored.metrics = {**stored.metrics, config.split: {**means, "questions": metrics.questions}}
+        kept = {**means, "questions": metrics.questions, "tiles": metrics.images, "predictions": kept_as}
+        stored.metrics = {**stored.metrics, config.split: kept}
         ledger.record(session, "evaluate", model=name, split=config.split, **means)
     return report

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from app.pages import results
 from app.pages.context import PageContext
 from app.settings import Settings
+from engine.catalog.evaluations import evaluation_file, evaluation_pictures
 from engine.catalog.models import add_model, get_model
 from engine.catalog.workspace import Workspace
 from engine.errors import UsageError
+from engine.evaluation.one_shot import OneShotMetrics
+from engine.evaluation.one_shot_plot import CLASSES_PICTURE, write_classes
 from engine.evaluation.plots import DIAGRAMS
 from engine.stages.evaluate import EvaluateConfig, evaluate
 
@@ -37,7 +43,7 @@ def test_nothing_is_there_before_the_first_model(tmp_path, fake):
         actions = results.Actions(PageContext(workspace, fake("jobs").FakeJobs(), Settings()))
         model, other, averages, *rest = actions.refresh(None, None, "test")
         assert (model["choices"], model["value"], other["value"]) == ([], None, results.NOBODY)
-        assert "No fine-tuned model" in averages
+        assert "No model that finds objects" in averages
         assert rest == ["", "", ""]
         with pytest.raises(UsageError, match="no model"):
             actions.measure(None, "test")
@@ -87,10 +93,48 @@ def test_a_model_measured_before_there_were_reports_shows_its_averages(context):
     assert ("<table>" in classes, "<img" in diagrams, worst) == (False, False, "")
 
 
+@pytest.fixture
+def asked(measured):
+    """Beside the two, a model that is asked by a box, measured on test ground; of "car" it has learned no label."""
+    metrics = OneShotMetrics(0.75, 0.25, {"house": 0.75, "car": 0.25}, {"house": [0.7, 0.8], "car": [0.25]}, ("car",), 4, 15)
+    kept_as = "one-shot-asked"
+    file, folder = (of(measured.workspace, kept_as, "test") for of in (evaluation_file, evaluation_pictures))
+    file.write_text(json.dumps({"metrics": asdict(metrics)}))
+    folder.mkdir()
+    write_classes(metrics, folder / f"{CLASSES_PICTURE}.png")
+    means = {"seen": 0.75, "unseen": 0.25, "questions": 15, "tiles": 4, "predictions": kept_as}
+    with measured.workspace.session() as session:
+        add_model(session, name="asked", stage="one-shot", config={}, data_hash="0" * 64, metrics={"test": means})
+    return results.Actions(measured)
+
+
+def test_a_model_that_is_asked_by_a_box_shows_what_it_finds_of_learned_and_other_classes(asked):
+    averages, classes, diagrams, worst = asked.show("asked", None, "test")
+    assert "<td>AP50 of classes it never learned</td><td>0.25</td>" in averages
+    assert "best F1" not in averages
+    assert "<td>house</td><td>yes</td><td>0.75</td><td>0.700 to 0.800</td>" in classes
+    assert "<td>car</td><td>no</td><td>0.25</td>" in classes
+    assert f"/{CLASSES_PICTURE}.png?drawn=" in diagrams
+    assert worst == ""
+
+
+def test_beside_a_detector_each_has_its_own_measures(asked):
+    averages, classes, *_ = asked.show("asked", "good", "test")
+    for title in ("AP50 of learned classes, asked by a crop", "best F1"):
+        assert f"<td>{title}</td>" in averages
+    assert classes.count("<table>") == 2
+
+
+def test_a_model_that_is_asked_is_measured_without_predictions(asked, measured):
+    assert "asked" in asked.refresh(None, None, "test")[0]["choices"]
+    asked.measure("asked", "dev")
+    assert [(job.verb, job.config) for job in measured.jobs.queued] == [("evaluate", {"model": "asked", "split": "dev"})]
+
+
 def test_pictures_are_named_by_the_model_s_id_and_anew_when_drawn_anew(context):
     evaluate(context.workspace, EvaluateConfig(model="<b>weak</b>"))
     _, _, diagrams, worst = results.Actions(context).show("<b>weak</b>", None, "test")
-    assert set(results.DIAGRAMS) == set(DIAGRAMS)
+    assert set(results.DIAGRAMS) == {*DIAGRAMS, CLASSES_PICTURE}
     with context.workspace.session(write=False) as session:
         row = get_model(session, "<b>weak</b>")
     assert [f"/evaluations/{row.id}/test/{name}.png?drawn=" in diagrams for name in DIAGRAMS] == [True] * len(DIAGRAMS)

@@ -88,7 +88,13 @@ def test_the_means_are_kept_with_the_model_and_all_of_it_on_file_with_a_picture(
     with asked.session(write=False) as session:
         kept = get_model(session, "asked").metrics["test"]
         said = events(session, "evaluate")[-1].details
-    assert kept == {"seen": report.metrics.seen, "unseen": None, "questions": 10}
+    assert kept == {
+        "seen": report.metrics.seen,
+        "unseen": None,
+        "questions": 10,
+        "tiles": report.metrics.images,
+        "predictions": "one-shot-asked",
+    }
     assert said == {"model": "asked", "split": "test", "seen": report.metrics.seen, "unseen": None}
     assert (asked.root / report.pictures / "classes.png").stat().st_size > 1000
     plain = evaluate_one_shot(asked, EvaluateConfig(model="asked", split="test", pictures=False))
