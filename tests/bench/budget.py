@@ -166,7 +166,8 @@ class Bench:
         test = cut(data, train if chosen.dev else val, judged[: chosen.images], chosen.size)
         ids = np.arange(len(windows.boxes))
         self.pool = LabelledPool(ids, windows.images, windows.places, windows.boxes, self.labels, windows.objects)
-        self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | {"image_size": chosen.size})
+        changes = {"image_size": chosen.size} | json.loads(chosen.detector)
+        self.detector = DetectorConfig.from_mapping(PRESETS["nano"].model_dump() | changes)
         self.schedule = ScheduleConfig(images_seen=chosen.images_seen, passes=chosen.passes, seed=0, threads=chosen.threads)
         self.samples, self.test = (TileSamples(part.pixels, part.boxes, chosen.size) for part in (windows, test))
         self.test_boxes = test.boxes
@@ -366,6 +367,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--images-seen", type=int, default=2400)
     parser.add_argument("--passes", type=float, default=4, help="each labelled window is seen so often at least")
+    parser.add_argument("--detector", default="{}", help="changes of DetectorConfig, as JSON; to be given an OUT of its own")
     parser.add_argument("--selection", default="{}", help="changes of SelectionConfig, as JSON")
     parser.add_argument("--name", help="what the results are called, where a strategy runs with other settings")
     parser.add_argument("--lane", default="0/1")

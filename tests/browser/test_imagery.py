@@ -70,12 +70,11 @@ def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
     def made(address: str) -> Any:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
         contexts.append((context, address))
-        page = context.new_page()
-        page.set_default_timeout(120 * SECONDS)
-        page.on("request", lambda request: asked.append((address, request.url)))
-        page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
-        page.on("dialog", lambda dialog: dialog.accept())
-        return page
+        context.set_default_timeout(120 * SECONDS)
+        context.on("request", lambda request: asked.append((address, request.url)))
+        context.on("weberror", lambda failed: errors.append(f"{failed.page.url}: {failed.error}"))
+        context.on("dialog", lambda dialog: dialog.accept())
+        return context.new_page()
 
     yield made
     for context, _ in contexts:
@@ -108,7 +107,7 @@ class Line:
             route.abort("internetdisconnected")
 
 
-def test_upload_goes_on_after_a_lost_connection_a_killed_app_and_a_reload(workspace, serve, open_page, tmp_path):
+def test_upload_goes_on_after_a_lost_connection_a_killed_app_and_in_another_tab(workspace, serve, open_page, tmp_path):
     archive = tmp_path / "thirty.zip"
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr("noise.bin", np.random.default_rng(0).bytes(30_000_000))
@@ -127,7 +126,9 @@ def test_upload_goes_on_after_a_lost_connection_a_killed_app_and_a_reload(worksp
         page.wait_for_function("([bar, share]) => document.querySelector(bar).value > share", arg=[f"{state} progress", share])
         os.kill(workspace.holder("app").pid, signal.SIGKILL)
     with serve(workspace, "--no-worker", port=port):
-        page.reload()
+        page.close()
+        page = page.context.new_page()
+        page.goto("/imagery")
         page.locator(state).get_by_text("Choose the same file again").wait_for()
         again = Line(page, pieces=1000)
         page.set_input_files("#upload-imagery input[type=file]", archive)
