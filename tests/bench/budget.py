@@ -11,7 +11,8 @@ first budget, --start-seconds, is spent at random and is the same for all strate
 from ImageNet's backbone), with first weights of the rest and an order of training that go by the seed too, and charges by the oracle, who
 sees the true boxes; a ranking sees predictions only. "all" learns from the whole pool. One result file a strategy and seed; a run that was
 interrupted goes on where it was. What was made with other settings is neither gone on with nor mixed with new results: that needs another
-OUT. "summary" also holds the rare classes against random, seed by seed, and draws curves.png and seeds.png.
+OUT. Another seed may start from other WEIGHTS, as where pre-training was done anew; all strategies of a seed start from the same. "summary"
+also holds the rare classes against random, seed by seed, and draws curves.png and seeds.png.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ DEV_SHARE, DEV_SEED = 0.2, 77
 RARE, RARE_IMAGES = (2, 5, 8), 8
 CONFIDENCE = 0.95
 SETTINGS = "settings.json"
+START = "start"
+"""Key of the hash of the weights that the rounds of a seed start from, and of the file that says it."""
 CHOSEN_BY = "chosen_by"
 """Key of a result: its strategy, where "strategy" is what the result is called."""
 OF_ONE_RUN, OF_FIRST_ROUND = "config.selection.", ("prices", "cost", "overlap_share")
@@ -207,7 +210,7 @@ class Bench:
         start = hashlib.sha256(self.chosen.start.read_bytes()).hexdigest() if self.chosen.start else None
         made: dict[str, Any] = {"detector": self.detector.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json")}
         pool = {"few": sorted(self.chosen.few), "images": self.chosen.images}
-        return made | {"start": start, "charging": CHARGING, "pool": pool, "config": self.config().model_dump(mode="json")}
+        return made | {START: start, "charging": CHARGING, "pool": pool, "config": self.config().model_dump(mode="json")}
 
     def require_same(self, wanted: Iterable[tuple[str, int]]) -> None:
         """Nothing in the folder was made with other settings than these; ``wanted`` is what will be gone on with.
@@ -215,20 +218,24 @@ class Bench:
         Raises:
             SystemExit: something was; it says what differs.
         """
-        present = self.settings()
+        present, wanted = self.settings(), list(wanted)
         own = {f"{self.chosen.name or strategy}-{seed}.json": strategy for strategy, seed in wanted}
-        kept = self.folder / SETTINGS
+        shared = {name: made for name, made in present.items() if name != START}
+        kept, starts = self.folder / SETTINGS, {seed: self.folder / f"{START}-{seed}.json" for _, seed in wanted}
         for path in sorted(self.folder.glob("*.json")):
             stored = json.loads(path.read_text())
-            if path == kept or "measured" in stored or stored.get("rounds"):
-                differ = differences(stored, present, whole=path.name in own)
+            if path == kept or path in starts.values() or "measured" in stored or stored.get("rounds"):
+                of_seed = path != kept and stored.get("seed") in starts
+                differ = differences(stored, present if of_seed else shared, whole=path.name in own)
                 chose = stored.get(CHOSEN_BY, stored.get("strategy"))
                 if path.name in own and chose != own[path.name]:
                     differ.append(f"the strategy was {chose!r} and is {own[path.name]!r}")
                 if differ:
                     raise SystemExit(f"{path} was made with other settings: {'; '.join(differ)}. Name another OUT, or another --name")
         if not kept.exists():
-            write_json(kept, present)
+            write_json(kept, shared)
+        for seed, file in starts.items():
+            write_json(file, {"seed": seed, START: present[START], "charging": CHARGING})
 
     def run(self, strategy: str, seed: int) -> None:
         name = f"{self.chosen.name or strategy}-{seed}"

@@ -81,6 +81,17 @@ def test_results_of_other_settings_are_neither_gone_on_with_nor_mixed_with_new_o
         assert "Name another OUT" in str(refused.value)
 
 
+def test_another_seed_may_start_from_other_weights(bench, data, monkeypatch):
+    for name in ("old", "new"):
+        (data.parent / name).write_bytes(name.encode())
+    old, new = (("--start", data.parent / name) for name in ("old", "new"))
+    call(bench, monkeypatch, data, "run", "random", "--seeds", 0, *old)
+    assert call(bench, monkeypatch, data, "run", "tilehawk", "--seeds", 1, *new) == [("tilehawk", 1)]
+    assert call(bench, monkeypatch, data, "run", "tilehawk", "--seeds", 0, *old) == [("tilehawk", 0)]
+    with pytest.raises(SystemExit, match="start was "):
+        call(bench, monkeypatch, data, "run", "tilehawk", "--seeds", 0, *new)
+
+
 def test_a_strategy_is_not_gone_on_with_by_other_rules(bench, data, monkeypatch):
     first = (data, "run", "tilehawk", "--seeds", 0)
     call(bench, monkeypatch, *first)
