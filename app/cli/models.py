@@ -13,7 +13,7 @@ from app.cli.options import JsonOption, WorkspaceOption
 from app.cli.output import emit
 from app.cli.stage import run_stage
 from app.settings import find_workspace
-from engine.errors import UsageError
+from engine.errors import BadInput, UsageError
 
 __all__ = ["add_to"]
 
@@ -98,6 +98,12 @@ def _import_weights(
 
     path, origin = Path(source), None
     if path.is_file() or path.suffix.lower() in {".safetensors", *PICKLES} or os.sep in source:
+        if backbone is None and not path.exists():
+            raise BadInput(
+                f"no file or folder {source}",
+                expected="a file of weights, a model's folder of another workspace, or a name of timm's hub",
+                remedy="Check the path",
+            )
         if backbone is None:
             raise UsageError(
                 f"the file {source} without its backbone", expected="--backbone NAME", remedy="For example --backbone resnet50"

@@ -42,14 +42,17 @@ def test_a_pickle_needs_its_flag(tilehawk, workspace, weights, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("net.safetensors",), 2, "--backbone NAME"),
+        (("there.safetensors",), 2, "--backbone NAME"),
         (("missing.safetensors", "--backbone", "test_resnet"), 3, "no file missing.safetensors"),
+        (("elsewhere/models/base",), 3, "no file or folder elsewhere/models/base"),
         (("resnet19",), 3, "timm has no weights 'resnet19'"),
         (("test_resnet.r160_in1k",), 1, "the hub cannot be reached"),
     ],
 )
 def test_what_cannot_be_brought_in_is_said(tilehawk, workspace, monkeypatch, tmp_path, arguments, code, message):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.safetensors").write_bytes(b"")
     typed = tilehawk("models", "import", *arguments, "--workspace", workspace)
     assert typed.code == code
     assert message in typed.err
