@@ -39,7 +39,18 @@ def starting_model(session: Session, start: str | None) -> ModelRow | None:
 
 
 def architecture(stated: DetectorConfig, start: StoredModel | None, tiles: Sequence[TileRecord]) -> DetectorConfig:
-    """``stated``, and what it leaves open as in the model to start from, or so that it can see all of ``tiles`` where there is none."""
+    """``stated``, and what it leaves open as in the model to start from, or so that it can see all of ``tiles`` where there is none.
+
+    Raises:
+        UsageError: nothing to start from, no weights for the backbone, and stages of it that would stay as they are.
+    """
+    if start is None and stated.backbone_weights == "none" and stated.frozen_stages:
+        raise UsageError(
+            f"detector.backbone_weights = 'none' with detector.frozen_stages = {stated.frozen_stages}, and no model to start from: what "
+            "is frozen would stay random for good",
+            expected="weights in the backbone, or detector.frozen_stages = 0",
+            remedy="Bring weights in (tilehawk models import NAME), start from a model (--from MODEL), or --set detector.frozen_stages=0",
+        )
     if start is None:
         return large_enough(stated, tiles)
     said = {key: getattr(stated, key) for key in stated.model_fields_set}

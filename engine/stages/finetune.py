@@ -262,7 +262,7 @@ def finetune(workspace: Workspace, config: FinetuneConfig, *, progress: Progress
         BadInput: no classes yet, no such model to start from, or the name is taken.
         LabelSetMismatch: the model to start from speaks of other classes.
         UsageError: the detector is one that is asked by patches, self-training has no teacher, or the patches of the encoder task fit
-            neither detector nor tiles.
+            neither detector nor tiles; or what would be frozen is random.
         CheckpointRefused: the model to start from is damaged or of another architecture; or the vocabulary of ``tokenizer_from`` is
             damaged, of another workspace, or of another backbone's architecture.
     """

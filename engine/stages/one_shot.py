@@ -100,7 +100,7 @@ def one_shot(workspace: Workspace, config: OneShotTrainingConfig, *, progress: P
         NothingToDo: no tile of the training ground is reviewed, each shows a class that is left out, none holds a box that is large enough
             to be asked for, or there are fewer regions than clusters.
         UsageError: dev AP is asked for, which one-shot detection has none of; or every class is left out, or one that there is not, or that
-            the model to start from has learned.
+            the model to start from has learned; or what would be frozen is random.
         BadInput: no such model to start from, or the name is taken.
         CheckpointRefused: the model to start from is damaged or of another architecture.
     """
