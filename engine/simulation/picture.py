@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_comparison", "draw_seeds"]
+__all__ = ["draw_comparison", "draw_seeds", "shown_range"]
 
 COLOURS = {
     "tilehawk": "#1b6ca8",
@@ -33,6 +33,9 @@ SHOWN_AS: dict[Unit, tuple[str, float]] = {"seconds": ("hours", 3600.0), "boxes"
 """What is written at an axis, and how much of the unit that is."""
 TOGETHER = 0.8
 """Share of a round's width that its boxes take."""
+ROOM = 0.5
+"""Above and below the curves, in parts of what they span."""
+LEAST_SPAN = 0.1
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
@@ -44,7 +47,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     for name, mean in axis.mean.items():
         colour = COLOURS.get(name, OTHER)
         values = np.asarray([np.nan if value is None else value for value in mean])
-        needed = "not reached" if (spent := axis.to_target[name]) is None else f"{spent / unit:.4g} {named}"
+        needed = "not reached" if (spent := axis.to_target[name]) is None else f"{spent / unit:.3g} {named}"
         axes.plot(amounts, values, color=colour, label=f"{name} ({needed})", linewidth=2 if name == "tilehawk" else 1.4)
         low, high = np.asarray([(np.nan, np.nan) if band is None else band for band in axis.interval[name]]).T
         axes.fill_between(amounts, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -52,9 +55,17 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     if comparison.full_ap50 is not None:
         axes.axhline(comparison.full_ap50, color=OTHER, linewidth=0.8, linestyle="--")
         axes.annotate("all labels", (amounts[-1], comparison.full_ap50), ha="right", va="bottom", color=OTHER)
-    axes.set(xlabel="hours of an annotator" if named == "hours" else named, ylabel="AP50")
+    axes.set(xlabel="hours of an annotator" if named == "hours" else named, ylabel="AP50", ylim=shown_range(comparison))
     axes.legend(title=f"strategy ({named} to the control's end)", fontsize=8, title_fontsize=8, loc="lower right")
     _write(figure, path)
+
+
+def shown_range(comparison: Comparison) -> tuple[float, float]:
+    """The AP50 that is in sight: the curves with room around them, within [0, 1]. Intervals of few seeds reach far beyond either."""
+    means = [value for mean in comparison.axes[comparison.unit].mean.values() for value in mean if value is not None]
+    shown = [*means, comparison.target, *([] if comparison.full_ap50 is None else [comparison.full_ap50])]
+    room = ROOM * max(max(shown) - min(shown), LEAST_SPAN)
+    return max(0.0, min(shown) - room), min(1.0, max(shown) + room)
 
 
 def draw_seeds(curves: Sequence[Curve], path: Path) -> None:

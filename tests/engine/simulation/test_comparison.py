@@ -11,7 +11,7 @@ from engine.errors import NothingToDo
 from engine.selection.cost import Prices
 from engine.simulation.comparison import compare, read_comparison
 from engine.simulation.curves import read_curves
-from engine.simulation.picture import draw_comparison, draw_seeds
+from engine.simulation.picture import draw_comparison
 
 
 @pytest.fixture
@@ -212,9 +212,3 @@ def test_the_unit_of_budgets_is_that_of_the_replays_and_of_the_picture(curve, wr
     draw_comparison(found, tmp_path / "tiles.png")
     draw_comparison(dataclasses.replace(found, unit="seconds"), tmp_path / "hours.png")
     assert (tmp_path / "tiles.png").read_bytes() != (tmp_path / "hours.png").read_bytes()
-
-
-def test_seeds_of_a_round_are_drawn_though_some_have_fewer_rounds(curve, tmp_path):
-    curves = [curve("random", seed, [0.2, 0.3 + seed / 100, 0.4][: 3 - seed % 2]) for seed in range(4)]
-    draw_seeds([*curves, curve("ppal", 0, [0.2, 0.5])], tmp_path / "seeds.png")
-    assert (tmp_path / "seeds.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
